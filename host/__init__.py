@@ -1,0 +1,1 @@
+"""The only place that touches ComfyUI internals whose shape differs between releases."""

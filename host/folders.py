@@ -1,0 +1,32 @@
+"""Model folders (names and order as users' extra_model_paths.yaml files know them)."""
+
+import os
+
+import folder_paths
+
+PACK = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+MOTION_MODELS = "animatediff_models"
+MOTION_LORAS = "animatediff_motion_lora"
+
+
+def register() -> None:
+    """Announce our folders to the host: ``<pack>/models``, ``<ComfyUI models>/animatediff_models`` and so on.
+
+    Folders that the user configured for the same key come first and stay. Those below the models folder are created.
+    """
+    for key, in_pack in ((MOTION_MODELS, "models"), (MOTION_LORAS, "motion_lora")):
+        in_models = os.path.join(folder_paths.models_dir, key)
+        os.makedirs(in_models, exist_ok=True)
+        for path in (os.path.join(PACK, in_pack), in_models):
+            folder_paths.add_model_folder_path(key, path)
+        paths, extensions = folder_paths.folder_names_and_paths[key]
+        folder_paths.folder_names_and_paths[key] = (paths, extensions | folder_paths.supported_pt_extensions)
+
+
+def list_files(key: str) -> list[str]:
+    return folder_paths.get_filename_list(key)
+
+
+def full_path(key: str, name: str) -> str:
+    return folder_paths.get_full_path_or_raise(key, name)

@@ -1,0 +1,61 @@
+"""Noise schedules as the host's ``model_sampling`` objects."""
+
+from types import SimpleNamespace
+
+import comfy.model_base
+import comfy.model_sampling
+import torch
+from comfy.ldm.modules.diffusionmodules.util import make_beta_schedule
+from comfy_extras.nodes_model_advanced import LCM, ModelSamplingDiscreteDistilled
+
+TIMESTEPS = 1000
+
+
+class OwnTables:
+    """Keeps the sigma tables of a schedule out of the reach of dynamic VRAM.
+
+    With dynamic VRAM the host saves a model's buffers by their path (``model_sampling.sigmas``) and writes them back
+    by path, also when another clone of the model has another object at that path by then: after one run with a
+    schedule of its own every later run of the checkpoint keeps its sigmas, and the other way round
+    (Comfy-Org/ComfyUI issue 16490). Tables that are no buffers are neither saved nor overwritten.
+    """
+
+    def set_sigmas(self, sigmas: torch.Tensor) -> None:
+        self.sigmas = sigmas.float()
+        self.log_sigmas = sigmas.log().float()
+
+    def register_buffer(self, name, tensor, persistent=True):
+        if name not in ("sigmas", "log_sigmas"):
+            super().register_buffer(name, tensor, persistent=persistent)
+
+    def _apply(self, fn, *args, **kwargs):
+        # .to(device) moves them all the same, as it does with buffers
+        super()._apply(fn, *args, **kwargs)
+        self.sigmas, self.log_sigmas = fn(self.sigmas), fn(self.log_sigmas)
+        return self
+
+
+def discrete_schedule(model_type, schedule: str, linear_end: float) -> torch.nn.Module:
+    """A schedule of 1000 timesteps, sampled the way ``model_type`` (eps, v-prediction, …) of the checkpoint wants.
+
+    ``schedule`` is the host's name: its ``linear`` is linear in sqrt(beta), its ``sqrt_linear`` linear in beta.
+    """
+    config = SimpleNamespace(sampling_settings={"linear_end": linear_end})
+    table, prediction = type(comfy.model_base.model_sampling(config, model_type)).__bases__
+    if not issubclass(table, comfy.model_sampling.ModelSamplingDiscrete):
+        raise ValueError(
+            f"The checkpoint samples with {model_type.name} noise levels, which have no beta schedule. "
+            "Choose beta_schedule 'use existing'."
+        )
+    sampling = type("ModelSampling", (OwnTables, table, prediction), {})(config)
+    # as_tensor: for squaredcos_cap_v2 the host's function returns a NumPy array
+    betas = torch.as_tensor(make_beta_schedule(schedule, TIMESTEPS, linear_start=0.00085, linear_end=linear_end))
+    sampling._register_schedule(given_betas=betas)
+    return sampling
+
+
+def lcm_schedule(schedule: str, original_timesteps: int) -> torch.nn.Module:
+    """The few timesteps a latent consistency model was distilled on, sampled as LCM (arXiv 2310.04378)."""
+    config = SimpleNamespace(sampling_settings={"beta_schedule": schedule})
+    bases = (OwnTables, ModelSamplingDiscreteDistilled, LCM)
+    return type("ModelSamplingLCM", bases, {"original_timesteps": original_timesteps})(config)

@@ -1,0 +1,41 @@
+"""How a network of ours becomes a model that the host loads, casts, patches and offloads."""
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
+import torch
+
+# Weights are cast to the dtype of the hidden states where they differ: the UNet may run in another dtype than the
+# one the motion model was loaded in (bf16 checkpoints, "Model Compute Dtype", fp8 weights).
+operations = comfy.ops.manual_cast
+
+
+def weight_dtype() -> torch.dtype:
+    """The dtype the host would give a UNet on this machine."""
+    return comfy.model_management.unet_dtype()
+
+
+def make_patcher(module: torch.nn.Module, reload, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """Wrap ``module`` in the host's patcher class.
+
+    ``reload`` is ``(function, arguments)``; ``function(*arguments, disable_dynamic=...)`` must give an equal patcher
+    with weights of its own. The host calls it to make copies for other devices, we to use one file twice.
+    """
+    # Looked up at call time: the host swaps CoreModelPatcher for its dynamic-VRAM class while it starts.
+    # Releases before 0.16 have no such name.
+    cls = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    if disable_dynamic:
+        cls = comfy.model_patcher.ModelPatcher
+    patcher = cls(
+        module,
+        load_device=comfy.model_management.get_torch_device(),
+        offload_device=comfy.model_management.unet_offload_device(),
+    )
+    patcher.cached_patcher_init = reload
+    return patcher
+
+
+def fresh_copy(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
+    """An equal patcher that shares no weights with ``patcher``."""
+    function, arguments = patcher.cached_patcher_init[:2]
+    return function(*arguments)

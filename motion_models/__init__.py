@@ -1,0 +1,1 @@
+"""Motion modules: file formats -> specification -> network, and their injection into a UNet."""

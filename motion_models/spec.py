@@ -1,0 +1,65 @@
+"""What a motion model is: everything that its file tells, and nothing of how it is used."""
+
+from dataclasses import dataclass
+
+# Channels per level of the UNets that motion models were published for.
+FAMILIES = {
+    (320, 640, 1280, 1280): "SD1.5",
+    (320, 640, 1280): "SDXL",
+}
+
+
+@dataclass(frozen=True)
+class MotionModelSpec:
+    """The shape of a motion model, read off its tensors.
+
+    ``down`` and ``up`` hold, per level and in the file's order, the channels of each motion module (``up`` begins at
+    the deepest level); ``mid`` the channels of the modules in the middle. A part that the file lacks is empty.
+    """
+
+    name: str
+    layout: str  # "AnimateDiff", "HotshotXL", "AnimateLCM", "PIA" or "FancyVideo"
+    version: str  # "v1", "v2" or "v3"
+    down: tuple[tuple[int, ...], ...]
+    mid: tuple[int, ...]
+    up: tuple[tuple[int, ...], ...]
+    attention_blocks: int
+    heads: int
+    max_frames: int
+    parameters: int
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Channels per level, shallowest first."""
+        return tuple(level[0] for level in self.down or self.up[::-1])
+
+    @property
+    def family(self) -> str:
+        """ "SD1.5", "SDXL", or "custom" for a UNet of other widths or depth."""
+        return FAMILIES.get(self.levels, "custom")
+
+    @property
+    def joint_group_norm(self) -> bool:
+        """Whether the UNet's group norms take their statistics over all frames of a clip together.
+
+        The first AnimateDiff release (v1) and what was trained with its code (SDXL beta, HotshotXL, AnimateLCM, PIA)
+        inflate the UNet to 5-D tensors; v2 and v3 normalise each frame by itself.
+        """
+        return self.version == "v1" or self.layout == "PIA"
+
+    @property
+    def beta_schedule(self) -> str:
+        """The noise schedule that the model was trained with (an option of the beta_schedule inputs)."""
+        if self.layout == "AnimateLCM":
+            return "lcm"
+        if self.family == "SDXL":
+            return "linear (HotshotXL/default)" if self.layout == "HotshotXL" else "linear (AnimateDiff-SDXL)"
+        return "sqrt_linear (AnimateDiff)"
+
+    def __str__(self) -> str:
+        family = self.family if self.family != "custom" else f"a UNet of {'/'.join(map(str, self.levels))} channels"
+        mid = "mid block" if self.mid else "no mid block"
+        return (
+            f"{self.name}: {self.layout} {self.version} for {family}, {mid}, "
+            f"up to {self.max_frames} frames, {self.parameters / 1e6:.1f} M parameters"
+        )

@@ -1,0 +1,176 @@
+"""The temporal network: transformers that attend along the frames of a clip, one spatial position at a time.
+
+Guo et al., "AnimateDiff" (arXiv 2307.04725), section 4.2 and figure 2. Attribute names are those of the published
+files, so that a state dict loads as it is.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from ..host.attention import temporal_attention
+from ..host.patcher import operations
+from .call import MotionInputs
+from .spec import MotionModelSpec
+
+# Spatial positions computed at a time. All of the network between the group norm and the residual treats positions
+# independently, so this bounds its memory; and positions x heads stays below 65,535, the largest batch that
+# attention kernels can launch.
+MAX_POSITIONS = 4096
+
+
+def sinusoidal_table(length: int, channels: int) -> torch.Tensor:
+    """Position table ``(1, length, channels)``: sines in even channels, cosines in odd (Vaswani et al., 3.5)."""
+    position = torch.arange(length).unsqueeze(1)
+    frequency = torch.exp(torch.arange(0, channels, 2) * (-math.log(10000.0) / channels))
+    table = torch.zeros(1, length, channels)
+    table[0, :, 0::2] = torch.sin(position * frequency)
+    table[0, :, 1::2] = torch.cos(position * frequency)[:, : channels // 2]
+    return table
+
+
+class PositionalEncoding(nn.Module):
+    def __init__(self, length: int, channels: int):
+        super().__init__()
+        # float32 whatever the weights are: small, and fp8 would ruin it
+        self.register_buffer("pe", sinusoidal_table(length, channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add the table to ``x (positions, frames, channels)``; a clip or window always starts at its first row."""
+        # .to(): a partially loaded model keeps its buffers where it was offloaded to
+        return x + self.pe[:, : x.shape[1]].to(device=x.device, dtype=x.dtype)
+
+
+class TemporalAttention(nn.Module):
+    def __init__(self, channels: int, heads: int, max_frames: int, dtype: torch.dtype | None):
+        super().__init__()
+        self.heads = heads
+        self.to_q = operations.Linear(channels, channels, bias=False, dtype=dtype)
+        self.to_k = operations.Linear(channels, channels, bias=False, dtype=dtype)
+        self.to_v = operations.Linear(channels, channels, bias=False, dtype=dtype)
+        self.to_out = nn.ModuleList([operations.Linear(channels, channels, dtype=dtype)])
+        self.pos_encoder = PositionalEncoding(max_frames, channels)
+        self.attend = temporal_attention()
+
+    def forward(self, x: torch.Tensor, scale: float | None) -> torch.Tensor:
+        """``x (positions, frames, channels)`` -> same shape. ``scale`` multiplies the keys (None: 1)."""
+        x = self.pos_encoder(x)
+        q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
+        if scale is not None:
+            k = k * scale
+        return self.to_out[0](self.attend(q, k, v, self.heads))
+
+
+class GEGLU(nn.Module):
+    def __init__(self, channels: int, inner: int, dtype: torch.dtype | None):
+        super().__init__()
+        self.proj = operations.Linear(channels, 2 * inner, dtype=dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * nn.functional.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, channels: int, dtype: torch.dtype | None):
+        super().__init__()
+        inner = 4 * channels
+        # index 1 was a dropout layer in training
+        self.net = nn.ModuleList([GEGLU(channels, inner, dtype), nn.Identity(), operations.Linear(inner, channels, dtype=dtype)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net[2](self.net[0](x))
+
+
+class TemporalBlock(nn.Module):
+    """Self-attention along the frames (twice in the published models), then a feed-forward network."""
+
+    def __init__(self, channels: int, spec: MotionModelSpec, dtype: torch.dtype | None):
+        super().__init__()
+        blocks = range(spec.attention_blocks)
+        self.attention_blocks = nn.ModuleList(
+            [TemporalAttention(channels, spec.heads, spec.max_frames, dtype) for _ in blocks]
+        )
+        self.norms = nn.ModuleList([operations.LayerNorm(channels, dtype=dtype) for _ in blocks])
+        self.ff = FeedForward(channels, dtype)
+        self.ff_norm = operations.LayerNorm(channels, dtype=dtype)
+
+    def forward(self, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
+        for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
+            x = x + attention(norm(x), inputs.scale)
+        return x + self.ff(self.ff_norm(x))
+
+
+class TemporalTransformer(nn.Module):
+    def __init__(self, channels: int, spec: MotionModelSpec, dtype: torch.dtype | None):
+        super().__init__()
+        self.norm = operations.GroupNorm(32, channels, eps=1e-6, dtype=dtype)
+        self.proj_in = operations.Linear(channels, channels, dtype=dtype)
+        self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, spec, dtype)])
+        self.proj_out = operations.Linear(channels, channels, dtype=dtype)
+
+    def _positions(self, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
+        """``(positions, frames, channels)`` -> same shape."""
+        x = self.proj_in(x)
+        for block in self.transformer_blocks:
+            x = block(x, inputs)
+        return self.proj_out(x)
+
+    def forward(self, x: torch.Tensor, frames: int, inputs: MotionInputs) -> torch.Tensor:
+        """What the transformer adds to ``x (clips * frames, channels, height, width)``, in the same shape."""
+        batch, channels, height, width = x.shape
+        clips = batch // frames
+        y = self.norm(x).to(x.dtype)
+        # One copy puts every position's frames side by side; all that follows works on them in place of einops.
+        y = y.reshape(clips, frames, channels, height * width).permute(0, 3, 1, 2).reshape(-1, frames, channels)
+        parts = [self._positions(part, inputs) for part in y.split(MAX_POSITIONS)]
+        y = parts[0] if len(parts) == 1 else torch.cat(parts)
+        y = y.reshape(clips, height * width, frames, channels).permute(0, 2, 3, 1)
+        return y.reshape(batch, channels, height, width)
+
+
+class MotionModule(nn.Module):
+    """One temporal transformer with its effect: how much of it reaches the picture."""
+
+    def __init__(self, channels: int, spec: MotionModelSpec, dtype: torch.dtype | None):
+        super().__init__()
+        self.temporal_transformer = TemporalTransformer(channels, spec, dtype)
+
+    def forward(self, x: torch.Tensor, frames: int, inputs: MotionInputs) -> torch.Tensor:
+        """``x (clips * frames, channels, height, width)`` -> same shape. Pure: nothing is kept between calls."""
+        if inputs.effect == 0.0:
+            return x
+        added = self.temporal_transformer(x, frames, inputs)
+        if inputs.effect is not None:
+            added = added * inputs.effect
+        return x + added
+
+
+class MotionBlock(nn.Module):
+    """The motion modules of one level."""
+
+    def __init__(self, channels: tuple[int, ...], spec: MotionModelSpec, dtype: torch.dtype | None):
+        super().__init__()
+        self.motion_modules = nn.ModuleList([MotionModule(c, spec, dtype) for c in channels])
+
+
+class MotionModel(nn.Module):
+    """All motion modules of one file."""
+
+    def __init__(self, spec: MotionModelSpec, dtype: torch.dtype | None = None):
+        super().__init__()
+        self.spec = spec
+        if spec.down:
+            self.down_blocks = nn.ModuleList([MotionBlock(level, spec, dtype) for level in spec.down])
+        if spec.mid:
+            self.mid_block = MotionBlock(spec.mid, spec, dtype)
+        if spec.up:
+            self.up_blocks = nn.ModuleList([MotionBlock(level, spec, dtype) for level in spec.up])
+
+    def modules_of(self, part: str) -> list[MotionModule]:
+        """The motion modules of ``"down"``, ``"mid"`` or ``"up"`` in the order in which a UNet runs through them."""
+        if not getattr(self.spec, part):
+            return []
+        blocks = [self.mid_block] if part == "mid" else getattr(self, f"{part}_blocks")
+        return [module for block in blocks for module in block.motion_modules]

@@ -1,0 +1,76 @@
+"""What a file is that is no motion model, told by its tensor names, and where it belongs."""
+
+import re
+from collections.abc import Iterable
+
+LORA = re.compile(r"(_lora\.|\.lora[_.]|lora_(up|down|A|B)\b|\.hada_w|\.lokr_w|\.lora_[AB]\.)")
+MOTION = re.compile(r"(motion_modules|temporal_attentions|temporal_transformer)")
+CONTROL = re.compile(
+    r"(controlnet_|control_model\.|input_hint_block|zero_convs|middle_block_out|conditioning_embedding|adapter\.body)"
+)
+
+# Pattern searched in the tensor names, what the file is, and what to do with it. First match wins.
+KINDS = (
+    (r"(image_proj|ip_adapter)", "an IPAdapter", "Put it in models/ipadapter and load it with an IPAdapter node."),
+    (
+        r"(^|\.)(time_stack|time_mixer)\.",
+        "a checkpoint of another video model (SVD)",
+        "Put it in models/checkpoints; AnimateDiff does not use it.",
+    ),
+    (
+        r"^(first_stage_model|cond_stage_model|conditioner|model\.diffusion_model)\.",
+        "a whole checkpoint",
+        "Put it in models/checkpoints and load it with Load Checkpoint.",
+    ),
+    (
+        r"^(input_blocks|down_blocks|unet\.down_blocks)\.\d+\.",
+        "a UNet without motion modules",
+        "Put it in models/diffusion_models and load it with Load Diffusion Model.",
+    ),
+    (r"^(encoder|decoder)\.(conv_in|mid|up|down)", "a VAE", "Put it in models/vae and load it with Load VAE."),
+    (
+        r"(^|\.)text_model\.|^(transformer|encoder)\.(resblocks|block)\.",
+        "a text or image encoder",
+        "Put it in models/text_encoders (or models/clip_vision) and load it with the matching node.",
+    ),
+    (
+        r"^(emb_params|string_to_param|clip_[lg]|\*)$",
+        "a textual inversion embedding",
+        "Put it in models/embeddings and write embedding:NAME in the prompt.",
+    ),
+    (
+        r"(^model\.\d+\.sub\.|RDB\d|\.rdb\d|^conv_first\.|^body\.\d+\.)",
+        "an upscale model",
+        "Put it in models/upscale_models and load it with Load Upscale Model.",
+    ),
+    (
+        r"(pose_encoder|encoder_down_conv_blocks|cc_projection)",
+        "a camera control encoder",
+        "It belongs to CameraCtrl or MotionCtrl nodes, next to a motion model.",
+    ),
+)
+
+
+def what_is_it(keys: Iterable[str]) -> str | None:
+    """None if the names are those of a motion model, otherwise what the file is and where it belongs."""
+    keys = list(keys)
+    motion = any(MOTION.search(key) for key in keys)
+    if any(LORA.search(key) for key in keys):
+        if motion:
+            return (
+                "It is a MotionLoRA, which changes a motion model: put it in models/animatediff_motion_lora and load "
+                "it with Load AnimateDiff LoRA, beside a motion model."
+            )
+        return (
+            "It is an ordinary LoRA (the AnimateDiff v3 domain adapter is one too): put it in models/loras and load "
+            "it with Load LoRA, between the checkpoint and the AnimateDiff nodes."
+        )
+    if any(CONTROL.search(key) for key in keys):
+        kind = "a SparseCtrl (a ControlNet with motion modules)" if motion else "a ControlNet"
+        return f"It is {kind}: put it in models/controlnet and load it with a Load ControlNet node."
+    if motion:
+        return None
+    for pattern, kind, advice in KINDS:
+        if any(re.search(pattern, key) for key in keys):
+            return f"It is {kind}. {advice}"
+    return f"Its contents are not known (first tensors: {', '.join(keys[:3])}). Use another file."

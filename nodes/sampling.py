@@ -1,0 +1,78 @@
+"""Nodes that make a MODEL sample with motion models."""
+
+from comfy_api.latest import io
+
+from ..host import folders
+from ..host.schema import schema
+from ..motion_models.files import load_motion_model
+from ..sampling.animate import animate
+from ..sampling.motion import MotionSettings, apply
+from . import sockets
+
+CATEGORY = "AnimateDiff"
+
+
+class UseEvolvedSampling(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="ADE_UseEvolvedSampling",
+            display_name="Use Evolved Sampling",
+            category=CATEGORY,
+            description="Makes a model sample its latent batch as one clip, with the motion models given.",
+            search_aliases=["Use Evolved Sampling 🎭🅐🅓②", "AnimateDiff sampling"],
+            inputs=[
+                io.Model.Input("model"),
+                sockets.beta_schedule(),
+                sockets.MotionModelsSocket.Input(
+                    "m_models", optional=True, tooltip="Motion models. Without any the model samples single pictures."
+                ),
+                sockets.CONTEXT_OPTIONS,
+                sockets.SAMPLE_SETTINGS,
+            ],
+            outputs=[io.Model.Output("MODEL")],
+        )
+
+    @classmethod
+    def execute(cls, model, beta_schedule, m_models=None, context_options=None, sample_settings=None):
+        sockets.refuse(context_options=context_options, sample_settings=sample_settings)
+        return io.NodeOutput(animate(model, m_models or (), beta_schedule))
+
+
+class AnimateDiffLoaderGen1(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="ADE_AnimateDiffLoaderGen1",
+            display_name="AnimateDiff Loader",
+            category=CATEGORY,
+            description="Load AnimateDiff Model, Apply AnimateDiff Model and Use Evolved Sampling in one node.",
+            search_aliases=["AnimateDiff Loader 🎭🅐🅓①", "AnimateDiff Loader Gen1"],
+            inputs=[
+                io.Model.Input("model"),
+                sockets.motion_model_name(),
+                sockets.beta_schedule(),
+                sockets.CONTEXT_OPTIONS,
+                sockets.MOTION_LORA,
+                sockets.SETTINGS,
+                sockets.KEYFRAMES,
+                sockets.SAMPLE_SETTINGS,
+                sockets.SCALE,
+                sockets.EFFECT,
+                sockets.PER_BLOCK,
+            ],
+            outputs=[io.Model.Output("MODEL")],
+        )
+
+    @classmethod
+    def execute(cls, model, model_name, beta_schedule, scale_multival=None, effect_multival=None, **unsupported):
+        sockets.refuse(**unsupported)
+        motion_model = load_motion_model(folders.full_path(folders.MOTION_MODELS, model_name))
+        settings = MotionSettings(
+            scale=sockets.multival("scale_multival", scale_multival),
+            effect=sockets.multival("effect_multival", effect_multival),
+        )
+        return io.NodeOutput(animate(model, apply(motion_model, settings), beta_schedule))
+
+
+NODES = [UseEvolvedSampling, AnimateDiffLoaderGen1]

@@ -1,0 +1,67 @@
+"""Socket types and inputs that several nodes share. Names, order and types are those that workflow files rely on."""
+
+from comfy_api.latest import io
+
+from ..host import folders
+from ..sampling import beta_schedules
+
+MotionModelSocket = io.Custom("MOTION_MODEL_ADE")
+MotionModelsSocket = io.Custom("M_MODELS")
+MotionLora = io.Custom("MOTION_LORA")
+Multival = io.Custom("MULTIVAL")
+Keyframes = io.Custom("AD_KEYFRAMES")
+PerBlock = io.Custom("PER_BLOCK")
+Settings = io.Custom("AD_SETTINGS")
+ContextOptions = io.Custom("CONTEXT_OPTIONS")
+SampleSettings = io.Custom("SAMPLE_SETTINGS")
+
+MOTION_LORA = MotionLora.Input("motion_lora", optional=True, tooltip="MotionLoRAs to apply to the motion model.")
+SCALE = Multival.Input(
+    "scale_multival", optional=True, tooltip="Strength of motion: multiplies the temporal attention keys. Default 1."
+)
+EFFECT = Multival.Input(
+    "effect_multival", optional=True, tooltip="How much of the motion model reaches the picture: 0 none, 1 all of it."
+)
+KEYFRAMES = Keyframes.Input("ad_keyframes", optional=True, tooltip="Changes of scale and effect during sampling.")
+PER_BLOCK = PerBlock.Input("per_block", optional=True, tooltip="Scale and effect for single blocks of the UNet.")
+SETTINGS = Settings.Input("ad_settings", optional=True, tooltip="Adjustments made to the motion model as it is loaded.")
+CONTEXT_OPTIONS = ContextOptions.Input(
+    "context_options", optional=True, tooltip="Sliding windows over clips longer than the motion model can handle."
+)
+SAMPLE_SETTINGS = SampleSettings.Input(
+    "sample_settings", optional=True, tooltip="Noise, FreeInit, custom CFG and other sampling settings."
+)
+
+
+def motion_model_name() -> io.Combo.Input:
+    """The combo of motion model files. Made anew for each request, so that files added meanwhile show up."""
+    files = folders.list_files(folders.MOTION_MODELS)
+    tooltip = "Motion model file from models/animatediff_models."
+    if not files:
+        tooltip = "No motion models found. Put motion model files into models/animatediff_models, then press R."
+    return io.Combo.Input("model_name", options=files, tooltip=tooltip)
+
+
+def beta_schedule() -> io.Combo.Input:
+    return io.Combo.Input(
+        "beta_schedule",
+        options=beta_schedules.OPTIONS,
+        default=beta_schedules.AUTOSELECT,
+        tooltip="Noise schedule. autoselect takes the one the motion model was trained with.",
+    )
+
+
+def multival(name: str, value) -> float:
+    """A MULTIVAL as a number; not connected means 1."""
+    if value is None:
+        return 1.0
+    if not isinstance(value, (int, float)):
+        raise ValueError(f"{name} is a mask. This version takes numbers only: connect a number, or disconnect it.")
+    return float(value)
+
+
+def refuse(**unsupported) -> None:
+    """Raise for inputs that are declared, so that workflow files load, but have nothing behind them yet."""
+    for name, value in unsupported.items():
+        if value is not None:
+            raise ValueError(f"The input {name} does nothing in this version yet. Disconnect it to go on.")

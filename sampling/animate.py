@@ -1,0 +1,78 @@
+"""Turning a MODEL into one that samples with motion models."""
+
+from comfy.patcher_extension import PatcherInjection, WrappersMP
+
+from ..motion_models.injection import MotionModelMismatch, MotionSlot, check_fit, eject, inject, run_slot
+from . import beta_schedules, run
+from .motion import MotionModels
+from .run import MODEL_KEY
+
+TIMESTEP_EMBED_PATCH = "forward_timestep_embed_patch"
+
+# The host's classes of Stable Diffusion checkpoints, by the family that motion models call them.
+CHECKPOINT_FAMILIES = {
+    "BaseModel": "SD1.5",
+    "SD15_instructpix2pix": "SD1.5",
+    "SDXL": "SDXL",
+    "SDXL_instructpix2pix": "SDXL",
+}
+
+
+def animate(model, motion_models: MotionModels, beta_schedule: str):
+    """A clone of ``model`` (a host ModelPatcher) that samples with ``motion_models`` and the given schedule.
+
+    What an earlier call put on the MODEL is replaced. Raises MotionModelMismatch if a motion model does not fit.
+    """
+    for motion_model in motion_models:
+        _check_family(motion_model.spec, model.model)
+        check_fit(motion_model.spec, model.model.diffusion_model)
+    if beta_schedule == beta_schedules.AUTOSELECT:
+        beta_schedule = motion_models[0].spec.beta_schedule if motion_models else beta_schedules.USE_EXISTING
+
+    model = model.clone()
+    if beta_schedule != beta_schedules.USE_EXISTING:
+        sampling = beta_schedules.model_sampling(beta_schedule, model.model.model_type)
+        model.add_object_patch("model_sampling", sampling)
+
+    _remove(model)
+    model.set_attachments(MODEL_KEY, motion_models)
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, MODEL_KEY, run.outer_sample)
+    model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, MODEL_KEY, run.calc_cond_batch)
+    if motion_models:
+        model.set_additional_models(MODEL_KEY, [motion_model.patcher.clone() for motion_model in motion_models])
+        model.set_injections(MODEL_KEY, [PatcherInjection(_inject, _eject)])
+        model.set_model_patch((MotionSlot, run_slot), TIMESTEP_EMBED_PATCH)
+        if motion_models[0].spec.joint_group_norm:
+            model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, MODEL_KEY, run.diffusion_model)
+    return model
+
+
+def _remove(model) -> None:
+    """Take from ``model`` what an earlier call put on it."""
+    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.CALC_COND_BATCH, WrappersMP.DIFFUSION_MODEL):
+        model.remove_wrappers_with_key(kind, MODEL_KEY)
+    model.remove_additional_models(MODEL_KEY)
+    model.remove_injections(MODEL_KEY)
+    patches = model.model_options["transformer_options"].get("patches", {})
+    others = [patch for patch in patches.get(TIMESTEP_EMBED_PATCH, []) if patch[0] is not MotionSlot]
+    if TIMESTEP_EMBED_PATCH in patches:
+        patches[TIMESTEP_EMBED_PATCH] = others
+
+
+def _inject(patcher) -> None:
+    # looked up on the patcher at hand: clones and copies for other devices carry networks of their own
+    models = [motion_model.model for motion_model in patcher.get_additional_models_with_key(MODEL_KEY)]
+    inject(patcher.model.diffusion_model, models)
+
+
+def _eject(patcher) -> None:
+    eject(patcher.model.diffusion_model)
+
+
+def _check_family(spec, base_model) -> None:
+    checkpoint = CHECKPOINT_FAMILIES.get(type(base_model).__name__)
+    if spec.family != "custom" and checkpoint is not None and checkpoint != spec.family:
+        raise MotionModelMismatch(
+            f"The motion model '{spec.name}' is for {spec.family} checkpoints, but the checkpoint is {checkpoint}. "
+            f"Load a motion model for {checkpoint}, or a checkpoint for {spec.family}."
+        )
