@@ -22,7 +22,12 @@ class OwnTables:
 
     def set_sigmas(self, sigmas: torch.Tensor) -> None:
         self.sigmas = sigmas.float()
-        self.log_sigmas = sigmas.log().float()
+        self.log_sigmas = sigmas.double().log().float()
+
+    def timestep(self, sigma: torch.Tensor) -> torch.Tensor:
+        # LCM schedulers ask for steps half-way between two entries of the table. In float32 the rounding of log(),
+        # which differs from machine to machine, would decide which of the two it is, and that is visible.
+        return super().timestep(sigma.double() if sigma.device.type in ("cpu", "cuda") else sigma)
 
     def register_buffer(self, name, tensor, persistent=True):
         if name not in ("sigmas", "log_sigmas"):

@@ -14,10 +14,23 @@ from ..host.patcher import operations
 from .call import MotionInputs
 from .spec import MotionModelSpec
 
-# Spatial positions computed at a time. All of the network between the group norm and the residual treats positions
-# independently, so this bounds its memory; and positions x heads stays below 65,535, the largest batch that
-# attention kernels can launch.
+# Positions x heads stays below 65,535, the largest batch that attention kernels can launch.
 MAX_POSITIONS = 4096
+# Elements of the widest intermediate (8 x channels per frame and position): what a CPU's caches hold, and what a GPU
+# can spare beside the UNet.
+WIDEST_ON_CPU = 5 << 20
+WIDEST_ON_GPU = 1 << 28
+
+
+def positions_at_once(positions: int, frames: int, channels: int, device: torch.device) -> int:
+    """How many spatial positions to compute together.
+
+    All of the network between the group norm and the residual treats positions independently, so they can be
+    computed in parts of equal size: that bounds memory, and a CPU is up to a fifth faster for it.
+    """
+    widest = WIDEST_ON_CPU if device.type == "cpu" else WIDEST_ON_GPU
+    most = max(1, min(MAX_POSITIONS, widest // (8 * channels * frames)))
+    return math.ceil(positions / math.ceil(positions / most))
 
 
 def sinusoidal_table(length: int, channels: int) -> torch.Tensor:
@@ -124,7 +137,8 @@ class TemporalTransformer(nn.Module):
         y = self.norm(x).to(x.dtype)
         # One copy puts every position's frames side by side; all that follows works on them in place of einops.
         y = y.reshape(clips, frames, channels, height * width).permute(0, 3, 1, 2).reshape(-1, frames, channels)
-        parts = [self._positions(part, inputs) for part in y.split(MAX_POSITIONS)]
+        at_once = positions_at_once(y.shape[0], frames, channels, y.device)
+        parts = [self._positions(part, inputs) for part in y.split(at_once)]
         y = parts[0] if len(parts) == 1 else torch.cat(parts)
         y = y.reshape(clips, height * width, frames, channels).permute(0, 2, 3, 1)
         return y.reshape(batch, channels, height, width)

