@@ -8,6 +8,7 @@ Random SD1.5 weights and the v2 motion model, sampled by the host's own sampler;
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import time
@@ -79,7 +80,7 @@ def step_seconds(model, positive, negative, latent, steps: int = 3) -> list[floa
         callback=lambda *_: ends.append(time.perf_counter()),
         disable_pbar=True,
     )
-    return [end - start for start, end in zip(ends, ends[1:], strict=False)]
+    return [end - start for start, end in itertools.pairwise(ends)]
 
 
 if __name__ == "__main__":

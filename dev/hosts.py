@@ -142,21 +142,28 @@ def fetch(version: str) -> Path:
 
 
 def environment_dir() -> Path:
-    wanted = [DEFAULT, *TORCH, (ROOT / "requirements-dev.txt").read_text(encoding="utf-8"), sys.version_info[:2]]
-    return cache_dir() / f"env-{hashlib.sha256(repr(wanted).encode()).hexdigest()[:10]}"
+    base = [DEFAULT, *TORCH, sys.version_info[:2]]
+    return cache_dir() / f"env-{hashlib.sha256(repr(base).encode()).hexdigest()[:10]}"
 
 
 def environment() -> Path:
-    """The interpreter of the environment that runs every release and the tests, made on first use."""
+    """The interpreter of the environment that runs every release and the tests, made on first use.
+
+    A change of requirements-dev.txt is installed into it; another torch or Python means another environment.
+    """
     env = environment_dir()
     python = interpreter(env)
+    tools = ROOT / "requirements-dev.txt"
+    wanted = tools.read_text(encoding="utf-8")
     stamp = env / "complete"  # written last: an interrupted installation starts over
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+        return python
+    requirements = fetch(DEFAULT) / "requirements.txt"
     if not stamp.is_file():
-        requirements = fetch(DEFAULT) / "requirements.txt"
         print(f"Making the environment {env} (6 GB, some minutes, once)", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", env], check=True)
-        pip(python, "install", "--quiet", *TORCH, "-r", str(requirements), "-r", str(ROOT / "requirements-dev.txt"))
-        stamp.touch()
+    pip(python, "install", "--quiet", *TORCH, "-r", str(requirements), "-r", str(tools))
+    stamp.write_text(wanted, encoding="utf-8")
     return python
 
 

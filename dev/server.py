@@ -203,7 +203,7 @@ def refusal(details: dict) -> str:
     errors = [("", details["error"])]
     for node, found in details.get("node_errors", {}).items():
         errors += [(f"{node} ({found['class_type']}): ", error) for error in found["errors"]]
-    return "\n".join(f"{where}{error['message']}: {error['details']}" for where, error in errors)
+    return "\n".join(where + ": ".join(filter(None, (error["message"], error["details"]))) for where, error in errors)
 
 
 def failure(entry: dict) -> str:

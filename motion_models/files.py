@@ -16,12 +16,11 @@ import re
 from collections import defaultdict
 
 import comfy.utils
-import safetensors
 import torch
 
 from ..host.patcher import make_patcher, weight_dtype
 from .spec import MotionModelSpec
-from .temporal import MotionModel
+from .temporal import NORM_GROUPS, MotionModel
 from .wrong_files import what_is_it
 
 Tensors = dict[str, torch.Tensor]
@@ -31,9 +30,13 @@ PUBLISHED_HEADS = 8
 HEADS_METADATA = "animatediff.heads"
 ANIMATELCM_FRAMES = 64
 
-PREFIX = re.compile(r"^(?:(?:module|model|unet|diffusion_model|motion_adapter|_orig_mod)\.)+(?=(?:down|mid|up)_block)")
-WRAPPERS = ("state_dict", "module", "model", "motion_module")
+PREFIX = re.compile(
+    r"^(?:(?:state_dict|module|model|unet|diffusion_model|motion_adapter|motion_module|_orig_mod)\.)+"
+    r"(?=(?:down|mid|up)_block)"
+)
+BLOCKS = {"down": "down_blocks.{}", "mid": "mid_block", "up": "up_blocks.{}"}
 MODULE_KEY = re.compile(r"^(?:(down|up)_blocks\.(\d+)|(mid)_block)\.motion_modules\.(\d+)\.temporal_transformer\.")
+ATTENTION_KEY = re.compile(r"\.attention_blocks\.(\d+)\.")
 DIFFUSERS_NAMES = (
     (".attn1.", ".attention_blocks.0."),
     (".attn2.", ".attention_blocks.1."),
@@ -54,15 +57,12 @@ def load_motion_model(path: str, disable_dynamic: bool = False):
     """
     name = os.path.splitext(os.path.basename(path))[0]
     spec, tensors = interpret(name, *read_tensors(path))
+    _check(spec, tensors)
     dtype = weight_dtype()
     model = MotionModel(spec, dtype)
     # Cast here, not by the layers: some of the host's layers adopt the dtype of what they are given.
     tensors = {key: value.to(torch.float32 if key.endswith(".pe") else dtype) for key, value in tensors.items()}
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
-    # a layout without tables uses the generated ones
-    missing = [key for key in missing if not key.endswith(".pe")]
-    if missing or unexpected:
-        raise MotionModelFileError(_incomplete(name, missing, unexpected))
+    model.load_state_dict(tensors, strict=False)  # a layout without tables keeps the generated ones
     model.eval().requires_grad_(False)
     return make_patcher(model, (load_motion_model, (path,)), disable_dynamic)
 
@@ -74,25 +74,32 @@ def read_tensors(path: str) -> tuple[Tensors, dict[str, str]]:
         raise MotionModelFileError(f"'{name}' is empty (0 bytes). Download it again.")
     try:
         content, metadata = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
-    except (safetensors.SafetensorError, ValueError, EOFError, RuntimeError) as error:
-        raise MotionModelFileError(
-            f"'{name}' cannot be read: it is damaged, cut off, or not a {os.path.splitext(name)[1]} file. "
-            f"Download it again and compare its size. ({str(error).splitlines()[0]})"
-        ) from error
-    except (pickle.UnpicklingError, AttributeError, ImportError) as error:
+    except pickle.UnpicklingError as error:
         raise MotionModelFileError(
             f"'{name}' was not loaded: it holds Python objects other than tensors, which could run code on this "
-            "machine, or it is damaged. Use a .safetensors version of it."
+            "machine, or it is damaged. Use a .safetensors version of it, or download it again."
         ) from error
-    for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict):
-        raise MotionModelFileError(f"'{name}' holds a {type(content).__name__}, not named tensors. Use another file.")
-    tensors = {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    except Exception as error:  # whatever a reader stumbles over in a damaged file: KeyError, struct.error, ...
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise MotionModelFileError(
+            f"'{name}' cannot be read: it is damaged, cut off, or not a {os.path.splitext(name)[1]} file. "
+            f"Download it again and compare its size. ({reason})"
+        ) from error
+    tensors = _flat(content) if isinstance(content, dict) else {}
     if not tensors:
-        raise MotionModelFileError(f"'{name}' holds no tensors at all. Download it again or use another file.")
+        raise MotionModelFileError(f"'{name}' holds no named tensors. Download it again or use another file.")
     return tensors, metadata or {}
+
+
+def _flat(content: dict) -> Tensors:
+    """The tensors of nested dictionaries, their names joined by dots; everything else is left out."""
+    tensors: Tensors = {}
+    for key, value in content.items():
+        if isinstance(value, torch.Tensor):
+            tensors[str(key)] = value
+        elif isinstance(value, dict):
+            tensors |= {f"{key}.{inner}": tensor for inner, tensor in _flat(value).items()}
+    return tensors
 
 
 def interpret(name: str, tensors: Tensors, metadata: dict[str, str]) -> tuple[MotionModelSpec, Tensors]:
@@ -113,7 +120,7 @@ def _layout(name: str, tensors: Tensors) -> str:
         return "PIA"
     if any(key.endswith("pos_encoder.positional_encoding") for key in tensors):
         return "HotshotXL"
-    tables = {key: value.shape[1] for key, value in tensors.items() if key.endswith(("pos_embed.pe", "pos_encoder.pe"))}
+    tables = _table_lengths(tensors)
     if not tables:
         return "AnimateLCM"
     # AnimateLCM in diffusers layout carries generated tables, 64 long, or none in the mid block; when both were
@@ -124,6 +131,11 @@ def _layout(name: str, tensors: Tensors) -> str:
         if without_mid_table or min(tables.values()) == ANIMATELCM_FRAMES or "lcm" in name.lower():
             return "AnimateLCM"
     return "AnimateDiff"
+
+
+def _table_lengths(tensors: Tensors) -> dict[str, int]:
+    tables = {key: value for key, value in tensors.items() if key.endswith(("pos_embed.pe", "pos_encoder.pe"))}
+    return {key: value.shape[1] for key, value in tables.items() if value.ndim == 3}
 
 
 def _our_names(tensors: Tensors) -> Tensors:
@@ -146,26 +158,29 @@ def _our_names(tensors: Tensors) -> Tensors:
 
 def _spec(name: str, layout: str, tensors: Tensors, metadata: dict[str, str]) -> MotionModelSpec:
     channels: dict[str, dict[int, dict[int, int]]] = {part: defaultdict(dict) for part in ("down", "mid", "up")}
-    for key, value in tensors.items():
-        down_or_up, level, mid, module = MODULE_KEY.match(key).groups()
-        if key.endswith("temporal_transformer.norm.weight"):
-            channels[mid or down_or_up][int(level or 0)][int(module)] = value.shape[0]
-    parts = {}
-    for part, levels in channels.items():
-        parts[part] = tuple(tuple(levels[i][j] for j in sorted(levels[i])) for i in sorted(levels))
-        if sorted(levels) != list(range(len(levels))) or any(sorted(m) != list(range(len(m))) for m in levels.values()):
-            raise MotionModelFileError(
-                f"'{name}' is not complete: of its {part} blocks only levels {sorted(levels)} are there. "
-                "Download it again."
-            )
-    if not any(parts.values()):
-        raise MotionModelFileError(_incomplete(name, ["…temporal_transformer.norm.weight"], []))
-    tables = [value.shape[1] for key, value in tensors.items() if key.endswith("pos_encoder.pe")]
+    for key in tensors:
+        match = MODULE_KEY.match(key)
+        down_or_up, level, mid, module = match.groups()
+        norm = f"{match[0]}norm.weight"
+        if norm not in tensors:
+            raise MotionModelFileError(_defective(name, missing=[norm]))
+        channels[mid or down_or_up][int(level or 0)][int(module)] = tensors[norm].numel()
+    gaps = _gaps(channels) if tensors else ["….temporal_transformer.norm.weight"]
+    if gaps:
+        raise MotionModelFileError(_defective(name, missing=gaps))
+    parts = {
+        part: tuple(tuple(levels[i][j] for j in sorted(levels[i])) for i in sorted(levels))
+        for part, levels in channels.items()
+    }
+    tables = _table_lengths(tensors).values()
     max_frames = min(tables) if tables else ANIMATELCM_FRAMES
-    every = [c for levels in parts.values() for level in levels for c in level]
-    heads = int(metadata.get(HEADS_METADATA, PUBLISHED_HEADS))
-    if any(c % heads for c in every):
-        raise MotionModelFileError(f"'{name}' has {sorted(set(every))} channels, which {heads} heads do not divide.")
+    every = {c for levels in parts.values() for level in levels for c in level}
+    heads = str(metadata.get(HEADS_METADATA, PUBLISHED_HEADS))
+    if not re.fullmatch(r"[1-9]\d*", heads) or any(c == 0 or c % NORM_GROUPS or c % int(heads) for c in every):
+        raise MotionModelFileError(
+            f"'{name}' has motion modules of {', '.join(map(str, sorted(every)))} channels in {heads} heads: the channels "
+            f"must be a multiple of {NORM_GROUPS} and of the heads."
+        )
     four_levels = len(parts["down"] or parts["up"]) == 4
     if parts["mid"]:
         version = "v2"
@@ -178,22 +193,71 @@ def _spec(name: str, layout: str, tensors: Tensors, metadata: dict[str, str]) ->
         down=parts["down"],
         mid=parts["mid"][0] if parts["mid"] else (),
         up=parts["up"],
-        attention_blocks=1 + max((int(i) for k in tensors for i in re.findall(r"\.attention_blocks\.(\d+)\.", k)), default=0),
-        heads=heads,
+        attention_blocks=len({i for key in tensors for i in ATTENTION_KEY.findall(key)}) or 1,
+        heads=int(heads),
         max_frames=max_frames,
         parameters=sum(value.numel() for key, value in tensors.items() if not key.endswith(".pe")),
     )
 
 
-def _incomplete(name: str, missing: list[str], unexpected: list[str]) -> str:
-    def some(keys: list[str]) -> str:
-        return ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+def _gaps(channels: dict[str, dict[int, dict[int, int]]]) -> list[str]:
+    """Names of the levels and modules without which the numbering of the others makes no sense."""
+    depth = max(map(len, channels.values()))
+    gaps = []
+    for part, levels in channels.items():
+        # down and up blocks mirror each other, but a part may be absent as a whole
+        count = depth if levels and part != "mid" else 0
+        gaps += [BLOCKS[part].format(i) for i in range(count) if i not in levels]
+        for i, modules in levels.items():
+            gaps += [f"{BLOCKS[part].format(i)}.motion_modules.{j}" for j in range(len(modules)) if j not in modules]
+    return gaps
 
+
+def _module_shapes(channels: int, spec: MotionModelSpec) -> dict[str, tuple[int, ...]]:
+    c, inner = channels, 4 * channels
+    block = "transformer_blocks.0."
+    affine = {"norm": (c,), "proj_in": (c, c), "proj_out": (c, c), f"{block}ff_norm": (c,)}
+    affine |= {f"{block}ff.net.0.proj": (2 * inner, c), f"{block}ff.net.2": (c, inner)}
+    shapes = {}
+    for i in range(spec.attention_blocks):
+        attention = f"{block}attention_blocks.{i}."
+        affine |= {f"{attention}to_out.0": (c, c), f"{block}norms.{i}": (c,)}
+        shapes |= {f"{attention}to_{name}.weight": (c, c) for name in "qkv"}
+        shapes[f"{attention}pos_encoder.pe"] = (1, spec.max_frames, c)
+    for name, shape in affine.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return shapes
+
+
+def _check(spec: MotionModelSpec, tensors: Tensors) -> None:
+    """Raise MotionModelFileError unless ``tensors`` are those of ``spec``. Position tables may be left out.
+
+    Before the network is built, and not by it: the host's layers may take weights of any shape without a word.
+    """
+    shapes = {
+        f"{BLOCKS[part].format(i)}.motion_modules.{j}.temporal_transformer.{name}": shape
+        for part, levels in (("down", spec.down), ("mid", (spec.mid,)), ("up", spec.up))
+        for i, modules in enumerate(levels)
+        for j, channels in enumerate(modules)
+        for name, shape in _module_shapes(channels, spec).items()
+    }
+    missing = [key for key in shapes if key not in tensors and not key.endswith(".pe")]
+    unknown = [key for key in tensors if key not in shapes]
+    misshapen = [
+        f"{key} is {tuple(value.shape)}, not {shapes[key]}"
+        for key, value in tensors.items()
+        if key in shapes and tuple(value.shape) != shapes[key]
+    ]
+    if missing or unknown or misshapen:
+        raise MotionModelFileError(_defective(spec.name, missing, unknown, misshapen))
+
+
+def _defective(name: str, missing: list[str] = (), unknown: list[str] = (), misshapen: list[str] = ()) -> str:
     found = []
-    if missing:
-        found.append(f"{len(missing)} tensors are missing ({some(missing)})")
-    if unexpected:
-        found.append(f"{len(unexpected)} tensors are unknown ({some(unexpected)})")
+    for what, items in (("missing", missing), ("unknown", unknown), ("of the wrong shape", misshapen)):
+        if items:
+            more = f" and {len(items) - 8} more" if len(items) > 8 else ""
+            found.append(f"tensors are {what} ({', '.join(items[:8])}{more})")
     return (
         f"'{name}' looks like a motion model but {' and '.join(found)}. The file is damaged or of a kind that this "
         "version does not know: download it again, or report the file with this message."

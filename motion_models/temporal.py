@@ -14,6 +14,7 @@ from ..host.patcher import operations
 from .call import MotionInputs
 from .spec import MotionModelSpec
 
+NORM_GROUPS = 32
 # Positions x heads stays below 65,535, the largest batch that attention kernels can launch.
 MAX_POSITIONS = 4096
 # Elements of the widest intermediate (8 x channels per frame and position): what a CPU's caches hold, and what a GPU
@@ -118,7 +119,7 @@ class TemporalBlock(nn.Module):
 class TemporalTransformer(nn.Module):
     def __init__(self, channels: int, spec: MotionModelSpec, dtype: torch.dtype | None):
         super().__init__()
-        self.norm = operations.GroupNorm(32, channels, eps=1e-6, dtype=dtype)
+        self.norm = operations.GroupNorm(NORM_GROUPS, channels, eps=1e-6, dtype=dtype)
         self.proj_in = operations.Linear(channels, channels, dtype=dtype)
         self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, spec, dtype)])
         self.proj_out = operations.Linear(channels, channels, dtype=dtype)

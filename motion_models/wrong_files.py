@@ -4,17 +4,18 @@ import re
 from collections.abc import Iterable
 
 LORA = re.compile(r"(_lora\.|\.lora[_.]|lora_(up|down|A|B)\b|\.hada_w|\.lokr_w|\.lora_[AB]\.)")
-MOTION = re.compile(r"(motion_modules|temporal_attentions|temporal_transformer)")
+MOTION = re.compile(r"(motion_modules|temporal_attentions|temporal_transformer(?!_blocks))")
 CONTROL = re.compile(
-    r"(controlnet_|control_model\.|input_hint_block|zero_convs|middle_block_out|conditioning_embedding|adapter\.body)"
+    r"(controlnet_|control_model\.|input_hint_block|zero_convs|middle_block_out|conditioning_embedding|adapter\.body"
+    r"|^body\.\d+\.(in_conv|block\d|resnets)\.)"
 )
 
 # Pattern searched in the tensor names, what the file is, and what to do with it. First match wins.
 KINDS = (
     (r"(image_proj|ip_adapter)", "an IPAdapter", "Put it in models/ipadapter and load it with an IPAdapter node."),
     (
-        r"(^|\.)(time_stack|time_mixer)\.",
-        "a checkpoint of another video model (SVD)",
+        r"(^|\.)(time_stack|time_mixer|temporal_transformer_blocks|temp_convs|temp_attentions)\.",
+        "a checkpoint of another video model (such as SVD)",
         "Put it in models/checkpoints; AnimateDiff does not use it.",
     ),
     (
@@ -29,12 +30,12 @@ KINDS = (
     ),
     (r"^(encoder|decoder)\.(conv_in|mid|up|down)", "a VAE", "Put it in models/vae and load it with Load VAE."),
     (
-        r"(^|\.)text_model\.|^(transformer|encoder)\.(resblocks|block)\.",
+        r"(^|\.)(text|vision)_model\.|^((visual\.)?transformer|encoder)\.(resblocks|block)\.",
         "a text or image encoder",
         "Put it in models/text_encoders (or models/clip_vision) and load it with the matching node.",
     ),
     (
-        r"^(emb_params|string_to_param|clip_[lg]|\*)$",
+        r"^(emb_params|string_to_param\..*|clip_[lg]|\*|<.*>)$",
         "a textual inversion embedding",
         "Put it in models/embeddings and write embedding:NAME in the prompt.",
     ),

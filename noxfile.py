@@ -1,0 +1,63 @@
+"""`python -m nox -s NAME`; what follows `--` goes to pytest. Without -s: lint and tests.
+
+The sessions run in the environment that dev/hosts.py keeps in a cache (made on first use),
+or in your own ComfyUI where COMFYUI_PATH is set.
+"""
+
+import sys
+from pathlib import Path
+
+import nox
+
+sys.path.insert(0, str(Path(__file__).parent / "dev"))
+import hosts
+
+nox.options.sessions = ["lint", "tests"]
+
+
+def run(session: nox.Session, *args: str) -> None:
+    """Run a script or module in the interpreter of the ComfyUI in use."""
+    session.run(str(hosts.host().python), *args, external=True)
+
+
+def run_tests(session: nox.Session, *args: str) -> None:
+    hosts.require_test_tools(hosts.host().python)
+    run(session, "-m", "pytest", *args, *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def demo(session: nox.Session) -> None:
+    """A short animation through a real ComfyUI, on random weights."""
+    run(session, "dev/demo.py")
+
+
+@nox.session(venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """All tests but conformance, hosts, browser and those marked long."""
+    run_tests(session, "-m", "not long")
+
+
+@nox.session(venv_backend="none")
+def conformance(session: nox.Session) -> None:
+    """Our latents against the incumbent's, with each case's error."""
+    # -s: a case prints its error when it passes too.
+    run_tests(session, "tests/conformance", "-v", "-s")
+
+
+@nox.session(venv_backend="none", name="hosts")
+def hosts_(session: nox.Session) -> None:
+    """The pack in every supported ComfyUI release."""
+    run_tests(session, "tests/hosts")
+
+
+@nox.session(venv_backend="none")
+def lint(session: nox.Session) -> None:
+    hosts.require_test_tools(hosts.host().python)
+    run(session, "-m", "ruff", "check", ".")
+
+
+@nox.session(venv_backend="none")
+def browser(session: nox.Session) -> None:
+    """The example workflows and all nodes in ComfyUI's own front end; needs chromium on the PATH."""
+    # -rs: without chromium all are skipped, and the summary says why.
+    run_tests(session, "tests/browser", "-rs")

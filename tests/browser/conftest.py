@@ -1,0 +1,61 @@
+"""Fixtures: ComfyUI's own front end in a headless Chromium, on a server with this pack.
+
+Without Chromium or Playwright these tests are skipped and say what is missing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+# What the example workflows load. The server lists files by name only, so empty ones will do.
+MODEL_FILES = (
+    "checkpoints/v1-5-pruned-emaonly-fp16.safetensors",
+    "animatediff_models/mm_sd_v15_v2.ckpt",
+)
+READY = "window.app?.extensionManager?.workflow?.activeWorkflow?.isLoaded"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
+    if not (chromium := shutil.which("chromium")):
+        pytest.skip("needs the program chromium on the PATH")
+    with playwright.sync_playwright() as p:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        yield p.chromium.launch(executable_path=chromium, args=arguments)
+
+
+@pytest.fixture(scope="session")
+def example_server(browser: Browser, new_server: Callable, host, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    """A server that lists the files the example workflows name. Asks for `browser` so that a skip costs no start."""
+    models = tmp_path_factory.mktemp("models")
+    for name in MODEL_FILES:
+        (models / name).parent.mkdir(exist_ok=True)
+        (models / name).touch()
+    with new_server(host, models=[models]) as server:
+        # Else a first visit opens the template browser over the canvas.
+        server.post("/settings", {"Comfy.TutorialCompleted": True})
+        yield server
+
+
+@pytest.fixture
+def page(browser: Browser, example_server) -> Iterator[Page]:
+    """The opened front end. A script error on the page fails the test."""
+    page = browser.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(error))  # Playwright takes no built-in method here
+    # News and update checks must not make a test depend on the network.
+    page.route(lambda url: not url.startswith(example_server.url), lambda route: route.abort())
+    page.goto(example_server.url)
+    # The front end opens a first workflow by itself; before that, one of ours would be replaced.
+    page.wait_for_function(READY, timeout=120_000)
+    yield page
+    page.close()
+    assert not errors

@@ -1,0 +1,185 @@
+"""Tiny networks of the host's own classes: seconds instead of minutes, every code path of the real ones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+SD15 = {  # the blocks of SD1.5 at a tenth of the width
+    "channel_mult": (1, 2, 4, 4),
+    "num_res_blocks": [2, 2, 2, 2],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "transformer_depth_middle": 1,
+}
+SDXL = {
+    "channel_mult": (1, 2, 4),
+    "num_res_blocks": [2, 2, 2],
+    "transformer_depth": [0, 0, 2, 2, 2, 2],
+    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 2, 2, 2],
+    "transformer_depth_middle": 2,
+}
+UNUSUAL = {  # two levels, one residual block each
+    "channel_mult": (1, 3),
+    "num_res_blocks": [1, 1],
+    "transformer_depth": [1, 1],
+    "transformer_depth_output": [1, 1, 1, 1],
+    "transformer_depth_middle": 1,
+}
+WIDTH = 32
+CONTEXT = 16
+
+
+@pytest.fixture(scope="session")
+def layouts() -> dict[str, dict]:
+    return {"SD1.5": SD15, "SDXL": SDXL, "unusual": UNUSUAL}
+
+
+def channels_per_level(layout: dict) -> tuple[int, ...]:
+    return tuple(WIDTH * mult for mult in layout["channel_mult"])
+
+
+def randomise(module: torch.nn.Module, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        fan = parameter[0].numel() if parameter.ndim > 1 else 1
+        parameter.data = noise * fan**-0.5 if parameter.ndim > 1 else noise * 0.05 + (1.0 if "weight" in name else 0.0)
+
+
+@pytest.fixture
+def new_unet(host_path):
+    def new(layout: dict = SD15):
+        import comfy.ops
+        from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+        unet = UNetModel(
+            image_size=8,
+            in_channels=4,
+            out_channels=4,
+            model_channels=WIDTH,
+            num_heads=4,
+            use_spatial_transformer=True,
+            context_dim=CONTEXT,
+            legacy=False,
+            dtype=torch.float32,
+            operations=comfy.ops.disable_weight_init,
+            **layout,
+        )
+        randomise(unet, seed=0)
+        return unet.eval().requires_grad_(False)
+
+    return new
+
+
+@pytest.fixture
+def new_model(host_path):
+    """A MODEL of the host around a tiny UNet."""
+
+    def new(layout: dict = SD15, seed: int = 0):
+        import comfy.model_base
+        import comfy.model_patcher
+        import comfy.supported_models
+
+        config = comfy.supported_models.SD15(
+            {
+                "image_size": 8,
+                "in_channels": 4,
+                "out_channels": 4,
+                "model_channels": WIDTH,
+                "num_heads": 4,
+                "use_spatial_transformer": True,
+                "context_dim": CONTEXT,
+                "legacy": False,
+                "dtype": torch.float32,
+                **layout,
+            }
+        )
+        model = comfy.model_base.BaseModel(config)
+        randomise(model, seed)
+        cpu = torch.device("cpu")
+        return comfy.model_patcher.ModelPatcher(model.eval().requires_grad_(False), cpu, cpu)
+
+    return new
+
+
+@pytest.fixture
+def new_motion_file(pack, tmp_path):
+    """Write a motion model for a layout of blocks; returns the path."""
+
+    def new(layout: dict = SD15, name: str = "tiny", mid: bool = True, frames: int = 32, seed: int = 1) -> str:
+        import safetensors.torch
+
+        levels = channels_per_level(layout)
+        modules = layout["num_res_blocks"]
+        down = tuple((c,) * n for c, n in zip(levels, modules, strict=True))
+        up = tuple((c,) * (n + 1) for c, n in zip(levels[::-1], modules[::-1], strict=True))
+        spec_type = pack.submodule("motion_models.spec").MotionModelSpec
+        spec = spec_type(name, "AnimateDiff", "v2", down, (levels[-1],) if mid else (), up, 2, 8, frames, 0)
+        model = pack.submodule("motion_models.temporal").MotionModel(spec)
+        randomise(model, seed)
+        path = str(tmp_path / f"{name}.safetensors")
+        safetensors.torch.save_file(model.state_dict(), path)
+        return path
+
+    return new
+
+
+@pytest.fixture
+def new_motion(pack, new_motion_file):
+    """Load a tiny motion model: MOTION_MODEL_ADE."""
+    return lambda *args, **changes: pack.submodule("motion_models.files").load_motion_model(
+        new_motion_file(*args, **changes)
+    )
+
+
+@pytest.fixture
+def animate(pack):
+    """`animate(model, motion_model, percent range or scale or effect as keywords)`: a MODEL that samples with it."""
+    motion = pack.submodule("sampling.motion")
+
+    def make(model, *motion_models, beta_schedule="autoselect", **settings):
+        applied = ()
+        for motion_model in motion_models:
+            applied = motion.apply(motion_model, motion.MotionSettings(**settings), applied)
+        return pack.submodule("sampling.animate").animate(model, applied, beta_schedule)
+
+    return make
+
+
+def cond(seed: int, **options) -> list:
+    generator = torch.Generator().manual_seed(seed)
+    return [[torch.randn(1, 7, CONTEXT, generator=generator), {"pooled_output": None, **options}]]
+
+
+@pytest.fixture
+def positive() -> list:
+    return cond(1)
+
+
+@pytest.fixture
+def negative() -> list:
+    return cond(2)
+
+
+@pytest.fixture
+def new_cond():
+    return cond
+
+
+@pytest.fixture
+def sample(positive, negative):
+    """Sample a clip with the host's sampler; returns its latents."""
+
+    def run(model, frames=4, steps=3, cfg=7.5, sampler="euler", size=8, conds=None, **options):
+        import comfy.sample
+
+        latent = torch.zeros(frames, 4, size, size)
+        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(3))
+        conds = conds or (positive, negative)
+        with torch.inference_mode():
+            return comfy.sample.sample(
+                model, noise, steps, cfg, sampler, "normal", *conds, latent, disable_pbar=True, seed=3, **options
+            )
+
+    return run

@@ -1,0 +1,112 @@
+"""Where motion modules sit, and that a UNet is as before once they are out."""
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def injection(pack):
+    return pack.submodule("motion_models.injection")
+
+
+def places(unet, injection) -> dict[str, list[int]]:
+    """The indices of the blocks that hold a slot, by part."""
+
+    def holds(block):
+        return any(isinstance(layer, injection.MotionSlot) for layer in block)
+
+    parts = {"input": unet.input_blocks, "middle": [unet.middle_block], "output": unet.output_blocks}
+    return {name: [i for i, block in enumerate(blocks) if holds(block)] for name, blocks in parts.items()}
+
+
+@pytest.mark.parametrize(
+    ("layout", "mid", "expected"),
+    [
+        ("SD1.5", True, {"input": [1, 2, 4, 5, 7, 8, 10, 11], "middle": [0], "output": list(range(12))}),
+        ("SD1.5", False, {"input": [1, 2, 4, 5, 7, 8, 10, 11], "middle": [], "output": list(range(12))}),
+        ("SDXL", False, {"input": [1, 2, 4, 5, 7, 8], "middle": [], "output": list(range(9))}),
+        ("SDXL", True, {"input": [1, 2, 4, 5, 7, 8], "middle": [0], "output": list(range(9))}),
+        ("unusual", True, {"input": [1, 3], "middle": [0], "output": [0, 1, 2, 3]}),
+    ],
+)
+def test_places(new_unet, new_motion, layouts, injection, layout, mid, expected):
+    unet = new_unet(layouts[layout])
+    injection.inject(unet, [new_motion(layouts[layout], mid=mid).model])
+    assert places(unet, injection) == expected
+
+
+def test_order_within_a_block(new_unet, new_motion, injection):
+    """Behind the spatial transformer (or the residual block), before upsampling; the first model of the list last."""
+    unet = new_unet()
+    first, second = new_motion(name="first").model, new_motion(name="second").model
+    injection.inject(unet, [first, second])
+
+    def names(block):
+        return [
+            ["first", "second"][layer.model_index] if isinstance(layer, injection.MotionSlot) else type(layer).__name__
+            for layer in block
+        ]
+
+    assert names(unet.input_blocks[1]) == ["ResBlock", "SpatialTransformer", "second", "first"]
+    assert names(unet.input_blocks[10]) == ["ResBlock", "second", "first"]
+    assert names(unet.middle_block) == ["ResBlock", "SpatialTransformer", "second", "first", "ResBlock"]
+    assert names(unet.output_blocks[2]) == ["ResBlock", "second", "first", "Upsample"]
+    assert names(unet.output_blocks[5]) == ["ResBlock", "SpatialTransformer", "second", "first", "Upsample"]
+
+
+def test_unet_is_as_before_after_ejection(new_unet, new_motion, injection):
+    unet = new_unet()
+    layers = dict(unet.named_modules())
+    injection.inject(unet, [new_motion().model])
+    assert len(dict(unet.named_modules())) > len(layers)
+    injection.eject(unet)
+    assert list(dict(unet.named_modules()).items()) == list(layers.items())
+
+
+def test_weights_of_motion_models_never_show_in_the_unet(new_unet, new_motion, injection):
+    unet = new_unet()
+    parameters = {id(parameter) for parameter in unet.parameters()}
+    injection.inject(unet, [new_motion().model])
+    assert {id(parameter) for parameter in unet.parameters()} == parameters
+
+
+def test_injecting_twice_does_not_stack(new_unet, new_motion, injection):
+    unet = new_unet()
+    motion = new_motion().model
+    injection.inject(unet, [motion])
+    count = len(list(injection.slots(unet)))
+    injection.inject(unet, [motion])
+    assert len(list(injection.slots(unet))) == count == 21
+
+
+@pytest.mark.parametrize(("unet_layout", "motion_layout"), [("SD1.5", "SDXL"), ("SDXL", "SD1.5"), ("unusual", "SD1.5")])
+def test_a_motion_model_that_does_not_fit(new_unet, new_motion, layouts, injection, unet_layout, motion_layout):
+    unet = new_unet(layouts[unet_layout])
+    layers = list(unet.named_modules())
+    with pytest.raises(injection.MotionModelMismatch, match="does not fit this checkpoint's UNet"):
+        injection.inject(unet, [new_motion(layouts[motion_layout]).model])
+    assert list(unet.named_modules()) == layers
+
+
+def test_a_motion_model_and_something_that_is_no_unet(new_motion, injection):
+    with pytest.raises(injection.MotionModelMismatch, match="this checkpoint is a Linear"):
+        injection.check_fit(new_motion().model.spec, torch.nn.Linear(1, 1))
+
+
+def test_joint_group_norm_alters_only_this_unet_and_only_inside(pack, new_unet, new_motion, injection):
+    group_norm = pack.submodule("motion_models.group_norm")
+    unet, other = new_unet(), new_unet()
+    motion = new_motion().model
+    injection.inject(unet, [motion])
+    norm = unet.out[0]
+    x = torch.randn(4, norm.num_channels, 3, 3)
+    joint = x.unflatten(0, (2, 2)).transpose(1, 2)
+    expected = torch.nn.functional.group_norm(joint, 32, norm.weight, norm.bias, norm.eps).transpose(1, 2).flatten(0, 1)
+    before = {id(module): dict(module.__dict__) for root in (unet, motion) for module in root.modules()}
+    with pytest.raises(RuntimeError, match="raised inside"), group_norm.joint_group_norm(unet, clips=2):
+        torch.testing.assert_close(norm(x), expected)
+        assert "forward" in motion.mid_block.motion_modules[0].temporal_transformer.norm.__dict__
+        assert "forward" not in other.out[0].__dict__
+        raise RuntimeError("raised inside")
+    assert not torch.allclose(norm(x), expected)
+    assert before == {id(module): dict(module.__dict__) for root in (unet, motion) for module in root.modules()}

@@ -1,0 +1,61 @@
+"""The served interface of every node against the incumbent's: what workflow files and API prompts rely on."""
+
+import json
+
+import pytest
+from animatediff_dev_hosts import SHARED
+
+INCUMBENT = json.loads((SHARED / "spec" / "ade-object-info.json").read_text(encoding="utf-8")) if SHARED.is_dir() else {}
+# Widget settings that change how a stored value is read, or what an omitted one becomes. Tooltips are ours.
+RELEVANT = ("default", "min", "max", "forceInput", "multiline", "rawLink", "lazy")
+DISPLAY_ONLY = {"ADEAUTOSIZE", "ADEWARN"}
+
+
+def inputs(info: dict, group: str) -> list[tuple]:
+    """Name, type, combo options and relevant settings of each input, in order."""
+    found = []
+    for name, (kind, *settings) in info["input"].get(group, {}).items():
+        settings = settings[0] if settings else {}
+        options = settings.get("options")
+        if isinstance(kind, list):  # the older notation of combos
+            kind, options = "COMBO", kind
+        if kind not in DISPLAY_ONLY:
+            found.append((name, kind, options, {key: settings[key] for key in RELEVANT if settings.get(key) is not None}))
+    return found
+
+
+@pytest.fixture(scope="module")
+def served(server) -> dict:
+    return server.object_info()
+
+
+@pytest.mark.parametrize("node_id", sorted(INCUMBENT) or ["incumbent's interface not found"])
+def test_interface(served, node_id):
+    if node_id not in served:
+        pytest.skip(f"not built yet: {node_id}")
+    ours, theirs = served[node_id], INCUMBENT[node_id]
+    for group in ("required", "optional"):
+        mine = inputs(ours, group)
+        for position, expected in enumerate(inputs(theirs, group)):
+            if expected[2] == []:  # a list of files, empty where the interface was recorded
+                expected = (*expected[:2], mine[position][2], mine[position][3])
+            assert mine[position] == expected
+        assert len(mine) == len(inputs(theirs, group))
+    for key in ("output", "output_is_list", "output_name", "output_node", "is_input_list"):
+        assert list(ours[key] or []) == list(theirs[key]) if isinstance(theirs[key], list) else ours[key] == theirs[key]
+
+
+def test_categories_and_names_are_ours_in_plain_words(served):
+    for node_id, info in served.items():
+        if info["python_module"].endswith("AnimateDiff-Next"):
+            assert info["category"].startswith("AnimateDiff")
+            assert info["display_name"].isascii(), node_id
+
+
+def test_without_motion_models_the_pack_loads_and_says_where_they_go(new_server, host):
+    with new_server(host) as empty:
+        name = empty.object_info("ADE_LoadAnimateDiffModel")["input"]["required"]["model_name"]
+        assert "No motion models found" in name[1]["tooltip"]
+        assert (empty.run / "models" / "animatediff_models").is_dir()
+        assert (empty.run / "models" / "animatediff_motion_lora").is_dir()
+        assert empty.log().count("already provides nodes") == 0

@@ -1,0 +1,45 @@
+"""Which ComfyUI the developer tools use."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from animatediff_dev_hosts import cache_dir, host, versions
+
+
+@pytest.fixture
+def own_comfyui(tmp_path, monkeypatch) -> Path:
+    (tmp_path / "main.py").touch()
+    (tmp_path / "comfyui_version.py").write_text('__version__ = "0.99.0"\n')
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    monkeypatch.delenv("COMFYUI_PYTHON", raising=False)
+    return tmp_path
+
+
+def test_comfyui_path_replaces_the_cached_releases(own_comfyui):
+    assert host().path == own_comfyui
+    assert host().version == "0.99.0"
+    assert versions() == ["0.99.0"]
+
+
+def test_interpreter_of_an_own_comfyui(own_comfyui, monkeypatch):
+    assert host().python == Path(sys.executable)
+
+    python = own_comfyui / ".venv" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    python.parent.mkdir(parents=True)
+    python.touch()
+    assert host().python == python
+
+    monkeypatch.setenv("COMFYUI_PYTHON", "given/python")
+    assert host().python == Path("given/python")
+
+
+def test_a_folder_without_comfyui_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match="not a ComfyUI folder"):
+        host()
+
+
+def test_cache_folder_can_be_moved(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANIMATEDIFF_CACHE", str(tmp_path))
+    assert cache_dir() == tmp_path
