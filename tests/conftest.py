@@ -6,42 +6,19 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
+import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def load(name: str, path: Path) -> ModuleType:
-    """Import a file under a name of our choosing, leaving sys.path alone."""
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
+import_file = runpy.run_path(str(ROOT / "dev" / "pack.py"))["import_file"]
 
 # Not as `hosts` and `server`: the host has a top-level module `server`.
-hosts = load("animatediff_dev_hosts", ROOT / "dev" / "hosts.py")
-dev_server = load("animatediff_dev_server", ROOT / "dev" / "server.py")
-
-
-class Pack:
-    """The pack, imported the way ComfyUI imports a folder of custom nodes."""
-
-    def __init__(self, root: Path):
-        # ComfyUI's name for it: the folder's path, without the dots that would mean a parent package.
-        self.name = str(root).replace(".", "_x_")
-        self.module = load(self.name, root / "__init__.py")
-
-    def submodule(self, name: str) -> ModuleType:
-        """`pack.submodule("motion_models.files")`"""
-        return importlib.import_module(f"{self.name}.{name}")
+dev_pack = import_file("animatediff_dev_pack", ROOT / "dev" / "pack.py")
+hosts = import_file("animatediff_dev_hosts", ROOT / "dev" / "hosts.py")
+dev_server = import_file("animatediff_dev_server", ROOT / "dev" / "server.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -83,22 +60,19 @@ def host(request: pytest.FixtureRequest) -> hosts.Host:
 def host_path(host: hosts.Host, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the ComfyUI under test, importable in this process (`import comfy`)."""
     base = tmp_path_factory.mktemp("comfyui-base")
-    arguments = ["pytest", "--base-directory", str(base)]  # so that what a test saves does not land in the host
+    arguments = ["--base-directory", str(base)]  # so that what a test saves does not land in the host
     if request.config.getoption("--device") == "cpu":
         arguments.append("--cpu")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", arguments)
-        sys.path.insert(0, str(host.path))
-        options = importlib.import_module("comfy.options")
-        options.enable_args_parsing()
-        importlib.import_module("comfy.cli_args")  # reads sys.argv once, when it is imported
+    dev_pack.enter_host(host.path, arguments)
+    # Tests in this process use tiny tensors: threads would only wait for each other, for minutes on a busy machine.
+    importlib.import_module("torch").set_num_threads(1)
     return host.path
 
 
 @pytest.fixture(scope="session")
-def pack(host_path: Path) -> Pack:
+def pack(host_path: Path) -> dev_pack.Pack:
     """The pack inside the host: `pack.submodule("sampling.windows")`."""
-    return Pack(ROOT)
+    return dev_pack.Pack()
 
 
 @pytest.fixture(scope="session")

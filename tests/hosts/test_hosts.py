@@ -1,0 +1,36 @@
+"""The pack in every supported ComfyUI release: it boots, serves its nodes, and gives the same clip."""
+
+import json
+
+import pytest
+import safetensors.torch
+from animatediff_dev_hosts import SHARED
+
+OLDEST, NEWEST = "0.3.75", "0.30.0"
+PROMPTS = ("gen2_v2", "gen2_v1")
+
+
+@pytest.fixture(scope="session")
+def latents() -> dict:
+    """What each release gave, by prompt."""
+    return {}
+
+
+def test_boots_and_animates(any_host, new_server, weights, latents):
+    with new_server(any_host, models=[weights]) as server:
+        assert server.get("/system_stats")["system"]["comfyui_version"] == any_host.version
+        for name in PROMPTS:
+            prompt = json.loads((SHARED / "golden" / f"{name}.json").read_text(encoding="utf-8"))
+            [path] = [path for path in server.outputs(server.queue(prompt)) if path.suffix == ".latent"]
+            latents[any_host.version, name] = safetensors.torch.load_file(path)["latent_tensor"]
+    golden = safetensors.torch.load_file(SHARED / "golden" / "latents.safetensors")
+    for name in PROMPTS:
+        latent = latents[any_host.version, name]
+        assert (latent - golden[name]).norm() / golden[name].norm() < 1e-3
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_oldest_and_newest_release_give_the_same_bits(latents, name):
+    if not {(OLDEST, name), (NEWEST, name)} <= latents.keys():
+        pytest.skip("needs the runs of both releases (with COMFYUI_PATH there is only one)")
+    assert latents[OLDEST, name].equal(latents[NEWEST, name])
