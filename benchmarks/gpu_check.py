@@ -21,10 +21,14 @@ import statistics
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "dev"))
 from clip import animate, load_checkpoint, step_seconds
 from pack import load_pack
+
+if TYPE_CHECKING:
+    import torch
 
 WRONG = 0.1  # fp16 stays two orders of magnitude below, noise is at 1
 
@@ -51,7 +55,7 @@ def main() -> int:
     print(f"{name}; torch {torch.__version__}; {options.frames} frames, {options.pixels} px, {options.steps} steps\n")
     with torch.inference_mode():
         args.fp32_unet = True
-        exact = {name: first for name, (first, *_) in runs(pack, options).items()}
+        exact = runs(pack, options)
         args.fp32_unet, args.fp16_unet = False, True
         print("| dynamic VRAM | model | error | plain's error | A = A | B = B | s/step | over plain | peak VRAM GB |")
         print("|---|---|---|---|---|---|---|---|---|")
@@ -59,23 +63,38 @@ def main() -> int:
         for dynamic in (False, True) if on_gpu else (False,):
             if dynamic:
                 enable_dynamic_vram()
-            half = runs(pack, options)
-            plain_error = relative(half["plain"][0], exact["plain"])
-            plain_seconds = half["plain"][2]
-            for model in options.models:
-                latent, equal, seconds, plain_equal, peak = half[model]
-                error = relative(latent, exact[model])
-                # written so that a NaN counts as wrong
-                wrong |= not error < WRONG or not equal or not plain_equal
-                print(
-                    f"| {'on' if dynamic else 'off'} | {model} | {error:.1e} | {plain_error:.1e} | {yes(equal)} "
-                    f"| {yes(plain_equal)} | {seconds:.3f} | {seconds / plain_seconds:.2f} | {peak / 2**30:.2f} |"
-                )
+            wrong |= report("on" if dynamic else "off", runs(pack, options), exact)
     print("\nWRONG: see the table." if wrong else "\nAll right.")
     return int(wrong)
 
 
-def runs(pack, options) -> dict[str, tuple]:
+class Run(NamedTuple):
+    latent: torch.Tensor
+    equal: bool  # the second run gave the same bits
+    plain_equal: bool  # so did the plain checkpoint after it
+    seconds: float  # per step
+    peak: int  # bytes of VRAM
+
+
+def report(dynamic: str, half: dict[str, Run], exact: dict[str, Run]) -> bool:
+    """Print a row for each motion model; True if any result is wrong."""
+    wrong = False
+    plain = half["plain"]
+    plain_error = relative(plain.latent, exact["plain"].latent)
+    for model, run in half.items():
+        if model == "plain":
+            continue
+        error = relative(run.latent, exact[model].latent)
+        # written so that a NaN counts as wrong
+        wrong |= not error < WRONG or not run.equal or not run.plain_equal
+        print(
+            f"| {dynamic} | {model} | {error:.1e} | {plain_error:.1e} | {yes(run.equal)} | {yes(run.plain_equal)} "
+            f"| {run.seconds:.3f} | {run.seconds / plain.seconds:.2f} | {run.peak / 2**30:.2f} |"
+        )
+    return wrong
+
+
+def runs(pack, options) -> dict[str, Run]:
     """Sample with each motion model, the plain checkpoint in between, on freshly loaded weights."""
     import torch
 
@@ -83,7 +102,7 @@ def runs(pack, options) -> dict[str, tuple]:
     latent = torch.zeros(options.frames, 4, options.pixels // 8, options.pixels // 8)
     first_plain = sample(plain, conds, latent, options.steps)
     seconds = statistics.median(step_seconds(plain, *conds, latent, options.steps))
-    results = {"plain": (first_plain, True, seconds)}
+    results = {"plain": Run(first_plain, True, True, seconds, 0)}
     for model in options.models:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -93,7 +112,7 @@ def runs(pack, options) -> dict[str, tuple]:
         plain_equal = torch.equal(sample(plain, conds, latent, options.steps), first_plain)
         equal = torch.equal(sample(animated, conds, latent, options.steps), first)
         seconds = statistics.median(step_seconds(animated, *conds, latent, options.steps))
-        results[model] = (first, equal, seconds, plain_equal, peak)
+        results[model] = Run(first, equal, plain_equal, seconds, peak)
         del animated
     return results
 
