@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -30,7 +29,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--size", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=20)
     options = parser.parse_args()
     pack = load_pack(options.comfyui, ["--cpu"] if options.device == "cpu" else [])
 
@@ -87,9 +86,9 @@ def bare_products(torch, channels: int, positions: int, like):
 
 
 def alternate(torch, first, second, repeats: int) -> tuple[float, float]:
-    """Median seconds of both, run in turns so that a busy moment of the machine meets both alike."""
+    """Least seconds of both, run in turns: what they take when nothing else disturbs them."""
     times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(repeats + 2):
+    for _ in range(repeats):
         for function, taken in zip((first, second), times, strict=True):
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
@@ -98,7 +97,7 @@ def alternate(torch, first, second, repeats: int) -> tuple[float, float]:
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             taken.append(time.perf_counter() - start)
-    return statistics.median(times[0][2:]), statistics.median(times[1][2:])
+    return min(times[0]), min(times[1])
 
 
 def high_water(torch, run, device: str) -> int:

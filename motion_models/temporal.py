@@ -17,9 +17,9 @@ from .spec import MotionModelSpec
 NORM_GROUPS = 32
 # Positions x heads stays below 65,535, the largest batch that attention kernels can launch.
 MAX_POSITIONS = 4096
-# Elements of the widest intermediate (8 x channels per frame and position): what a CPU's caches hold, and what a GPU
-# can spare beside the UNet.
-WIDEST_ON_CPU = 5 << 20
+# Rows (positions x frames) of the matrix products: what a CPU's caches hold beside the weights.
+ROWS_ON_CPU = 1024
+# Elements of the widest intermediate (rows x 8 x channels): what a GPU can spare beside the UNet.
 WIDEST_ON_GPU = 1 << 28
 
 
@@ -27,10 +27,10 @@ def positions_at_once(positions: int, frames: int, channels: int, device: torch.
     """How many spatial positions to compute together.
 
     All of the network between the group norm and the residual treats positions independently, so they can be
-    computed in parts of equal size: that bounds memory, and a CPU is up to a fifth faster for it.
+    computed in parts of equal size. That bounds memory, and a CPU is faster for it (benchmarks/temporal_module.py).
     """
-    widest = WIDEST_ON_CPU if device.type == "cpu" else WIDEST_ON_GPU
-    most = max(1, min(MAX_POSITIONS, widest // (8 * channels * frames)))
+    rows = ROWS_ON_CPU if device.type == "cpu" else WIDEST_ON_GPU // (8 * channels)
+    most = max(1, min(MAX_POSITIONS, rows // frames))
     return math.ceil(positions / math.ceil(positions / most))
 
 
@@ -83,7 +83,7 @@ class GEGLU(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * nn.functional.gelu(gate)
+        return nn.functional.gelu(gate).mul_(value)
 
 
 class FeedForward(nn.Module):
@@ -111,9 +111,10 @@ class TemporalBlock(nn.Module):
         self.ff_norm = operations.LayerNorm(channels, dtype=dtype)
 
     def forward(self, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
+        # residuals are added in place, to tensors that nothing else refers to
         for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            x = x + attention(norm(x), inputs.scale)
-        return x + self.ff(self.ff_norm(x))
+            x = attention(norm(x), inputs.scale).add_(x)
+        return self.ff(self.ff_norm(x)).add_(x)
 
 
 class TemporalTransformer(nn.Module):

@@ -268,11 +268,12 @@ def test_positions_restart_in_each_window_of_the_hosts_context_windows(
     model = animate(new_model(), new_motion(frames=4))
     windowed = context_windows(model, causal_window_fix=False)
     seen = calls(windowed)
-    whole = sample(windowed, frames=8, cfg=cfg)
+    # as many sigmas as frames: with any other number the node itself fails in ComfyUI 0.3.75
+    whole = sample(windowed, frames=8, steps=7, cfg=cfg)
     frames = [options["ad_params"] for _, options in seen]
     assert [f["sub_idxs"] for f in frames[:2]] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert {(f["full_length"], f["context_length"]) for f in frames} == {(8, 4)}
-    torch.testing.assert_close(whole[:4], sample(model, frames=4, cfg=cfg))
+    torch.testing.assert_close(whole[:4], sample(model, frames=4, steps=7, cfg=cfg))
 
 
 def test_the_frame_that_the_host_puts_in_front_of_a_window_counts(
