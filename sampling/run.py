@@ -70,12 +70,11 @@ def outer_sample(executor, noise, latent_image, *args, **kwargs):
         settings=tuple(m.settings for m in motion_models),
         ranges=tuple(ActiveRange.of(m.settings, model_sampling) for m in motion_models),
     )
-    outside = options.get(OPTIONS_KEY)
+    # these options are a copy that the host made for this run
     options[OPTIONS_KEY] = run
     try:
         return executor(noise, latent_image, *args, **kwargs)
     finally:
-        options[OPTIONS_KEY] = outside
         # The host leaves models injected until another takes their place. Then a LoRA node looking for layers by name
         # would miss those behind an injected one, so the UNet is handed back as it was.
         for loaded in (patcher, *patcher.get_additional_models_with_key("multigpu")):

@@ -54,6 +54,16 @@ def test_order_within_a_block(new_unet, new_motion, injection):
     assert names(unet.output_blocks[5]) == ["ResBlock", "SpatialTransformer", "second", "first", "Upsample"]
 
 
+def test_a_slot_keeps_the_conds_of_a_batch_apart(new_motion, injection):
+    module = new_motion().model.mid_block.motion_modules[0]
+    slot = injection.MotionSlot(module, 0)
+    x = torch.randn(6, module.temporal_transformer.proj_in.in_features, 2, 2)
+    together = slot(x, {"cond_or_uncond": [0, 1]})
+    apart = [slot(frames, {"cond_or_uncond": [0]}) for frames in x.split(3)]
+    torch.testing.assert_close(together, torch.cat(apart))
+    assert not torch.allclose(together, slot(x, {"cond_or_uncond": [0]}))
+
+
 def test_unet_is_as_before_after_ejection(new_unet, new_motion, injection):
     unet = new_unet()
     layers = dict(unet.named_modules())

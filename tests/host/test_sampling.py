@@ -159,13 +159,14 @@ def test_a_lora_before_and_after_ours_reaches_layers_behind_the_motion_modules(n
         name = f"lora_unet_{layer.replace('.', '_')}"
         lora[f"{name}.lora_down.weight"] = torch.randn(2, weight.shape[1], 3, 3) * 0.2
         lora[f"{name}.lora_up.weight"] = torch.randn(weight.shape[0], 2, 1, 1) * 0.2
-    sample(animate(model, motion))  # a run before must not leave anything that hides layers
+    animated = animate(model, motion)
+    sample(animated)  # a run before must not leave anything that hides layers
     with_lora, _ = comfy.sd.load_lora_for_models(model, None, lora, 1.0, 0.0)
     assert len(with_lora.patches) == 3
     before = sample(animate(with_lora, motion))
-    after, _ = comfy.sd.load_lora_for_models(animate(model, motion), None, lora, 1.0, 0.0)
+    after, _ = comfy.sd.load_lora_for_models(animated, None, lora, 1.0, 0.0)
     assert torch.equal(sample(after), before)
-    assert not torch.equal(sample(animate(model, motion)), before)
+    assert not torch.equal(sample(animated), before)
 
 
 def test_an_exception_in_the_unet_leaves_it_as_before(new_model, new_motion, animate, sample):
