@@ -61,3 +61,10 @@ def browser(session: nox.Session) -> None:
     """The example workflows and all nodes in ComfyUI's own front end; needs chromium on the PATH."""
     # -rs: without chromium all are skipped, and the summary says why.
     run_tests(session, "tests/browser", "-rs")
+
+
+@nox.session(venv_backend="none")
+def benchmark(session: nox.Session) -> None:
+    """The figures of docs/performance.md: `-- temporal_module`, `-- clip` or `-- gpu_check`, and their options."""
+    name, *arguments = session.posargs or ["temporal_module"]
+    run(session, f"benchmarks/{name}.py", *arguments)

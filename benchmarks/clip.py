@@ -1,6 +1,6 @@
 """What a motion model costs: seconds of a 16-frame step over seconds of a plain UNet step on the same frames.
 
-    python benchmarks/clip.py [--comfyui FOLDER] [--weights FOLDER] [--pixels 128]
+    python -m nox -s benchmark -- clip [--comfyui FOLDER] [--weights FOLDER] [--pixels 128]
 
 Random SD1.5 weights and the v2 motion model, sampled by the host's own sampler; the two MODELs take turns.
 """
@@ -21,8 +21,8 @@ from pack import load_pack
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--comfyui", default=None, help="ComfyUI's folder")
-    parser.add_argument("--weights", default=None, help="folder with checkpoints/ and animatediff_models/")
+    parser.add_argument("--comfyui", help="ComfyUI's folder; otherwise the one that the tests use")
+    parser.add_argument("--weights", help="folder with checkpoints/ and animatediff_models/")
     parser.add_argument("--pixels", type=int, default=128)
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,6 +1,6 @@
 """How far the temporal module is from its floor: its time over the time of its bare matrix products.
 
-    python benchmarks/temporal_module.py [--comfyui FOLDER] [--device cuda --dtype float16] [--size 1]
+    python -m nox -s benchmark -- temporal_module [--comfyui FOLDER] [--device cuda --dtype float16] [--size 1]
 
 For each level of SD1.5 at 16 frames; ``--size`` multiplies the spatial size (4 gives a 512 px picture's). The floor
 is what no implementation can leave out: ten linear layers and, per attention, q kᵀ and the product with v. Both are
@@ -10,12 +10,12 @@ timed alternately in one process. Memory is the high-water mark of a call over t
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "dev"))
+import hosts
 from pack import load_pack
 
 LEVELS = ((320, 16), (640, 8), (1280, 4), (1280, 2))
@@ -25,13 +25,13 @@ HEADS = 8
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--comfyui", default=os.environ.get("COMFYUI_PATH", "."), help="ComfyUI's folder")
+    parser.add_argument("--comfyui", help="ComfyUI's folder; otherwise the one that the tests use")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--size", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=20)
     options = parser.parse_args()
-    pack = load_pack(options.comfyui, ["--cpu"] if options.device == "cpu" else [])
+    pack = load_pack(options.comfyui or hosts.host().path, ["--cpu"] if options.device == "cpu" else [])
 
     import torch
 

@@ -40,6 +40,15 @@ class OwnTables:
         return self
 
 
+def keep_on(sampling: torch.nn.Module, device: torch.device) -> None:
+    """Put a schedule of ours where the model computes, or every step would wait for its sigma to reach the CPU.
+
+    The host does so with buffers, which our tables are not. Schedules of others are left alone.
+    """
+    if isinstance(sampling, OwnTables):
+        sampling.to(device)
+
+
 def discrete_schedule(model_type, schedule: str, linear_end: float) -> torch.nn.Module:
     """A schedule of 1000 timesteps, sampled the way ``model_type`` (eps, v-prediction, …) of the checkpoint wants.
 

@@ -10,6 +10,7 @@ Published layouts (tensor names inside the file):
 each possibly below ``state_dict`` and with prefixes such as ``module.`` left by training code.
 """
 
+import logging
 import os
 import pickle
 import re
@@ -64,6 +65,7 @@ def load_motion_model(path: str, disable_dynamic: bool = False):
     tensors = {key: value.to(torch.float32 if key.endswith(".pe") else dtype) for key, value in tensors.items()}
     model.load_state_dict(tensors, strict=False)  # a layout without tables keeps the generated ones
     model.eval().requires_grad_(False)
+    logging.info("[AnimateDiff] Loaded %s", spec)
     return make_patcher(model, (load_motion_model, (path,)), disable_dynamic)
 
 

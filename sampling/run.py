@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..host.model_sampling import keep_on
 from ..motion_models.call import OPTIONS_KEY, MotionCall
 from ..motion_models.group_norm import joint_group_norm
 from .motion import MotionModels, MotionSettings
@@ -70,6 +71,7 @@ def outer_sample(executor, noise, latent_image, *args, **kwargs):
         settings=tuple(m.settings for m in motion_models),
         ranges=tuple(ActiveRange.of(m.settings, model_sampling) for m in motion_models),
     )
+    keep_on(model_sampling, patcher.load_device)
     # these options are a copy that the host made for this run
     options[OPTIONS_KEY] = run
     try:

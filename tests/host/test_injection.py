@@ -1,5 +1,7 @@
 """Where motion modules sit, and that a UNet is as before once they are out."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -96,6 +98,19 @@ def test_a_motion_model_that_does_not_fit(new_unet, new_motion, layouts, injecti
     with pytest.raises(injection.MotionModelMismatch, match="does not fit this checkpoint's UNet"):
         injection.inject(unet, [new_motion(layouts[motion_layout]).model])
     assert list(unet.named_modules()) == layers
+
+
+@pytest.mark.parametrize(("motion_family", "checkpoint"), [("SD1.5", "SDXL"), ("SDXL", "BaseModel")])
+def test_a_motion_model_of_the_other_family_is_named_before_sampling(
+    pack, animate, injection, new_unet, motion_family, checkpoint
+):
+    levels = {"SD1.5": (320, 640, 1280, 1280), "SDXL": (320, 640, 1280)}[motion_family]
+    spec_type = pack.submodule("motion_models.spec").MotionModelSpec
+    spec = spec_type("mm", "AnimateDiff", "v2", tuple((c,) for c in levels), (), (), 2, 8, 32, 0)
+    motion = SimpleNamespace(model=SimpleNamespace(spec=spec))
+    model = SimpleNamespace(model=type(checkpoint, (), {"diffusion_model": new_unet()})())
+    with pytest.raises(injection.MotionModelMismatch, match=f"'mm' is for {motion_family} checkpoints, but the checkpoint is"):
+        animate(model, motion)
 
 
 def test_a_motion_model_and_something_that_is_no_unet(new_motion, injection):

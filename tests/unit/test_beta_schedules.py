@@ -85,3 +85,15 @@ def test_dynamic_vram_can_neither_save_nor_overwrite_our_tables(schedules, model
     write(model, "model_sampling.log_sigmas", torch.zeros(1000))
     assert torch.equal(model.model_sampling.sigmas, sigmas)
     assert model.to(torch.float64).model_sampling.sigmas.dtype == torch.float64  # it is moved like a buffer all the same
+
+
+def test_our_tables_are_put_where_the_model_computes_and_others_are_left_alone(pack, schedules, model_type):
+    keep_on = pack.submodule("host.model_sampling").keep_on
+    ours = schedules.model_sampling("lcm", model_type.EPS)
+    keep_on(ours, torch.device("meta"))  # stands in for a GPU
+    assert ours.sigmas.device.type == ours.log_sigmas.device.type == "meta"
+    from comfy.model_sampling import ModelSamplingDiscrete
+
+    theirs = ModelSamplingDiscrete()
+    keep_on(theirs, torch.device("meta"))
+    assert theirs.sigmas.device.type == "cpu"
