@@ -1,5 +1,6 @@
 """Model folders (names and order as users' extra_model_paths.yaml files know them)."""
 
+import logging
 import os
 
 import folder_paths
@@ -17,7 +18,10 @@ def register() -> None:
     """
     for key, in_pack in ((MOTION_MODELS, "models"), (MOTION_LORAS, "motion_lora")):
         in_models = os.path.join(folder_paths.models_dir, key)
-        os.makedirs(in_models, exist_ok=True)
+        try:
+            os.makedirs(in_models, exist_ok=True)
+        except OSError as error:  # models on a read-only share
+            logging.warning("[AnimateDiff] The folder %s could not be created (%s). Create it by hand.", in_models, error)
         for path in (os.path.join(PACK, in_pack), in_models):
             folder_paths.add_model_folder_path(key, path)
         paths, extensions = folder_paths.folder_names_and_paths[key]
