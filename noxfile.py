@@ -22,7 +22,8 @@ def run(session: nox.Session, *args: str) -> None:
 
 def run_tests(session: nox.Session, *args: str) -> None:
     hosts.require_test_tools(hosts.host().python)
-    run(session, "-m", "pytest", *args, *session.posargs)
+    # -rs: the summary says why a test was skipped.
+    run(session, "-m", "pytest", "-rs", *args, *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -40,8 +41,8 @@ def tests(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def conformance(session: nox.Session) -> None:
     """Our latents against the incumbent's, with each case's error."""
-    # -s: a case prints its error when it passes too; -rs: what is not built yet, by name.
-    run_tests(session, "tests/conformance", "-v", "-s", "-rs")
+    # -s: a case prints its error when it passes too.
+    run_tests(session, "tests/conformance", "-v", "-s")
 
 
 @nox.session(venv_backend="none", name="hosts")
@@ -59,8 +60,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def browser(session: nox.Session) -> None:
     """The example workflows and all nodes in ComfyUI's own front end; needs chromium on the PATH."""
-    # -rs: without chromium all are skipped, and the summary says why.
-    run_tests(session, "tests/browser", "-rs")
+    run_tests(session, "tests/browser")
 
 
 @nox.session(venv_backend="none")
