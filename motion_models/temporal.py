@@ -133,17 +133,19 @@ class TemporalTransformer(nn.Module):
         return self.proj_out(x)
 
     def forward(self, x: torch.Tensor, frames: int, inputs: MotionInputs) -> torch.Tensor:
-        """What the transformer adds to ``x (clips * frames, channels, height, width)``, in the same shape."""
+        """What the transformer adds to ``x (clips * frames, channels, height, width)``.
+
+        Shape ``(clips, frames, channels, height, width)``, a view: the sum with ``x`` reads it as it lies in memory.
+        """
         batch, channels, height, width = x.shape
         clips = batch // frames
         y = self.norm(x).to(x.dtype)
-        # One copy puts every position's frames side by side; all that follows works on them in place of einops.
+        # The only copy: it puts the frames of every position side by side, where all that follows works on them.
         y = y.reshape(clips, frames, channels, height * width).permute(0, 3, 1, 2).reshape(-1, frames, channels)
         at_once = positions_at_once(y.shape[0], frames, channels, y.device)
         parts = [self._positions(part, inputs) for part in y.split(at_once)]
         y = parts[0] if len(parts) == 1 else torch.cat(parts)
-        y = y.reshape(clips, height * width, frames, channels).permute(0, 2, 3, 1)
-        return y.reshape(batch, channels, height, width)
+        return y.view(clips, height, width, frames, channels).permute(0, 3, 4, 1, 2)
 
 
 class MotionModule(nn.Module):
@@ -160,7 +162,7 @@ class MotionModule(nn.Module):
         added = self.temporal_transformer(x, frames, inputs)
         if inputs.effect is not None:
             added = added * inputs.effect
-        return x + added
+        return (x.unflatten(0, (-1, frames)) + added).flatten(0, 1)
 
 
 class MotionBlock(nn.Module):

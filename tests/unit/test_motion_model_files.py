@@ -1,4 +1,7 @@
-"""Which motion model files load, as what, and what is said about the others."""
+"""Which motion model files load, as what, and what is said about the others.
+
+Long because it is tables: the key names of every public format, right and wrong, side by side.
+"""
 
 import ctypes
 import json
