@@ -28,8 +28,21 @@ def run_tests(session: nox.Session, *args: str) -> None:
 
 @nox.session(venv_backend="none")
 def demo(session: nox.Session) -> None:
-    """A short animation through a real ComfyUI, on random weights."""
+    """Four animations of the toy world through a real ComfyUI."""
     run(session, "dev/demo.py")
+
+
+@nox.session(venv_backend="none")
+def toyworld(session: nox.Session) -> None:
+    """Train the toy world anew, from seeds (hours; goes on where it was stopped), then measure it."""
+    run(session, "-m", "toyworld", "train", *session.posargs)
+    run(session, "-m", "toyworld", "claims")
+
+
+@nox.session(venv_backend="none")
+def claims(session: nox.Session) -> None:
+    """The claims of the paper on the toy world's shipped weights; fails below a `must`. `-- --quick`: fewer clips."""
+    run(session, "-m", "toyworld", "claims", *session.posargs)
 
 
 @nox.session(venv_backend="none")

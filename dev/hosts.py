@@ -169,24 +169,27 @@ def environment() -> Path:
 
 def weights(host: Host) -> Path:
     """The random weights that the golden latents were made with (5 GB), made on first use."""
-    return make_weights(host, SHARED / "tools" / "make_random_weights.py", "weights")
-
-
-def demo_weights(host: Host) -> Path:
-    """Random weights for the demo (3 GB), made on first use; needs nothing but the repository and a host."""
-    return make_weights(host, ROOT / "dev" / "random_weights.py", "demo-weights")
-
-
-def make_weights(host: Host, script: Path, name: str) -> Path:
-    target = cache_dir() / name
-    if target.is_dir():
-        return target
+    script = SHARED / "tools" / "make_random_weights.py"
     if not script.is_file():
         raise FileNotFoundError(f"{script} makes these weights, and it is not there.")
-    print(f"Making random weights in {target} (about a minute, once)", flush=True)
-    with scratch(cache_dir()) as tmp:
-        subprocess.run([host.python, script, tmp / name], cwd=host.path, check=True)
-        (tmp / name).rename(target)
+    return made("weights", [host.python, script], cwd=host.path)
+
+
+def toyworld_models(host: Host) -> Path:
+    """The toy world's shipped weights as model files (0.7 GB), made on first use: checkpoints/, loras/ and so on."""
+    shipped = sorted((ROOT / "toyworld" / "weights").glob("*.safetensors"))
+    content = hashlib.sha256(b"".join(path.read_bytes() for path in shipped)).hexdigest()
+    return made(f"toyworld-models-{content[:10]}", [host.python, "-m", "toyworld", "expand"], cwd=ROOT)
+
+
+def made(name: str, command: list, cwd: Path) -> Path:
+    """The folder ``name`` in the cache; if it is not there, ``command`` with a folder as its last argument makes it."""
+    target = cache_dir() / name
+    if not target.is_dir():
+        print(f"Making {target} (up to a minute, once)", flush=True)
+        with scratch(cache_dir()) as tmp:
+            subprocess.run([*command, tmp / name], cwd=cwd, check=True)
+            (tmp / name).rename(target)
     return target
 
 

@@ -9,6 +9,7 @@ PACK = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 MOTION_MODELS = "animatediff_models"
 MOTION_LORAS = "animatediff_motion_lora"
+LORAS = "loras"
 
 
 def register() -> None:
@@ -34,3 +35,15 @@ def list_files(key: str) -> list[str]:
 
 def full_path(key: str, name: str) -> str:
     return folder_paths.get_full_path_or_raise(key, name)
+
+
+def new_file(key: str, prefix: str) -> str:
+    """A path for a new safetensors file below the host's models folder, where ``list_files(key)`` finds it again.
+
+    ``prefix`` is what users write in the host's save nodes: a name, folders and %date% variables in it or not; a
+    counter is added. Raises the host's error for a prefix that leads out of the folder.
+    """
+    folder = os.path.join(folder_paths.models_dir, key)
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder)
+    os.makedirs(folder, exist_ok=True)
+    return os.path.join(folder, f"{name}_{counter:05}_.safetensors")

@@ -5,6 +5,8 @@ import comfy.model_patcher
 import comfy.ops
 import torch
 
+# The attachment that holds ``reload`` of make_patcher: releases before 0.16 do not hand cached_patcher_init to clones.
+RELOAD = "animatediff_reload"
 # Weights are cast to the dtype of the hidden states where they differ: the UNet may run in another dtype than the
 # one the motion model was loaded in (bf16 checkpoints, "Model Compute Dtype", fp8 weights).
 operations = comfy.ops.manual_cast
@@ -32,10 +34,20 @@ def make_patcher(module: torch.nn.Module, reload, disable_dynamic: bool = False)
         offload_device=comfy.model_management.unet_offload_device(),
     )
     patcher.cached_patcher_init = reload
+    patcher.set_attachments(RELOAD, reload)
     return patcher
 
 
 def fresh_copy(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
-    """An equal patcher that shares no weights with ``patcher``."""
-    function, arguments = patcher.cached_patcher_init[:2]
-    return function(*arguments)
+    """An equal patcher, weight patches included, that shares no weights with ``patcher``."""
+    function, arguments = patcher.get_attachment(RELOAD)
+    copy = function(*arguments)
+    copy.patches = {key: list(patches) for key, patches in patcher.patches.items()}
+    copy.patches_uuid = patcher.patches_uuid
+    return copy
+
+
+def plain_state_dict(patcher: comfy.model_patcher.ModelPatcher) -> dict[str, torch.Tensor]:
+    """The weights and buffers of ``patcher.model`` without the weight patches that a run may have left in them."""
+    # for each name the weight before any patch, then the patches
+    return {key: original for key, ((original, _), *_) in patcher.get_key_patches().items()}

@@ -19,7 +19,9 @@ from collections import defaultdict
 import comfy.utils
 import torch
 
-from ..host.patcher import make_patcher, weight_dtype
+from ..host.patcher import make_patcher, plain_state_dict, weight_dtype
+from .adjust import Adjustments
+from .saving import METADATA_PREFIX, save_tensors
 from .spec import MotionModelSpec
 from .temporal import NORM_GROUPS, MotionModel
 from .wrong_files import what_is_it
@@ -28,7 +30,10 @@ Tensors = dict[str, torch.Tensor]
 
 # The published models all have 8 heads, and tensor shapes do not tell; ours of other widths say so in their metadata.
 PUBLISHED_HEADS = 8
-HEADS_METADATA = "animatediff.heads"
+HEADS_METADATA = f"{METADATA_PREFIX}heads"
+# What a file cannot tell by its tensors when a module has other levels or no mid block.
+VERSION_METADATA = f"{METADATA_PREFIX}version"
+VERSIONS = ("v1", "v2", "v3")
 ANIMATELCM_FRAMES = 64
 
 PREFIX = re.compile(
@@ -51,14 +56,17 @@ class MotionModelFileError(ValueError):
     """A file that is no usable motion model; the message says what it is and what to do."""
 
 
-def load_motion_model(path: str, disable_dynamic: bool = False):
+def load_motion_model(path: str, adjustments: Adjustments | None = None, disable_dynamic: bool = False):
     """Load a motion model file as a model patcher of the host. ``patcher.model`` is a MotionModel with its spec.
 
-    Raises MotionModelFileError for anything but a complete motion model. Pickles are never executed.
+    ``adjustments`` are made to its tensors before. Raises MotionModelFileError for anything but a complete motion
+    model. Pickles are never executed.
     """
     name = os.path.splitext(os.path.basename(path))[0]
     spec, tensors = interpret(name, *read_tensors(path))
     _check(spec, tensors)
+    if adjustments is not None:
+        spec, tensors = adjustments.apply(spec, tensors)
     dtype = weight_dtype()
     model = MotionModel(spec, dtype)
     # Cast here, not by the layers: some of the host's layers adopt the dtype of what they are given.
@@ -66,7 +74,7 @@ def load_motion_model(path: str, disable_dynamic: bool = False):
     model.load_state_dict(tensors, strict=False)  # a layout without tables keeps the generated ones
     model.eval().requires_grad_(False)
     logging.info("[AnimateDiff] Loaded %s", spec)
-    return make_patcher(model, (load_motion_model, (path,)), disable_dynamic)
+    return make_patcher(model, (load_motion_model, (path, adjustments)), disable_dynamic)
 
 
 def read_tensors(path: str) -> tuple[Tensors, dict[str, str]]:
@@ -111,7 +119,7 @@ def interpret(name: str, tensors: Tensors, metadata: dict[str, str]) -> tuple[Mo
     if other is not None:
         raise MotionModelFileError(f"'{name}' is no motion model. {other}")
     layout = _layout(name, tensors)
-    tensors = {key: value for key, value in _our_names(tensors).items() if MODULE_KEY.match(key)}
+    tensors = {key: value for key, value in our_names(tensors).items() if MODULE_KEY.match(key)}
     return _spec(name, layout, tensors, metadata), tensors
 
 
@@ -140,7 +148,8 @@ def _table_lengths(tensors: Tensors) -> dict[str, int]:
     return {key: value.shape[1] for key, value in tables.items() if value.ndim == 3}
 
 
-def _our_names(tensors: Tensors) -> Tensors:
+def our_names(tensors: Tensors) -> Tensors:
+    """The tensors of any published layout (without prefixes) under the names of AnimateDiff's."""
     renamed: Tensors = {}
     for key, value in tensors.items():
         key = re.sub(r"\.temporal_attentions\.(\d+)\.", r".motion_modules.\1.temporal_transformer.", key)
@@ -184,10 +193,12 @@ def _spec(name: str, layout: str, tensors: Tensors, metadata: dict[str, str]) ->
             f"must be a multiple of {NORM_GROUPS} and of the heads."
         )
     four_levels = len(parts["down"] or parts["up"]) == 4
-    if parts["mid"]:
-        version = "v2"
-    else:
-        version = "v3" if four_levels and tables and max_frames == 32 else "v1"
+    version = "v2" if parts["mid"] else "v3" if four_levels and tables and max_frames == 32 else "v1"
+    version = metadata.get(VERSION_METADATA, version)
+    if version not in VERSIONS:
+        raise MotionModelFileError(
+            f"'{name}' says in its metadata that its {VERSION_METADATA} is '{version}'; it must be one of {', '.join(VERSIONS)}."
+        )
     return MotionModelSpec(
         name=name,
         layout=layout,
@@ -264,3 +275,30 @@ def _defective(name: str, missing: list[str] = (), unknown: list[str] = (), miss
         f"'{name}' looks like a motion model but {' and '.join(found)}. The file is damaged or of a kind that this "
         "version does not know: download it again, or report the file with this message."
     )
+
+
+def save_motion_model(
+    patcher, path: str, metadata: dict[str, object] | None = None, dtype: torch.dtype | None = None
+) -> None:
+    """Write the motion model of ``patcher`` to a new safetensors file, in AnimateDiff's tensor names.
+
+    The weights are those without any LoRA; ``dtype`` None keeps theirs. ``metadata`` is added to what the reader needs.
+    Raises what save_tensors raises, and MotionModelFileError for models whose image inputs would be lost.
+    """
+    spec: MotionModelSpec = patcher.model.spec
+    if spec.layout in ("PIA", "FancyVideo"):
+        raise MotionModelFileError(
+            f"'{spec.name}' is a {spec.layout} model; its image input is not built yet and would be missing from the "
+            "file. Save a motion model without one."
+        )
+    tensors = {}
+    for name, value in plain_state_dict(patcher).items():
+        if not name.endswith(".pe"):
+            tensors[name] = value if dtype is None else value.to(dtype)
+        # readers know these two layouts by their tables
+        elif spec.layout == "HotshotXL":
+            tensors[name.replace("pos_encoder.pe", "pos_encoder.positional_encoding")] = value
+        elif spec.layout != "AnimateLCM":
+            tensors[name] = value
+    known = {HEADS_METADATA: spec.heads, VERSION_METADATA: spec.version}
+    save_tensors(tensors, path, {**known, **(metadata or {})})

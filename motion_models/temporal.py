@@ -5,6 +5,7 @@ files, so that a state dict loads as it is.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from torch import nn
 from ..host.attention import temporal_attention
 from ..host.patcher import operations
 from .call import MotionInputs
+from .low_rank import add_low_rank, inputs_of_parts, inputs_of_view
 from .spec import MotionModelSpec
 
 NORM_GROUPS = 32
@@ -59,6 +61,7 @@ class PositionalEncoding(nn.Module):
 class TemporalAttention(nn.Module):
     def __init__(self, channels: int, heads: int, max_frames: int, dtype: torch.dtype | None):
         super().__init__()
+        self.layer_name = ""  # its path in the MotionModel, which sets it
         self.heads = heads
         self.to_q = operations.Linear(channels, channels, bias=False, dtype=dtype)
         self.to_k = operations.Linear(channels, channels, bias=False, dtype=dtype)
@@ -67,13 +70,17 @@ class TemporalAttention(nn.Module):
         self.pos_encoder = PositionalEncoding(max_frames, channels)
         self.attend = temporal_attention()
 
-    def forward(self, x: torch.Tensor, scale: float | None) -> torch.Tensor:
-        """``x (positions, frames, channels)`` -> same shape. ``scale`` multiplies the keys (None: 1)."""
+    def forward(self, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
+        """``x (positions, frames, channels)`` -> same shape."""
         x = self.pos_encoder(x)
-        q, k, v = self.to_q(x), self.to_k(x), self.to_v(x)
-        if scale is not None:
-            k = k * scale
-        return self.to_out[0](self.attend(q, k, v, self.heads))
+        q, k, v = (self._linear(name, getattr(self, name), x, inputs) for name in ("to_q", "to_k", "to_v"))
+        if inputs.scale is not None:
+            k = k * inputs.scale
+        return self._linear("to_out.0", self.to_out[0], self.attend(q, k, v, self.heads), inputs)
+
+    def _linear(self, name: str, layer: nn.Linear, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
+        changes = inputs.low_rank.get(f"{self.layer_name}.{name}") if inputs.low_rank else None
+        return add_low_rank(layer(x), x, changes) if changes else layer(x)
 
 
 class GEGLU(nn.Module):
@@ -111,15 +118,30 @@ class TemporalBlock(nn.Module):
         self.ff_norm = operations.LayerNorm(channels, dtype=dtype)
 
     def forward(self, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
+        x = self._attend_in_views(x, inputs) if inputs.views else self._attend(x, inputs)
         # residuals are added in place, to tensors that nothing else refers to
-        for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            x = attention(norm(x), inputs.scale).add_(x)
         return self.ff(self.ff_norm(x)).add_(x)
+
+    def _attend(self, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
+        for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
+            x = attention(norm(x), inputs).add_(x)
+        return x
+
+    def _attend_in_views(self, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
+        """Both attentions for each view by itself, whose positions begin at 0; overlapping views are averaged."""
+        total, weights = torch.zeros_like(x), torch.zeros(x.shape[1], device=x.device)
+        for view in inputs.views:
+            frames, of_frame = torch.tensor(view.frames, device=x.device), view.weights.to(x.device)
+            attended = self._attend(x[:, frames], inputs_of_view(inputs, view.frames))
+            total.index_add_(1, frames, (attended * of_frame[:, None]).to(x.dtype))
+            weights.index_add_(0, frames, of_frame)
+        return (total / weights[:, None]).to(x.dtype)
 
 
 class TemporalTransformer(nn.Module):
     def __init__(self, channels: int, spec: MotionModelSpec, dtype: torch.dtype | None):
         super().__init__()
+        self.layer_name = ""  # its path in the MotionModel, which sets it
         self.norm = operations.GroupNorm(NORM_GROUPS, channels, eps=1e-6, dtype=dtype)
         self.proj_in = operations.Linear(channels, channels, dtype=dtype)
         self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, spec, dtype)])
@@ -142,8 +164,13 @@ class TemporalTransformer(nn.Module):
         y = self.norm(x).to(x.dtype)
         # The only copy: it puts the frames of every position side by side, where all that follows works on them.
         y = y.reshape(clips, frames, channels, height * width).permute(0, 3, 1, 2).reshape(-1, frames, channels)
-        at_once = positions_at_once(y.shape[0], frames, channels, y.device)
-        parts = [self._positions(part, inputs) for part in y.split(at_once)]
+        parts = y.split(positions_at_once(y.shape[0], frames, channels, y.device))
+        if inputs.low_rank:
+            sizes = [part.shape[0] for part in parts]
+            inputs_of = inputs_of_parts(inputs, self.layer_name, sizes, clips, height, width)
+            parts = [self._positions(*part) for part in zip(parts, inputs_of, strict=True)]
+        else:
+            parts = [self._positions(part, inputs) for part in parts]
         y = parts[0] if len(parts) == 1 else torch.cat(parts)
         return y.view(clips, height, width, frames, channels).permute(0, 3, 4, 1, 2)
 
@@ -185,6 +212,9 @@ class MotionModel(nn.Module):
             self.mid_block = MotionBlock(spec.mid, spec, dtype)
         if spec.up:
             self.up_blocks = nn.ModuleList([MotionBlock(level, spec, dtype) for level in spec.up])
+        for name, module in self.named_modules():
+            if isinstance(module, (TemporalTransformer, TemporalAttention)):
+                module.layer_name = name
 
     def modules_of(self, part: str) -> list[MotionModule]:
         """The motion modules of ``"down"``, ``"mid"`` or ``"up"`` in the order in which a UNet runs through them."""
@@ -192,3 +222,10 @@ class MotionModel(nn.Module):
             return []
         blocks = [self.mid_block] if part == "mid" else getattr(self, f"{part}_blocks")
         return [module for block in blocks for module in block.motion_modules]
+
+    def projections(self) -> Iterator[tuple[str, nn.Linear]]:
+        """The layers that LoRAs change, by the name under which MotionInputs.low_rank knows them."""
+        for name, module in self.named_modules():
+            if isinstance(module, TemporalAttention):
+                layers = (("to_q", module.to_q), ("to_k", module.to_k), ("to_v", module.to_v), ("to_out.0", module.to_out[0]))
+                yield from ((f"{name}.{layer}", linear) for layer, linear in layers)

@@ -52,19 +52,25 @@ KINDS = (
 )
 
 
+def is_motion_lora(keys: Iterable[str]) -> bool:
+    """Whether the names are those of a LoRA that changes a motion model."""
+    keys = list(keys)
+    return any(LORA.search(key) for key in keys) and any(MOTION.search(key) for key in keys)
+
+
 def what_is_it(keys: Iterable[str]) -> str | None:
     """None if the names are those of a motion model, otherwise what the file is and where it belongs."""
     keys = list(keys)
     motion = any(MOTION.search(key) for key in keys)
+    if is_motion_lora(keys):
+        return (
+            "It is a MotionLoRA, which changes a motion model: put it in models/animatediff_motion_lora and load "
+            "it with Load AnimateDiff LoRA, beside a motion model."
+        )
     if any(LORA.search(key) for key in keys):
-        if motion:
-            return (
-                "It is a MotionLoRA, which changes a motion model: put it in models/animatediff_motion_lora and load "
-                "it with Load AnimateDiff LoRA, beside a motion model."
-            )
         return (
             "It is an ordinary LoRA (the AnimateDiff v3 domain adapter is one too): put it in models/loras and load "
-            "it with Load LoRA, between the checkpoint and the AnimateDiff nodes."
+            "it with Load LoRA or Load Domain Adapter, between the checkpoint and the AnimateDiff nodes."
         )
     if any(CONTROL.search(key) for key in keys):
         kind = "a SparseCtrl (a ControlNet with motion modules)" if motion else "a ControlNet"

@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..host import folders
 from ..host.schema import schema
+from ..lora.apply import apply_motion_loras
 from ..motion_models.files import load_motion_model
 from ..sampling.motion import MotionSettings, apply
 from . import sockets
@@ -26,8 +27,7 @@ class LoadAnimateDiffModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model_name, ad_settings=None):
-        sockets.refuse(ad_settings=ad_settings)
-        return io.NodeOutput(load_motion_model(folders.full_path(folders.MOTION_MODELS, model_name)))
+        return io.NodeOutput(load_motion_model(folders.full_path(folders.MOTION_MODELS, model_name), ad_settings))
 
 
 class ApplyAnimateDiffModelSimple(io.ComfyNode):
@@ -107,12 +107,14 @@ class ApplyAnimateDiffModel(io.ComfyNode):
         prev_m_models=None,
         per_block=None,
     ):
-        sockets.refuse(motion_lora=motion_lora, ad_keyframes=ad_keyframes, per_block=per_block)
+        sockets.refuse(ad_keyframes=ad_keyframes, per_block=per_block)
+        motion_model, varying = apply_motion_loras(motion_model, motion_lora or ())
         settings = MotionSettings(
             start_percent=start_percent,
             end_percent=end_percent,
             scale=sockets.multival("scale_multival", scale_multival),
             effect=sockets.multival("effect_multival", effect_multival),
+            low_rank=varying,
         )
         return io.NodeOutput(apply(motion_model, settings, prev_m_models or ()))
 

@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..host import folders
 from ..host.schema import schema
+from ..lora.apply import apply_motion_loras
 from ..motion_models.files import load_motion_model
 from ..sampling.animate import animate
 from ..sampling.motion import MotionSettings, apply
@@ -35,8 +36,8 @@ class UseEvolvedSampling(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, beta_schedule, m_models=None, context_options=None, sample_settings=None):
-        sockets.refuse(context_options=context_options, sample_settings=sample_settings)
-        return io.NodeOutput(animate(model, m_models or (), beta_schedule))
+        sockets.refuse(sample_settings=sample_settings)
+        return io.NodeOutput(animate(model, m_models or (), beta_schedule, context_options or ()))
 
 
 class AnimateDiffLoaderGen1(io.ComfyNode):
@@ -65,14 +66,27 @@ class AnimateDiffLoaderGen1(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, model_name, beta_schedule, scale_multival=None, effect_multival=None, **unsupported):
+    def execute(
+        cls,
+        model,
+        model_name,
+        beta_schedule,
+        context_options=None,
+        motion_lora=None,
+        ad_settings=None,
+        scale_multival=None,
+        effect_multival=None,
+        **unsupported,
+    ):
         sockets.refuse(**unsupported)
-        motion_model = load_motion_model(folders.full_path(folders.MOTION_MODELS, model_name))
+        motion_model = load_motion_model(folders.full_path(folders.MOTION_MODELS, model_name), ad_settings)
+        motion_model, varying = apply_motion_loras(motion_model, motion_lora or ())
         settings = MotionSettings(
             scale=sockets.multival("scale_multival", scale_multival),
             effect=sockets.multival("effect_multival", effect_multival),
+            low_rank=varying,
         )
-        return io.NodeOutput(animate(model, apply(motion_model, settings), beta_schedule))
+        return io.NodeOutput(animate(model, apply(motion_model, settings), beta_schedule, context_options or ()))
 
 
 NODES = [UseEvolvedSampling, AnimateDiffLoaderGen1]

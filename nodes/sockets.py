@@ -33,13 +33,20 @@ SAMPLE_SETTINGS = SampleSettings.Input(
 )
 
 
-def motion_model_name() -> io.Combo.Input:
-    """The combo of motion model files. Made anew for each request, so that files added meanwhile show up."""
-    files = folders.list_files(folders.MOTION_MODELS)
-    tooltip = "Motion model file from models/animatediff_models."
+def file_of(key: str, name: str, what: str) -> io.Combo.Input:
+    """The combo ``name`` of the files in a models folder. Made anew for each request, so that files added show up.
+
+    ``what`` says in the plural what they are.
+    """
+    files = folders.list_files(key)
+    tooltip = f"From models/{key}."
     if not files:
-        tooltip = "No motion models found. Put motion model files into models/animatediff_models, then press R."
-    return io.Combo.Input("model_name", options=files, tooltip=tooltip)
+        tooltip = f"No {what} found. Put {what} into models/{key}, then press R."
+    return io.Combo.Input(name, options=files, tooltip=tooltip)
+
+
+def motion_model_name() -> io.Combo.Input:
+    return file_of(folders.MOTION_MODELS, "model_name", "motion models")
 
 
 def beta_schedule() -> io.Combo.Input:

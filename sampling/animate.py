@@ -4,10 +4,18 @@ from comfy.patcher_extension import PatcherInjection, WrappersMP
 
 from ..motion_models.injection import MotionModelMismatch, MotionSlot, check_fit, eject, inject, run_slot
 from . import beta_schedules, run
+from .context import Contexts
 from .motion import MotionModels
 from .run import MODEL_KEY
 
 TIMESTEP_EMBED_PATCH = "forward_timestep_embed_patch"
+
+WRAPPERS = (
+    WrappersMP.OUTER_SAMPLE,
+    WrappersMP.PREPARE_SAMPLING,
+    WrappersMP.CALC_COND_BATCH,
+    WrappersMP.DIFFUSION_MODEL,
+)
 
 # The host's classes of Stable Diffusion checkpoints, by the family that motion models call them.
 CHECKPOINT_FAMILIES = {
@@ -18,7 +26,7 @@ CHECKPOINT_FAMILIES = {
 }
 
 
-def animate(model, motion_models: MotionModels, beta_schedule: str):
+def animate(model, motion_models: MotionModels, beta_schedule: str, contexts: Contexts = ()):
     """A clone of ``model`` (a host ModelPatcher) that samples with ``motion_models`` and the given schedule.
 
     What an earlier call put on the MODEL is replaced. Raises MotionModelMismatch if a motion model does not fit.
@@ -35,9 +43,11 @@ def animate(model, motion_models: MotionModels, beta_schedule: str):
         model.add_object_patch("model_sampling", sampling)
 
     _remove(model)
-    model.set_attachments(MODEL_KEY, motion_models)
+    model.set_attachments(MODEL_KEY, run.Animation(motion_models, contexts))
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, MODEL_KEY, run.outer_sample)
     model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, MODEL_KEY, run.calc_cond_batch)
+    if contexts:
+        model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, MODEL_KEY, run.prepare_sampling)
     if motion_models:
         model.set_additional_models(MODEL_KEY, [motion_model.patcher.clone() for motion_model in motion_models])
         model.set_injections(MODEL_KEY, [PatcherInjection(_inject, _eject)])
@@ -49,7 +59,7 @@ def animate(model, motion_models: MotionModels, beta_schedule: str):
 
 def _remove(model) -> None:
     """Take from ``model`` what an earlier call put on it."""
-    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.CALC_COND_BATCH, WrappersMP.DIFFUSION_MODEL):
+    for kind in WRAPPERS:
         model.remove_wrappers_with_key(kind, MODEL_KEY)
     model.remove_additional_models(MODEL_KEY)
     model.remove_injections(MODEL_KEY)

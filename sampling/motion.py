@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from ..host.patcher import fresh_copy
 from ..motion_models.call import MotionInputs
 from ..motion_models.spec import MotionModelSpec
+from ..motion_models.strength import VaryingLowRank
 
 
 @dataclass(frozen=True)
 class MotionSettings:
-    """How one motion model is applied. Percents are of the sampling schedule: 0 is pure noise, 1 the finished clip."""
+    """How one motion model is applied. Percents are of the sampling schedule: 0 is pure noise, 1 the finished clip.
+
+    ``low_rank`` are the LoRAs whose strength varies; those of constant strength are in the weights.
+    """
 
     start_percent: float = 0.0
     end_percent: float = 1.0
     scale: float = 1.0
     effect: float = 1.0
+    low_rank: tuple[VaryingLowRank, ...] = ()
 
     def inputs(self, in_range: bool) -> MotionInputs:
         effect = self.effect if in_range else 0.0

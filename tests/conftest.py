@@ -90,6 +90,12 @@ def weights(host: hosts.Host, shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def toyworld_models(host: hosts.Host) -> Path:
+    """Folder of the toy world's model files: small weights that were really trained."""
+    return hosts.toyworld_models(host)
+
+
+@pytest.fixture(scope="session")
 def new_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable:
     """`with new_server(host, models=[weights]) as server:` a real ComfyUI with the pack in it."""
     device = request.config.getoption("--device")

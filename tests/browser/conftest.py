@@ -10,15 +10,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from animatediff_dev_pack import ROOT, import_file
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-# What the example workflows load. The server lists files by name only, so empty ones will do.
-MODEL_FILES = (
-    "checkpoints/v1-5-pruned-emaonly-fp16.safetensors",
-    "animatediff_models/mm_sd_v15_v2.ckpt",
-)
+examples = import_file("animatediff_dev_examples", ROOT / "dev" / "examples.py")
 READY = "window.app?.extensionManager?.workflow?.activeWorkflow?.isLoaded"
 
 
@@ -36,10 +33,10 @@ def browser() -> Iterator[Browser]:
 def example_server(browser: Browser, new_server: Callable, host, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
     """A server that lists the files the example workflows name. Asks for `browser` so that a skip costs no start."""
     models = tmp_path_factory.mktemp("models")
-    for name in MODEL_FILES:
-        (models / name).parent.mkdir(exist_ok=True)
-        (models / name).touch()
-    with new_server(host, models=[models]) as server:
+    server = new_server(host, models=[models])
+    # The server lists files by name only, so empty ones will do.
+    examples.lay_out_files(map(examples.api_form, examples.NAMES), models, server.run)
+    with server:
         # Else a first visit opens the template browser over the canvas.
         server.post("/settings", {"Comfy.TutorialCompleted": True})
         yield server

@@ -238,7 +238,7 @@ def test_one_frame_bypasses_the_motion_model_and_says_so(new_model, new_motion, 
 
 def test_too_many_frames_names_the_node_to_add(new_model, new_motion, animate, sample):
     model = new_model()
-    with pytest.raises(ValueError, match=r"at most 8 at once. Add the node 'Context Windows \(Manual\)'"):
+    with pytest.raises(ValueError, match=r"at most 8 at once. Connect a Context Options node"):
         sample(animate(model, new_motion(frames=8)), frames=9)
     assert pristine(model)
 
@@ -291,7 +291,7 @@ def test_the_frame_that_the_host_puts_in_front_of_a_window_counts(
     assert [options["ad_params"]["sub_idxs"] for _, options in seen[:2]] == [[0, 1, 2, 3], [3, 4, 5, 6, 7]]
 
 
-def test_no_sigma_is_read_from_the_device_without_a_percent_range(pack):
+def test_no_sigma_is_read_from_the_device_without_a_percent_range_or_schedule(pack):
     run = pack.submodule("sampling.run")
     settings = pack.submodule("sampling.motion").MotionSettings
 
@@ -299,4 +299,5 @@ def test_no_sigma_is_read_from_the_device_without_a_percent_range(pack):
         def __getitem__(self, index):
             raise AssertionError("a device sync")
 
-    run.SamplerRun(4, (settings(), settings(scale=2.0)), (None, None)).call(OnDevice())
+    masked = pack.submodule("sampling.strength").RunLowRank({}, 1.0, schedule=None, mask=torch.ones(4))
+    run.SamplerRun(4, (settings(), settings(scale=2.0)), (None, None), ((masked,), ())).call(OnDevice(), [0, 1])

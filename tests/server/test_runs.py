@@ -96,5 +96,5 @@ def test_after_a_run_in_which_the_unet_raised(server, animated, both_as_before):
 def test_too_long_a_clip_is_refused_in_words(server, animated):
     prompt = copy.deepcopy(animated)
     prompt["lat"]["inputs"]["batch_size"] = 33
-    with pytest.raises(RuntimeError, match=r"33 frames.*'random_v2' handles at most 32.*Context Windows \(Manual\)"):
+    with pytest.raises(RuntimeError, match=r"33 frames.*'random_v2' handles at most 32.*Context Options"):
         server.queue(prompt)

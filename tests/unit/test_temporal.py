@@ -166,5 +166,173 @@ def test_weight_patches_applied_on_the_way_are_honoured(new_module, inputs, hidd
     assert relative(module(hidden, FRAMES, inputs()), before) > 0.1
 
 
+def gradients(result: torch.Tensor, *of: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    weights = torch.randn(result.shape, generator=torch.Generator().manual_seed(9), dtype=result.dtype)
+    return torch.autograd.grad((result * weights).sum(), of)
+
+
+@pytest.mark.parametrize("most_positions", [4096, 4])
+def test_gradients_of_weights_and_input_are_those_of_finite_differences(
+    new_module, inputs, hidden, temporal, monkeypatch, most_positions
+):
+    """Residuals and gates are computed in place, which must not spoil what the backward pass needs."""
+    monkeypatch.setattr(temporal, "MAX_POSITIONS", most_positions)
+    module = new_module().double()
+    x = hidden.double().requires_grad_()
+    parameters = dict(module.named_parameters())
+    found = gradients(module(x, FRAMES, inputs(scale=1.2, effect=0.7)), x, *parameters.values())
+    generator = torch.Generator().manual_seed(4)
+    for (name, value), gradient in zip([("x", x), *parameters.items()], found, strict=True):
+        assert gradient.abs().max() > 0, name
+        direction = torch.randn(value.shape, generator=generator, dtype=value.dtype)
+        ends = []
+        with torch.no_grad():
+            for step in (1e-5, -1e-5):
+                value += step * direction
+                result = module(x, FRAMES, inputs(scale=1.2, effect=0.7))
+                weights = torch.randn(result.shape, generator=torch.Generator().manual_seed(9), dtype=result.dtype)
+                ends.append((result * weights).sum())
+                value -= step * direction
+        slope = (ends[0] - ends[1]) / 2e-5
+        torch.testing.assert_close((gradient * direction).sum(), slope, rtol=1e-5, atol=1e-6)
+
+
+LAYERS = [f"attention_blocks.{block}.{layer}" for block in (0, 1) for layer in ("to_q", "to_k", "to_v", "to_out.0")]
+PREFIX = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0."
+
+
+@pytest.fixture
+def new_model(pack, temporal, new_module):
+    """A MotionModel with one module, and that module."""
+    spec = pack.submodule("motion_models.spec").MotionModelSpec("test", "AnimateDiff", "v2", ((CHANNELS,),), (), (), 2, 8, 32, 0)
+
+    def new():
+        model = temporal.MotionModel(spec).eval()
+        module = model.down_blocks[0].motion_modules[0]
+        module.load_state_dict(new_module().state_dict())
+        return model.requires_grad_(False), module
+
+    return new
+
+
+@pytest.fixture
+def new_low_rank(pack):
+    """A change of every projection of the module: `(layer name -> changes, layer name -> weight difference)`."""
+    low_rank = pack.submodule("motion_models.call").LowRank
+
+    def new(strength=1.0, seed=5, dtype=torch.float32):
+        generator = torch.Generator().manual_seed(seed)
+        changes = {}
+        for layer in LAYERS:
+            down, up = (torch.randn(shape, generator=generator) * 0.1 for shape in ((3, CHANNELS), (CHANNELS, 3)))
+            changes[PREFIX + layer] = (low_rank(down.to(dtype), up.to(dtype), strength),)
+        return changes
+
+    return new
+
+
+def merged(new_model, changes: dict, strength: float):
+    """The module with the changes added to its weights."""
+    model, module = new_model()
+    for name, (change,) in changes.items():
+        model.get_submodule(name).weight.data += strength * change.up.float() @ change.down.float()
+    return module
+
+
+def test_a_low_rank_change_is_that_of_the_weights(new_model, new_low_rank, inputs, hidden):
+    _, module = new_model()
+    changes = new_low_rank(0.6)
+    expected = merged(new_model, changes, 0.6)(hidden, FRAMES, inputs())
+    assert relative(expected, module(hidden, FRAMES, inputs())) > 0.01
+    assert relative(module(hidden, FRAMES, inputs(low_rank=changes)), expected) < 1e-6
+
+
+def test_low_rank_changes_of_one_layer_add_up(new_model, new_low_rank, inputs, hidden):
+    _, module = new_model()
+    one, other = new_low_rank(0.6), new_low_rank(-0.3, seed=6)
+    both = {name: one[name] + other[name] for name in one}
+    model, expected = new_model()
+    for changes in (one, other):
+        for name, (change,) in changes.items():
+            model.get_submodule(name).weight.data += change.strength * change.up @ change.down
+    result = module(hidden, FRAMES, inputs(low_rank=both))
+    assert relative(result, expected(hidden, FRAMES, inputs())) < 1e-6
+
+
+def test_low_rank_changes_take_the_dtype_of_the_hidden_states(new_model, new_low_rank, inputs, hidden):
+    _, module = new_model()
+    changes = new_low_rank(dtype=torch.float16)
+    result = module.to(torch.bfloat16)(hidden.bfloat16(), FRAMES, inputs(low_rank=changes))
+    assert result.dtype == torch.bfloat16
+    assert relative(result, merged(new_model, changes, 1.0)(hidden, FRAMES, inputs())) < 2e-2
+
+
+@pytest.mark.parametrize("most_positions", [4096, 4])
+def test_a_mask_says_where_a_low_rank_change_acts(
+    new_model, new_low_rank, inputs, hidden, temporal, monkeypatch, most_positions
+):
+    """Positions are independent behind the group norm: each must be as if its strength held everywhere."""
+    monkeypatch.setattr(temporal, "MAX_POSITIONS", most_positions)
+    _, module = new_model()
+    mask = torch.zeros(FRAMES, 1, HEIGHT, WIDTH)
+    mask[:, :, :2] = 1.0
+    mask[:, :, 4, 1:] = 0.5
+    result = module(hidden, FRAMES, inputs(low_rank=new_low_rank(mask)))
+    for strength in (0.0, 0.5, 1.0):
+        expected = module(hidden, FRAMES, inputs(low_rank=new_low_rank(strength)))
+        where = (mask[0, 0] == strength).nonzero(as_tuple=True)
+        assert relative(result[:, :, where[0], where[1]], expected[:, :, where[0], where[1]]) < 1e-6
+
+
+def test_masks_are_resized_and_equal_frames_equal_a_strength_per_frame(new_model, new_low_rank, inputs, hidden):
+    _, module = new_model()
+    strengths = torch.linspace(0, 1, FRAMES)
+    per_frame = module(hidden, FRAMES, inputs(low_rank=new_low_rank(strengths)))
+    masks = strengths[:, None, None, None].expand(-1, 1, 64, 40)
+    assert relative(module(hidden, FRAMES, inputs(low_rank=new_low_rank(masks))), per_frame) < 1e-6
+    assert relative(module(hidden, FRAMES, inputs(low_rank=new_low_rank(0.5))), per_frame) > 1e-3
+
+
+def test_a_strength_per_frame_acts_on_that_frame(new_model, new_low_rank, inputs, hidden):
+    """Behind the last attention frames no longer see each other: only the frame with a strength may change."""
+    _, module = new_model()
+    only_first = torch.zeros(FRAMES)
+    only_first[0] = 1.0
+    last = f"{PREFIX}attention_blocks.1.to_out.0"
+
+    def result(strength):
+        change = {last: new_low_rank(strength)[last]}
+        return module(hidden, FRAMES, inputs(low_rank=change)).unflatten(0, (CLIPS, FRAMES))
+
+    torch.testing.assert_close(result(only_first)[:, 0], result(1.0)[:, 0])
+    torch.testing.assert_close(result(only_first)[:, 1:], result(0.0)[:, 1:])
+    assert relative(result(1.0), result(0.0)) > 1e-3
+
+
+@pytest.mark.parametrize("strength", [0.6, "per frame", "mask"])
+@pytest.mark.parametrize("most_positions", [4096, 4])
+def test_low_rank_changes_can_be_trained(
+    new_model, new_low_rank, inputs, hidden, temporal, monkeypatch, strength, most_positions
+):
+    """Every matrix gets the gradient that it gets through the merged weights."""
+    monkeypatch.setattr(temporal, "MAX_POSITIONS", most_positions)
+    _, module = new_model()
+    shape = {"per frame": (FRAMES,), "mask": (FRAMES, 1, 7, 9)}.get(strength)
+    changes = new_low_rank(0.6 if shape is None else torch.full(shape, 0.6))
+    trained = [matrix.requires_grad_() for (change,) in changes.values() for matrix in (change.down, change.up)]
+    found = gradients(module(hidden, FRAMES, inputs(low_rank=changes)), *trained)
+
+    _, through_weights = new_model()
+    deltas = {
+        f"{name.removeprefix('down_blocks.0.motion_modules.0.')}.weight": 0.6 * change.up @ change.down
+        for name, (change,) in changes.items()
+    }
+    weights = {name: value + deltas.get(name, 0) for name, value in through_weights.state_dict().items()}
+    result = torch.func.functional_call(through_weights, weights, (hidden, FRAMES, inputs()))
+    for gradient, expected in zip(found, gradients(result, *trained), strict=True):
+        assert expected.norm() > 0
+        assert relative(gradient, expected) < 1e-4
+
+
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
     return ((a.double() - b.double()).norm() / b.double().norm()).item()

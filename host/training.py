@@ -1,0 +1,159 @@
+"""Copies of the host's models that gradients can flow through, and what a node says while it trains."""
+
+import copy
+import logging
+import sys
+import time
+from collections.abc import Callable
+
+import comfy.conds
+import comfy.lora
+import comfy.model_management
+import comfy.sampler_helpers
+import comfy.samplers
+import comfy.utils
+import torch
+from comfy.ldm.modules.attention import attention_pytorch
+from PIL import Image
+from torch import nn
+
+Conditioning = list  # the host's CONDITIONING: [[tensor, options], ...]
+
+
+def free_memory() -> None:
+    """Unload all models, so that weights are as loaded from their files and the device is free for training."""
+    comfy.model_management.unload_all_models()
+    comfy.model_management.soft_empty_cache()
+
+
+def training_device() -> torch.device:
+    return comfy.model_management.get_torch_device()
+
+
+def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype of the frozen network for ``precision`` ("auto", "fp32", "bf16" or "fp16")."""
+    if precision != "auto":
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    if device.type == "cuda" and comfy.model_management.should_use_bf16(device):
+        return torch.bfloat16
+    return torch.float32
+
+
+def trainable_copy(patcher, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """A copy of the patcher's network with its LoRAs and other weight patches applied, frozen, on ``device``.
+
+    The host creates weights in inference mode, and such tensors take no part in autograd; the copy's do. The
+    original is only read. Call it outside inference mode and after ``free_memory``.
+    """
+    if getattr(patcher, "is_dynamic", bool)():
+        # weights that the host pages in and out cannot be copied one by one
+        patcher = patcher.clone(disable_dynamic=True)
+    model = patcher.model
+    # What deepcopy finds in `memo` it takes for the copy, so that no weight exists twice on the way.
+    memo: dict[int, object] = {}
+    for name, weight in model.named_parameters():
+        patches = patcher.patches.get(name)
+        value = weight.detach().to(torch.float32 if patches else dtype, copy=True)
+        if patches:
+            value = comfy.lora.calculate_weight(patches, value, name).to(dtype)
+        memo[id(weight)] = nn.Parameter(value.to(device), requires_grad=False)
+    for buffer in model.buffers():
+        memo[id(buffer)] = buffer.detach().clone().to(device)  # position tables stay float32
+    # configuration, latent format, the patcher at work: read only, and not all of it can be copied
+    memo |= {id(value): value for name, value in vars(model).items() if not name.startswith("_")}
+    return copy.deepcopy(model, memo)
+
+
+def unet_copy(patcher, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """``trainable_copy`` of a MODEL: the host's BaseModel, computing in ``dtype``, with the MODEL's noise schedule."""
+    base = trainable_copy(patcher, dtype, device)
+    base.model_sampling = copy.deepcopy(patcher.get_model_object("model_sampling"))
+    base.manual_cast_dtype = dtype
+    base.diffusion_model.dtype = dtype
+    return base
+
+
+def transformer_options(patcher) -> dict:
+    """The MODEL's options for its UNet, with an attention function that has a backward pass everywhere."""
+    options = dict(patcher.model_options["transformer_options"])
+    # sage attention has none, flash attention none on older cards
+    options["optimized_attention_override"] = lambda _function, *args, **kwargs: attention_pytorch(*args, **kwargs)
+    return options
+
+
+class PreparedConds:
+    """Conditionings as the UNet takes them, computed once; ``batch`` gives those of the clips of one step."""
+
+    def __init__(self, base: nn.Module, conditionings: list[Conditioning], latent: torch.Tensor, device: torch.device):
+        """``latent (frames, channels, height, width)`` says for which size the conditionings are made."""
+        conds = [comfy.sampler_helpers.convert_cond(conditioning)[0] for conditioning in conditionings]
+        for cond in conds:
+            cond["cross_attn"] = cond["cross_attn"].detach().clone()
+        conds = comfy.samplers.encode_model_conds(base.extra_conds, conds, latent, device, "positive")
+        self.conds = [cond["model_conds"] for cond in conds]
+
+    def batch(self, indices: list[int], frames: int) -> dict[str, torch.Tensor]:
+        """Keyword arguments of ``apply_model`` for ``len(indices)`` clips of ``frames`` frames."""
+        found: dict[str, list] = {}
+        for index in indices:
+            for name, cond in self.conds[index].items():
+                # cloned: text embeddings and the like were made in inference mode
+                found.setdefault(name, []).append(cond.process_cond(batch_size=frames, area=None))
+        conds = {name: parts[0].concat(parts[1:]) for name, parts in found.items()}
+        return {name: cond.clone() if isinstance(cond, torch.Tensor) else cond for name, cond in conds.items()}
+
+
+TEXT_EVERY, LOG_EVERY = 1.0, 15.0  # seconds
+
+
+class Progress:
+    """The node's progress bar, its line of text, its previews, and now and then a line in the log."""
+
+    def __init__(self, total: int, node_id: str | None):
+        self.bar = comfy.utils.ProgressBar(total, node_id=node_id)
+        self.node_id = node_id
+        self.total = total
+        self.start = time.monotonic()
+        self.texted = self.logged = 0.0
+
+    def step(self, done: int, loss: float, preview: Image.Image | None = None) -> None:
+        image = None if preview is None else ("JPEG", preview, max(preview.size))
+        self.bar.update_absolute(done, self.total, image)
+        now = time.monotonic()
+        text = f"step {done} of {self.total}, loss {loss:.4f}, {done / (now - self.start):.2f} steps/s"
+        if now - self.texted > TEXT_EVERY or done == self.total:
+            self.texted = now
+            self._show(text)
+        if now - self.logged > LOG_EVERY or done == self.total:
+            self.logged = now
+            logging.info("AnimateDiff training: %s", text)
+
+    def _show(self, text: str) -> None:
+        # not imported: where no server runs there is none to tell
+        server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+        if server is not None and self.node_id is not None:
+            server.send_progress_text(text, self.node_id)
+
+
+# Raised by the host's layers and progress bar once the user has pressed Stop. With it the request counts as served:
+# where it is caught, the nodes behind still run.
+Stopped = comfy.model_management.InterruptProcessingException
+check_stopped = comfy.model_management.throw_exception_if_processing_interrupted
+
+
+def frames_preview(base: nn.Module) -> Callable[[torch.Tensor], Image.Image]:
+    """A function from latents ``(frames, channels, height, width)`` to one picture of some frames side by side.
+
+    Drawn with the colours that the host knows for the latent channels, without an autoencoder.
+    """
+    factors = torch.tensor(base.latent_format.latent_rgb_factors)
+    bias = torch.tensor(base.latent_format.latent_rgb_factors_bias or [0.0, 0.0, 0.0])
+
+    def draw(latents: torch.Tensor) -> Image.Image:
+        chosen = latents[:: max(1, len(latents) // 4)][:4].float().cpu()
+        rgb = torch.einsum("fchw,cr->hfwr", chosen, factors) + bias
+        pixels = ((rgb.flatten(1, 2) + 1) / 2).clamp(0, 1).mul(255).byte().numpy()
+        picture = Image.fromarray(pixels)
+        return picture.resize((picture.width * 4, picture.height * 4), Image.Resampling.BICUBIC)
+
+    return draw

@@ -1,0 +1,72 @@
+"""Applying MotionLoRAs to a motion model: weight patches where the strength is constant, else changes for each call."""
+
+import logging
+
+import comfy.lora
+
+from ..motion_models.injection import MotionModelMismatch
+from ..motion_models.strength import VaryingLowRank
+from ..motion_models.temporal import MotionModel
+from .motion_lora import MotionLora, MotionLoras
+
+
+def apply_motion_loras(patcher, loras: MotionLoras) -> tuple[object, tuple[VaryingLowRank, ...]]:
+    """Return a motion model's patcher with ``loras`` of constant strength added, and those whose strength varies.
+
+    The patcher given stays as it is: the host keeps it for other runs. Raises MotionModelMismatch if a MotionLoRA is
+    for another kind of motion model; layers that the motion model lacks are only counted in the log.
+    """
+    if not loras:
+        return patcher, ()
+    patcher = patcher.clone()
+    varying = []
+    for applied in loras:
+        pairs = _fitting(applied.lora, patcher.model, only_projections=applied.varies)
+        if applied.varies:
+            varying.append(VaryingLowRank(pairs, applied.strength, applied.schedule, applied.mask))
+        else:
+            # The host's own LoRA patches, by way of its reader: layer names are those of the motion model.
+            tensors = {f"{layer}.lora_down.weight": down for layer, (down, _) in pairs.items()}
+            tensors |= {f"{layer}.lora_up.weight": up for layer, (_, up) in pairs.items()}
+            patches = comfy.lora.load_lora(tensors, {layer: f"{layer}.weight" for layer in pairs})
+            patcher.add_patches(patches, applied.strength)
+    return patcher, tuple(varying)
+
+
+def _fitting(lora: MotionLora, model: MotionModel, only_projections: bool) -> dict:
+    """The pairs of ``lora`` for layers that ``model`` has."""
+    layers = {name for name, _ in model.projections()} if only_projections else None
+    weights = {
+        name.removesuffix(".weight"): tuple(value.shape)
+        for name, value in model.state_dict().items()
+        if name.endswith(".weight") and (layers is None or name.removesuffix(".weight") in layers)
+    }
+    pairs = {layer: pair for layer, pair in lora.pairs.items() if layer in weights}
+    if not pairs:
+        raise MotionModelMismatch(
+            f"Nothing of the MotionLoRA '{lora.name}' applies to the motion model: it has none of the layers "
+            f"({next(iter(lora.pairs))}, …). The motion model is {model.spec}. Use a MotionLoRA made for it."
+        )
+    misshapen = [
+        f"{layer} is {down.shape[1]} → {up.shape[0]}, not {weights[layer][1]} → {weights[layer][0]}"
+        for layer, (down, up) in pairs.items()
+        if (up.shape[0], down.shape[1]) != weights[layer]
+    ]
+    if misshapen:
+        raise MotionModelMismatch(
+            f"The MotionLoRA '{lora.name}' is for another kind of motion model: {len(misshapen)} of its "
+            f"{len(lora.pairs)} layers have other shapes ({misshapen[0]}, …). The motion model is {model.spec}. "
+            "Use a MotionLoRA made for it, or the motion model that the MotionLoRA was made for."
+        )
+    if len(pairs) < len(lora.pairs):
+        hint = "; the MotionLoRA was made for v2 motion models" if lora.has_mid and not model.spec.mid else ""
+        logging.warning(
+            "[AnimateDiff] %d of %d layers of the MotionLoRA '%s' have no place in the motion model '%s' and were "
+            "left out%s.",
+            len(lora.pairs) - len(pairs),
+            len(lora.pairs),
+            lora.name,
+            model.spec.name,
+            hint,
+        )
+    return pairs

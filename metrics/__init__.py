@@ -1,0 +1,1 @@
+"""Measures of an animation, with and without models."""

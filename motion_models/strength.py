@@ -1,0 +1,56 @@
+"""Low-rank changes whose strength varies over the sampling run, from frame to frame, or over the picture."""
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+HOLD, LINEAR = "hold", "linear"
+
+
+@dataclass(frozen=True)
+class StrengthSchedule:
+    """Strength over the sampling run, as ``(percent, strength)`` points in ascending order of percent.
+
+    Percents are of the sampling schedule: 0 is pure noise, 1 the finished clip. Between two points the strength is
+    that of the earlier (``hold``) or on the straight line (``linear``); outside it is that of the nearest point.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    interpolation: str = HOLD
+
+    def __post_init__(self):
+        percents = [percent for percent, _ in self.points]
+        if not percents or sorted(set(percents)) != percents:
+            raise ValueError("A schedule needs at least one point, and its percents must ascend.")
+        if self.interpolation not in (HOLD, LINEAR):
+            raise ValueError(f"Interpolation is '{HOLD}' or '{LINEAR}', not '{self.interpolation}'.")
+
+    def at(self, percent: float) -> float:
+        after = bisect_right([p for p, _ in self.points], percent)
+        p, strength = self.points[max(after - 1, 0)]
+        if self.interpolation == HOLD or after in (0, len(self.points)):
+            return strength
+        next_p, next_strength = self.points[after]
+        return strength + (next_strength - strength) * (percent - p) / (next_p - p)
+
+
+@dataclass(frozen=True, eq=False)
+class VaryingLowRank:
+    """Low-rank changes of a motion model: ``pairs`` maps a layer's name (see call.LowRanks) to ``(down, up)``.
+
+    Their strength is the product of ``strength``, ``schedule`` and ``mask``. The mask ``(k, height, width)`` holds one
+    picture for each frame of the clip (with ``height = width = 1`` just a number); its last one serves all frames
+    that follow.
+    """
+
+    pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+    strength: float = 1.0
+    schedule: StrengthSchedule | None = None
+    mask: torch.Tensor | None = None
+
+
+def for_frames(mask: torch.Tensor, frames: int) -> torch.Tensor:
+    """``(k, height, width)`` -> ``(frames, height, width)``: what is too long is cut, the last picture repeated."""
+    return torch.cat([mask[:frames], mask[-1:].expand(max(0, frames - mask.shape[0]), -1, -1)])

@@ -1,0 +1,249 @@
+"""MotionLoRAs and domain adapters: loading, scheduling, saving; saving motion models."""
+
+import logging
+from dataclasses import replace
+
+import torch
+from comfy_api.latest import io, ui
+
+from ..host import folders
+from ..host.schema import schema
+from ..lora import domain_adapter, schedules
+from ..lora.motion_lora import AppliedMotionLora, read_motion_lora, save_motion_lora
+from ..motion_models.files import save_motion_model
+from ..motion_models.saving import METADATA_PREFIX
+from ..motion_models.strength import HOLD, LINEAR
+from . import sockets
+
+CATEGORY = "AnimateDiff/LoRA"
+LoraModel = io.Custom("LORA_MODEL")
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+AS_LOADED = "as loaded"
+
+
+class LoadMotionLora(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="ADE_AnimateDiffLoRALoader",
+            display_name="Load AnimateDiff LoRA",
+            category=CATEGORY,
+            description="Loads a MotionLoRA, which adds one kind of motion (zoom, pan, …) to a motion model. Several add up.",
+            search_aliases=["Load AnimateDiff LoRA 🎭🅐🅓", "MotionLoRA", "motion lora"],
+            inputs=[
+                sockets.file_of(folders.MOTION_LORAS, "name", "MotionLoRAs"),
+                io.Float.Input("strength", default=1.0, min=0.0, max=10.0, step=0.001, tooltip="How much of it is added."),
+                sockets.MotionLora.Input(
+                    "prev_motion_lora", optional=True, tooltip="MotionLoRAs to apply together with this one."
+                ),
+            ],
+            outputs=[sockets.MotionLora.Output("MOTION_LORA")],
+        )
+
+    @classmethod
+    def execute(cls, name, strength, prev_motion_lora=None):
+        lora = read_motion_lora(folders.full_path(folders.MOTION_LORAS, name))
+        return io.NodeOutput((*(prev_motion_lora or ()), AppliedMotionLora(lora, strength)))
+
+
+class ScheduleMotionLora(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="AnimateDiffScheduleMotionLoRA",
+            display_name="Schedule MotionLoRA",
+            category=CATEGORY,
+            description=(
+                "Varies the strength of MotionLoRAs over the sampling run, over the frames and over the picture. "
+                "Those of the chain that were scheduled before keep what they have."
+            ),
+            inputs=[
+                sockets.MotionLora.Input("motion_lora", tooltip="The MotionLoRAs whose strength is to vary."),
+                io.String.Input(
+                    "strengths",
+                    default="0.0: 1.0, 0.5: 0.3",
+                    multiline=True,
+                    tooltip=(
+                        "Pairs of percent: strength over the sampling run (0 is pure noise, 1 the finished clip). "
+                        "They multiply the strength of the loader. Empty: constant."
+                    ),
+                ),
+                io.Combo.Input(
+                    "interpolation",
+                    options=[HOLD, LINEAR],
+                    default=HOLD,
+                    tooltip="Between two pairs: the strength of the earlier one (hold) or a straight line (linear).",
+                ),
+                io.String.Input(
+                    "frame_strengths",
+                    default="",
+                    multiline=True,
+                    tooltip="Pairs of frame: strength (frame 0 is the first), such as 0: 1.0, 15: 0.0. Empty: all alike.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where in the picture they act, one mask for each frame; the last one serves all that follow.",
+                ),
+            ],
+            outputs=[sockets.MotionLora.Output("MOTION_LORA")],
+        )
+
+    @classmethod
+    def execute(cls, motion_lora, strengths, interpolation, frame_strengths, mask=None):
+        over_run = schedules.strength_schedule("strengths", strengths, interpolation) if strengths.strip() else None
+        if mask is not None and mask.ndim == 2:
+            mask = mask.unsqueeze(0)
+        if frame_strengths.strip():
+            over_frames = schedules.frame_strengths("frame_strengths", frame_strengths, interpolation)
+            mask = over_frames if mask is None else schedules.masks_multiplied(mask, over_frames)
+        return io.NodeOutput(
+            tuple(lora if lora.varies else replace(lora, schedule=over_run, mask=mask) for lora in motion_lora)
+        )
+
+
+class LoadDomainAdapter(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="AnimateDiffLoadDomainAdapter",
+            display_name="Load Domain Adapter",
+            category=CATEGORY,
+            description=(
+                "Adds a domain adapter (v3_sd15_adapter, one trained here, any UNet LoRA) to a checkpoint. It carries the "
+                "look of the training videos; scale 0 leaves it out, and negative scales push away from that look."
+            ),
+            search_aliases=["v3_sd15_adapter", "domain adapter lora"],
+            inputs=[
+                io.Model.Input("model"),
+                sockets.file_of(folders.LORAS, "lora_name", "LoRAs"),
+                io.Float.Input("scale", default=1.0, min=-10.0, max=10.0, step=0.01, tooltip="How much of it is added."),
+            ],
+            outputs=[io.Model.Output("MODEL")],
+        )
+
+    @classmethod
+    def execute(cls, model, lora_name, scale):
+        if scale == 0.0:
+            return io.NodeOutput(model)
+        path = folders.full_path(folders.LORAS, lora_name)
+        return io.NodeOutput(domain_adapter.load_domain_adapter(model, path, scale))
+
+
+def _filename_prefix(default: str, folder: str) -> io.String.Input:
+    return io.String.Input(
+        "filename_prefix",
+        default=default,
+        tooltip=f"Name of the file in models/{folder}; a counter is added, nothing is overwritten. Subfolders are possible.",
+    )
+
+
+def _dtype(options: list[str]) -> io.Combo.Input:
+    tooltip = "Precision of the file. float16 is usual and half the size."
+    return io.Combo.Input("dtype", options=options, default=options[0], tooltip=tooltip)
+
+
+def _caption() -> io.String.Input:
+    return io.String.Input("caption", default="", multiline=True, optional=True, tooltip="Noted in the file's metadata.")
+
+
+def _training_notes() -> list[io.Input]:
+    """What a trained model that carries no notes of its own is noted with."""
+    return [
+        _caption(),
+        io.String.Input("base", default="", optional=True, tooltip="What it was trained for, noted in the file's metadata."),
+        io.Int.Input("steps", force_input=True, optional=True, min=0, tooltip="Connect steps_done of the training node."),
+    ]
+
+
+def _noted(**notes) -> dict[str, str]:
+    return {f"{METADATA_PREFIX}{name}": str(value) for name, value in notes.items() if value not in ("", None)}
+
+
+def _saved(paths: list[str]) -> io.NodeOutput:
+    for path in paths:
+        logging.info("[AnimateDiff] Saved %s", path)
+    return io.NodeOutput(ui=ui.PreviewText("\n".join(f"Saved {path}" for path in paths)))
+
+
+class SaveMotionLora(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="AnimateDiffSaveMotionLoRA",
+            display_name="Save MotionLoRA",
+            category=CATEGORY,
+            description=(
+                "Saves MotionLoRAs where Load AnimateDiff LoRA finds them, in the format that other programs read. "
+                "Each of a chain gets a file of its own; strengths and schedules are not part of it."
+            ),
+            is_output_node=True,
+            inputs=[
+                sockets.MotionLora.Input("motion_lora"),
+                _filename_prefix("motion_lora", folders.MOTION_LORAS),
+                _dtype(list(DTYPES)),
+                _caption(),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, motion_lora, filename_prefix, dtype, caption=""):
+        paths = []
+        for applied in motion_lora:
+            paths.append(folders.new_file(folders.MOTION_LORAS, filename_prefix))
+            save_motion_lora(applied.lora, paths[-1], _noted(caption=caption), DTYPES[dtype])
+        return _saved(paths)
+
+
+class SaveDomainAdapter(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="AnimateDiffSaveDomainAdapter",
+            display_name="Save Domain Adapter",
+            category=CATEGORY,
+            description="Saves a trained LoRA of a UNet where Load Domain Adapter and ComfyUI's Load LoRA find it.",
+            is_output_node=True,
+            inputs=[
+                LoraModel.Input("lora", tooltip="From Train Domain Adapter, or from ComfyUI's Train LoRA."),
+                _filename_prefix("domain_adapter", folders.LORAS),
+                _dtype(list(DTYPES)),
+                *_training_notes(),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, lora, filename_prefix, dtype, **notes):
+        path = folders.new_file(folders.LORAS, filename_prefix)
+        domain_adapter.save_lora_model(lora, path, _noted(**notes), DTYPES[dtype])
+        return _saved([path])
+
+
+class SaveMotionModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="AnimateDiffSaveMotionModel",
+            display_name="Save Motion Model",
+            category=CATEGORY,
+            description="Saves a motion model where Load AnimateDiff Model finds it. MotionLoRAs are not merged into it.",
+            is_output_node=True,
+            inputs=[
+                sockets.MotionModelSocket.Input("motion_model"),
+                _filename_prefix("motion_model", folders.MOTION_MODELS),
+                _dtype([AS_LOADED, *DTYPES]),
+                *_training_notes(),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, motion_model, filename_prefix, dtype, **notes):
+        path = folders.new_file(folders.MOTION_MODELS, filename_prefix)
+        save_motion_model(motion_model, path, _noted(**notes), DTYPES.get(dtype))
+        return _saved([path])
+
+
+NODES = [LoadMotionLora, ScheduleMotionLora, LoadDomainAdapter, SaveMotionLora, SaveDomainAdapter, SaveMotionModel]

@@ -1,0 +1,276 @@
+"""Training in the graph: MotionLoRAs, domain adapters, motion modules."""
+
+import torch
+from comfy_api.latest import io
+
+from ..host.schema import schema
+from ..lora.motion_lora import AppliedMotionLora
+from ..sampling import beta_schedules
+from ..sampling.animate import animate
+from ..training.domain_adapter import train_domain_adapter
+from ..training.motion_lora import train_motion_lora
+from ..training.motion_module import LAYOUTS, train_motion_module
+from ..training.objectives import OBJECTIVES
+from ..training.trainer import LEARNING_RATE_SCHEDULES, OPTIMIZERS, TrainingFailed, TrainingSettings
+from . import sockets
+
+CATEGORY = "AnimateDiff/training"
+PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
+
+# The host's own types, so that its nodes for them (loss graph, LoRA saving and loading) work on what we return.
+LossMap = io.Custom("LOSS_MAP")
+LoraModel = io.Custom("LORA_MODEL")
+
+
+def data_inputs(model: str) -> list[io.Input]:
+    return [
+        io.Model.Input("model", tooltip=model),
+        io.Latent.Input(
+            "latents",
+            tooltip="The training clips: a list of latents, one per clip (a folder of videos through VAE Encode). One long clip works too.",
+        ),
+        io.Conditioning.Input("positive", tooltip="The caption of each clip, in the same order; or one for all."),
+        io.Conditioning.Input(
+            "negative", tooltip="The empty text: takes the caption's place as often as caption_dropout says."
+        ),
+    ]
+
+
+def loop_inputs(batch: int, learning_rate: float, steps: int, weight_decay: float) -> list[io.Input]:
+    """The inputs that all training nodes share, with the defaults of each."""
+    return [
+        io.Int.Input("steps", default=steps, min=1, max=1_000_000),
+        io.Int.Input(
+            "batch",
+            default=batch,
+            min=1,
+            max=4096,
+            tooltip="How many clips (of a domain adapter: frames) each step takes.",
+        ),
+        io.Float.Input("learning_rate", default=learning_rate, min=1e-7, max=1.0, step=1e-7),
+        io.Combo.Input(
+            "learning_rate_schedule",
+            options=list(LEARNING_RATE_SCHEDULES),
+            default=LEARNING_RATE_SCHEDULES[0],
+            tooltip="cosine: the learning rate falls to a hundredth by the last step.",
+        ),
+        io.Combo.Input("optimizer", options=list(OPTIMIZERS), default="AdamW"),
+        io.Float.Input("weight_decay", default=weight_decay, min=0.0, max=1.0, step=0.001),
+        io.Float.Input(
+            "caption_dropout",
+            default=0.1,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="How often a clip is shown with the negative text instead of its caption. Guidance (cfg) needs some.",
+        ),
+        io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF),
+        io.Combo.Input(
+            "precision",
+            options=PRECISIONS,
+            default="auto",
+            tooltip="What the frozen UNet computes in. auto: bf16 on graphics cards that have it, else fp32.",
+        ),
+        io.Boolean.Input(
+            "gradient_checkpointing",
+            default=True,
+            tooltip="Needs far less memory and about a third more time.",
+        ),
+        io.Int.Input(
+            "preview_every",
+            default=0,
+            min=0,
+            max=1_000_000,
+            tooltip="Draw a small preview every so many steps. 0: never.",
+        ),
+    ]
+
+
+def frames_input() -> io.Input:
+    return io.Int.Input(
+        "frames",
+        default=16,
+        min=2,
+        max=1024,
+        tooltip="Frames of each training clip; of longer ones a random stretch is taken.",
+    )
+
+
+def lora_inputs(rank: int) -> list[io.Input]:
+    return [
+        io.Int.Input(
+            "rank", default=rank, min=1, max=512, tooltip="Size of the LoRA: higher learns more detail, and more look."
+        ),
+        io.Float.Input(
+            "alpha", default=rank, min=0.01, max=1024.0, step=0.01, tooltip="The LoRA acts with strength alpha / rank."
+        ),
+    ]
+
+
+def objective_input() -> io.Input:
+    return io.Combo.Input(
+        "loss",
+        options=list(OBJECTIVES),
+        default="epsilon",
+        tooltip="appearance-debiased learns the motion and less of the look of the clips: for very few clips.",
+    )
+
+
+LOOP_OUTPUTS = [
+    LossMap.Output("loss_map", tooltip="For Plot Loss Graph."),
+    io.Int.Output("steps_done", tooltip="Steps that were trained; fewer than asked for if training was stopped."),
+]
+
+
+def settings_of(values: dict) -> TrainingSettings:
+    """TrainingSettings from a node's inputs; takes those that it uses out of ``values``."""
+    names = (
+        "steps",
+        "batch",
+        "learning_rate",
+        "learning_rate_schedule",
+        "optimizer",
+        "weight_decay",
+        "caption_dropout",
+    )
+    names += ("seed", "precision", "preview_every")
+    settings = {name: values.pop(name) for name in names}
+    settings["checkpointing"] = values.pop("gradient_checkpointing")
+    settings["objective"] = values.pop("loss", "epsilon")
+    settings["frames"] = values.pop("frames", 1)
+    return TrainingSettings(**settings)
+
+
+class TrainingNode(io.ComfyNode):
+    """A node that trains. Clips and captions come as lists, so the host hands every input over as a list."""
+
+    # Stopping a training gives what was trained so far. The host would hand that out again when the same graph is
+    # queued once more; counting the stops makes it train again.
+    stops = 0
+
+    @classmethod
+    def fingerprint_inputs(cls, **_):
+        return TrainingNode.stops
+
+    @classmethod
+    def single(cls, inputs: dict) -> dict:
+        """``inputs`` without the lists, but for those that are lists of clips."""
+        lists = ("latents", "positive")
+        many = [name for name, value in inputs.items() if name not in lists and len(value or ()) > 1]
+        if many:
+            raise TrainingFailed(
+                f"The input {many[0]} got a list of {len(inputs[many[0]])} values, but takes one: only latents and positive are lists."
+            )
+        return {name: value if name in lists else (value[0] if value else None) for name, value in inputs.items()}
+
+    @classmethod
+    def run(cls, train, **inputs) -> tuple:
+        """Call ``train`` where gradients exist: the host runs nodes in inference mode."""
+        with torch.inference_mode(False), torch.enable_grad():
+            *result, record = train(**inputs, node_id=cls.hidden.unique_id)
+        if record.ended_early:
+            TrainingNode.stops += 1
+        return (*result, record.loss_map, record.steps)
+
+
+class TrainMotionLoRA(TrainingNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="AnimateDiffTrainMotionLoRA",
+            display_name="Train MotionLoRA",
+            category=CATEGORY,
+            description="Teaches a motion model one kind of motion from 20 to 50 clips. The MODEL stays as it is.",
+            is_input_list=True,
+            inputs=[
+                *data_inputs("A model with one motion model applied (Use Evolved Sampling)."),
+                frames_input(),
+                *lora_inputs(rank=16),
+                *loop_inputs(batch=1, learning_rate=5e-4, steps=1000, weight_decay=1e-2),
+                objective_input(),
+                sockets.MotionLora.Input("resume", optional=True, tooltip="A MotionLoRA to train on. Its rank wins."),
+            ],
+            outputs=[sockets.MotionLora.Output("MOTION_LORA"), *LOOP_OUTPUTS],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, **inputs):
+        inputs = cls.single(inputs)
+        settings = settings_of(inputs)
+        resume = inputs.pop("resume", None)
+        if resume is not None and len(resume) != 1:
+            raise TrainingFailed(f"resume got {len(resume)} MotionLoRAs, but training goes on from one. Connect one.")
+        lora, loss_map, steps = cls.run(
+            train_motion_lora, **inputs, settings=settings, resume=resume[0].lora if resume else None
+        )
+        return io.NodeOutput((AppliedMotionLora(lora),), loss_map, steps)
+
+
+class TrainDomainAdapter(TrainingNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="AnimateDiffTrainDomainAdapter",
+            display_name="Train Domain Adapter",
+            category=CATEGORY,
+            description="Learns the look of the training videos from single frames, so that a motion module need not. "
+            "Left out, or scaled down, when sampling.",
+            is_input_list=True,
+            inputs=[
+                *data_inputs("The model whose motion module will be trained. Motion models on it take no part."),
+                *lora_inputs(rank=64),
+                *loop_inputs(batch=8, learning_rate=1e-4, steps=1000, weight_decay=1e-2),
+            ],
+            outputs=[LoraModel.Output("lora"), *LOOP_OUTPUTS],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, **inputs):
+        inputs = cls.single(inputs)
+        settings = settings_of(inputs)
+        return io.NodeOutput(*cls.run(train_domain_adapter, **inputs, settings=settings))
+
+
+class TrainMotionModule(TrainingNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="AnimateDiffTrainMotionModule",
+            display_name="Train Motion Module",
+            category=CATEGORY,
+            description="Trains a motion module on video clips, from scratch or on from one. Everything else is frozen.",
+            is_input_list=True,
+            inputs=[
+                *data_inputs("A model with the domain adapter on. Motion models on it take no part."),
+                frames_input(),
+                io.Combo.Input(
+                    "layout",
+                    options=list(LAYOUTS),
+                    default="v3",
+                    tooltip="v1: 24 frames. v2: 32 frames and a module in the mid block. v3: 32 frames. With start, its layout wins.",
+                ),
+                io.Combo.Input(
+                    "beta_schedule",
+                    options=beta_schedules.OPTIONS,
+                    default="sqrt_linear (AnimateDiff)",
+                    tooltip="Noise schedule to train on; sample with the same. The published SD1.5 modules use sqrt_linear (AnimateDiff).",
+                ),
+                *loop_inputs(batch=1, learning_rate=1e-4, steps=10000, weight_decay=1e-2),
+                sockets.MotionModelSocket.Input("start", optional=True, tooltip="A motion model to go on from."),
+            ],
+            outputs=[sockets.MotionModelSocket.Output("MOTION_MODEL"), *LOOP_OUTPUTS],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, **inputs):
+        inputs = cls.single(inputs)
+        settings = settings_of(inputs)
+        inputs["version"] = inputs.pop("layout")
+        inputs["model"] = animate(inputs["model"], (), inputs.pop("beta_schedule"))
+        return io.NodeOutput(*cls.run(train_motion_module, **inputs, settings=settings))
+
+
+NODES = [TrainMotionLoRA, TrainDomainAdapter, TrainMotionModule]

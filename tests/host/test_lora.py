@@ -1,0 +1,486 @@
+"""MotionLoRAs and domain adapters in real sampler runs of tiny UNets, through the nodes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+
+import pytest
+import safetensors.torch
+import torch
+
+RANK = 4
+OLD_NAMES = re.compile(r"\.(to_[qkv]|to_out)(?:\.0)?\.weight$")
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return ((a - b).norm() / b.norm()).item()
+
+
+@pytest.fixture
+def lora_nodes(pack):
+    return pack.submodule("nodes.lora")
+
+
+@pytest.fixture
+def folder(host_path):
+    """Folders below the host's models folder, emptied afterwards."""
+    import folder_paths
+
+    made = []
+
+    def get(key: str) -> str:
+        path = os.path.join(folder_paths.models_dir, key)
+        os.makedirs(path, exist_ok=True)
+        made.append((path, set(os.listdir(path))))
+        return path
+
+    yield get
+    for path, before in made:
+        for name in set(os.listdir(path)) - before:
+            os.remove(os.path.join(path, name))
+
+
+@pytest.fixture
+def new_lora_file(folder):
+    """Write a MotionLoRA for a motion model, in AnimateDiff's layout; returns the file's name."""
+
+    def new(motion_model, name: str = "lora", seed: int = 7, size: float = 0.5) -> str:
+        generator = torch.Generator().manual_seed(seed)
+        tensors = {}
+        for key, weight in motion_model.model.state_dict().items():
+            if "attention_blocks" in key and OLD_NAMES.search(key):
+                out, width = weight.shape
+                key = OLD_NAMES.sub(r".processor.\1_lora", key)
+                tensors[f"{key}.down.weight"] = torch.randn(RANK, width, generator=generator) * size * width**-0.5
+                tensors[f"{key}.up.weight"] = torch.randn(out, RANK, generator=generator) * size
+        safetensors.torch.save_file(tensors, os.path.join(folder("animatediff_motion_lora"), f"{name}.safetensors"))
+        return f"{name}.safetensors"
+
+    return new
+
+
+@pytest.fixture
+def load_lora(lora_nodes):
+    def load(name, strength=1.0, previous=None):
+        return lora_nodes.LoadMotionLora.execute(name=name, strength=strength, prev_motion_lora=previous).args[0]
+
+    return load
+
+
+@pytest.fixture
+def schedule_lora(lora_nodes):
+    def schedule(loras, strengths="", interpolation="hold", frame_strengths="", mask=None):
+        node = lora_nodes.ScheduleMotionLora
+        return node.execute(loras, strengths, interpolation, frame_strengths, mask).args[0]
+
+    return schedule
+
+
+@pytest.fixture
+def with_lora(pack):
+    """A MODEL that samples with a motion model and MotionLoRAs, through the Apply and Use Evolved Sampling nodes."""
+    apply = pack.submodule("nodes.motion_models").ApplyAnimateDiffModel
+    use = pack.submodule("nodes.sampling").UseEvolvedSampling
+
+    def make(model, motion_model, loras=None, start_percent=0.0, end_percent=1.0, previous=None):
+        applied = apply.execute(motion_model, start_percent, end_percent, motion_lora=loras, prev_m_models=previous).args[0]
+        make.applied = applied
+        return use.execute(model, "autoselect", applied).args[0]
+
+    return make
+
+
+@pytest.fixture
+def merged_file(new_motion_file):
+    """Write a motion model with LoRA files added to its weights by hand (an independent reader of the format)."""
+
+    def merge(*files_and_strengths) -> str:
+        path = new_motion_file(name="merged")
+        tensors = safetensors.torch.load_file(path)
+        for file, strength in files_and_strengths:
+            lora = safetensors.torch.load_file(file)
+            for key in [key for key in lora if ".down." in key]:
+                delta = lora[key.replace(".down.", ".up.")] @ lora[key]
+                target = key.replace("processor.", "").replace("_lora.down", "").replace("to_out.", "to_out.0.")
+                tensors[target] += strength * delta
+        safetensors.torch.save_file(tensors, path)
+        return path
+
+    return merge
+
+
+def test_a_motion_lora_is_added_to_the_weights(
+    pack, new_model, new_motion, animate, sample, load_lora, with_lora, new_lora_file, merged_file, folder
+):
+    motion_model = new_motion()
+    one, other = new_lora_file(motion_model, "one"), new_lora_file(motion_model, "other", seed=8)
+    files = folder("animatediff_motion_lora")
+    merged = merged_file((os.path.join(files, one), 0.8), (os.path.join(files, other), -0.4))
+    expected = sample(animate(new_model(), pack.submodule("motion_models.files").load_motion_model(merged)))
+    loras = load_lora(other, -0.4, previous=load_lora(one, 0.8))
+    result = sample(with_lora(new_model(), motion_model, loras))
+    plain = sample(animate(new_model(), motion_model))
+    assert relative(plain, expected) > 1e-2
+    assert relative(result, expected) < 1e-5
+
+
+def test_runs_with_and_without_a_lora_do_not_see_each_other(
+    new_model, new_motion, animate, sample, load_lora, schedule_lora, with_lora, new_lora_file
+):
+    model, motion_model = new_model(), new_motion()
+    lora = load_lora(new_lora_file(motion_model))
+    weights = {name: value.clone() for name, value in motion_model.model.state_dict().items()}
+    without, with_it = animate(model, motion_model), with_lora(model, motion_model, lora)
+    scheduled = with_lora(model, motion_model, schedule_lora(lora, "0: 1, 0.5: 0"))
+    first = [sample(each) for each in (without, with_it, scheduled)]
+    assert min(relative(first[0], first[1]), relative(first[1], first[2]), relative(first[0], first[2])) > 1e-3
+    for each, expected in zip((scheduled, without, with_it, without), (first[2], *first[:2], first[0]), strict=True):
+        assert torch.equal(sample(each), expected)
+    assert all(torch.equal(value, weights[name]) for name, value in motion_model.model.state_dict().items())
+    assert not motion_model.patches
+
+
+def test_one_file_applied_twice_each_with_its_own_lora(
+    new_model, new_motion, sample, load_lora, with_lora, new_lora_file, pack
+):
+    motion_model = new_motion()
+    one, other = (load_lora(new_lora_file(motion_model, name, seed)) for name, seed in (("one", 7), ("other", 8)))
+    with_lora(new_model(), motion_model, one)
+    both = sample(with_lora(new_model(), motion_model, other, previous=with_lora.applied))
+    # the same with two files' worth of networks
+    second = pack.submodule("host.patcher").fresh_copy(motion_model)
+    with_lora(new_model(), motion_model, one)
+    expected = sample(with_lora(new_model(), second, other, previous=with_lora.applied))
+    assert torch.equal(both, expected)
+    with_lora(new_model(), motion_model, one)
+    assert relative(sample(with_lora(new_model(), motion_model, previous=with_lora.applied)), expected) > 1e-3
+
+
+@pytest.mark.parametrize("varying", ["0: 1", "linear", "frames", "mask"])
+def test_a_schedule_that_stays_at_one_equals_the_weight_patch(
+    new_model, new_motion, sample, load_lora, schedule_lora, with_lora, new_lora_file, varying
+):
+    motion_model = new_motion()
+    lora = load_lora(new_lora_file(motion_model), 0.7)
+    scheduled = {
+        "0: 1": lambda: schedule_lora(lora, "0: 1"),
+        "linear": lambda: schedule_lora(lora, "0: 1, 1: 1", "linear"),
+        "frames": lambda: schedule_lora(lora, "0: 2", frame_strengths="0: 0.5"),
+        "mask": lambda: schedule_lora(lora, mask=torch.ones(1, 32, 32)),
+    }[varying]()
+    assert scheduled[0] is not lora[0]
+    assert not lora[0].varies
+    expected = sample(with_lora(new_model(), motion_model, lora))
+    assert relative(sample(with_lora(new_model(), motion_model, scheduled)), expected) < 1e-5
+
+
+@pytest.fixture
+def denoised(sample):
+    """What a MODEL predicts in one step of a run, so that steps do not depend on each other; and the step's sigma."""
+
+    def predict(model, step: int, steps: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+        seen = []
+
+        def note(args):
+            seen.append((args["denoised"], args["sigma"][0]))
+            return args["denoised"]
+
+        model = model.clone()
+        model.set_model_sampler_post_cfg_function(note)
+        sample(model, steps=steps, start_step=step, last_step=step + 1)
+        return seen[0]
+
+    return predict
+
+
+def test_a_schedule_changes_the_strength_at_its_percent(
+    new_model, new_motion, animate, denoised, load_lora, schedule_lora, with_lora, new_lora_file
+):
+    """As with the LoRA up to the percent, as without it from there."""
+    motion_model = new_motion()
+    lora = load_lora(new_lora_file(motion_model))
+    scheduled = with_lora(new_model(), motion_model, schedule_lora(lora, "0: 1, 0.5: 0"))
+    full, none = with_lora(new_model(), motion_model, lora), animate(new_model(), motion_model)
+    half = float(scheduled.get_model_object("model_sampling").percent_to_sigma(0.5))
+    early = []
+    for step in range(5):
+        result, sigma = denoised(scheduled, step)
+        early.append(bool(sigma > half))
+        like, unlike = (full, none) if early[-1] else (none, full)
+        assert relative(result, denoised(like, step)[0]) < 1e-5
+        assert relative(result, denoised(unlike, step)[0]) > 1e-3
+    assert sorted(early, reverse=True) == early
+    assert any(early)
+    assert not all(early)
+
+
+def test_a_linear_schedule_has_the_strength_of_its_percent(
+    new_model, new_motion, denoised, load_lora, schedule_lora, with_lora, new_lora_file
+):
+    """A step in the middle of the run equals the constant strength there."""
+    motion_model = new_motion()
+    name = new_lora_file(motion_model)
+    scheduled = with_lora(new_model(), motion_model, schedule_lora(load_lora(name), "0: 1, 1: 0", "linear"))
+    result, sigma = denoised(scheduled, 2)
+    strength = float(scheduled.get_model_object("model_sampling").timestep(sigma)) / 999
+    assert 0.2 < strength < 0.8
+    constant = with_lora(new_model(), motion_model, load_lora(name, strength))
+    assert relative(result, denoised(constant, 2)[0]) < 1e-3
+
+
+def test_no_lora_outside_the_percent_range_of_its_motion_model(
+    new_model, new_motion, animate, sample, load_lora, schedule_lora, with_lora, new_lora_file
+):
+    motion_model = new_motion()
+    lora = schedule_lora(load_lora(new_lora_file(motion_model)), "0: 1")
+    result = sample(with_lora(new_model(), motion_model, lora, start_percent=1.0))
+    assert torch.equal(result, sample(animate(new_model(), motion_model, start_percent=1.0)))
+
+
+def test_those_scheduled_before_keep_their_schedule(load_lora, schedule_lora, new_motion, new_lora_file):
+    name = new_lora_file(new_motion())
+    first = schedule_lora(load_lora(name), "0: 1, 0.5: 0")
+    chain = schedule_lora(load_lora(name, 0.5, previous=first), "0: 0, 0.5: 1")
+    assert [applied.schedule.points for applied in chain] == [((0.0, 1.0), (0.5, 0.0)), ((0.0, 0.0), (0.5, 1.0))]
+    assert [applied.strength for applied in chain] == [1.0, 0.5]
+
+
+def test_context_windows_get_the_strengths_of_their_frames(
+    pack, new_model, new_motion, load_lora, schedule_lora, with_lora, new_lora_file, sample, monkeypatch
+):
+    import comfy.context_windows as windows
+
+    motion_model = new_motion()
+    ramp = ", ".join(f"{frame}: {frame}" for frame in range(6))
+    lora = schedule_lora(load_lora(new_lora_file(motion_model)), frame_strengths=ramp)
+    run = pack.submodule("sampling.strength").RunLowRank
+    seen = []
+    at = run.at
+
+    def note(self, sigma, window):
+        changes = at(self, sigma, window)
+        seen.append((window, next(iter(changes.values()))[0].strength.tolist()))
+        return changes
+
+    monkeypatch.setattr(run, "at", note)
+    model = with_lora(new_model(), motion_model, lora)
+    handler = windows.IndexListContextHandler(
+        context_schedule=windows.get_matching_context_schedule("standard_static"),
+        fuse_method=windows.get_matching_fuse_method("pyramid"),
+        context_length=4,
+        context_overlap=2,
+        context_stride=1,
+        closed_loop=False,
+        dim=0,
+    )
+    model.model_options["context_handler"] = handler
+    windows.create_prepare_sampling_wrapper(model)
+    # as many sigmas as frames: with any other number the host's windows fail in ComfyUI 0.3.75
+    assert torch.isfinite(sample(model, frames=6, steps=5)).all()
+    # the second window begins at 2, or at 1 where the host puts an anchor in front
+    assert {tuple(window[-4:]) for window, _ in seen} == {(0, 1, 2, 3), (2, 3, 4, 5)}
+    assert all(strengths == window for window, strengths in seen)
+
+
+def test_a_mask_keeps_the_lora_to_its_part_of_the_clip(
+    new_model, new_motion, animate, sample, load_lora, schedule_lora, with_lora, new_lora_file
+):
+    """Masked to the left half, the change is larger there (neighbours see it through the UNet's convolutions)."""
+    motion_model = new_motion()
+    mask = torch.zeros(1, 8, 16)
+    mask[..., :8] = 1.0
+    lora = load_lora(new_lora_file(motion_model, size=0.2))
+    plain = sample(animate(new_model(), motion_model), steps=1, size=16)
+    masked = sample(with_lora(new_model(), motion_model, schedule_lora(lora, mask=mask)), steps=1, size=16)
+    change = (masked - plain).abs().mean((0, 1, 2))
+    assert change[:8].mean() > 1.5 * change[8:].mean()
+    nowhere = schedule_lora(lora, mask=torch.zeros(1, 8, 8))
+    assert relative(sample(with_lora(new_model(), motion_model, nowhere), steps=1, size=16), plain) < 1e-6
+
+
+def test_a_lora_for_another_kind_of_motion_model_is_refused(
+    pack, new_motion, layouts, load_lora, schedule_lora, with_lora, new_model, new_lora_file
+):
+    mismatch = pack.submodule("motion_models.injection").MotionModelMismatch
+    sd15, sdxl = new_motion(), new_motion(layouts["SDXL"], "sdxl")
+    lora = load_lora(new_lora_file(sdxl, mismatched := "sdxl_lora"))
+    for loras in (lora, schedule_lora(lora, "0: 1")):
+        with pytest.raises(mismatch, match=rf"'{mismatched}' is for another kind of motion model: \d+ of its \d+ layers"):
+            with_lora(new_model(), sd15, loras)
+
+
+def test_nothing_that_applies_is_an_error_and_a_missing_mid_block_a_warning(
+    pack, new_motion, load_lora, with_lora, new_model, new_lora_file, folder, caplog, sample
+):
+    mismatch = pack.submodule("motion_models.injection").MotionModelMismatch
+    v2, v3 = new_motion(), new_motion(name="without_mid", mid=False)
+    name = new_lora_file(v2)
+    with caplog.at_level(logging.WARNING):
+        model = with_lora(new_model(), v3, load_lora(name))
+    assert "8 of 168 layers of the MotionLoRA 'lora' have no place in the motion model 'without_mid'" in caplog.text
+    assert "made for v2 motion models" in caplog.text
+    assert torch.isfinite(sample(model)).all()
+
+    files = folder("animatediff_motion_lora")
+    tensors = safetensors.torch.load_file(os.path.join(files, name))
+    only_mid = {key: value for key, value in tensors.items() if key.startswith("mid_block")}
+    safetensors.torch.save_file(only_mid, os.path.join(files, "mid.safetensors"))
+    with pytest.raises(mismatch, match="Nothing of the MotionLoRA 'mid' applies to the motion model"):
+        with_lora(new_model(), v3, load_lora("mid.safetensors"))
+
+
+def test_a_saved_lora_is_loaded_again(lora_nodes, new_motion, new_lora_file, load_lora, folder, caplog):
+    files = folder("animatediff_motion_lora")
+    chain = load_lora(new_lora_file(new_motion(), "one"))
+    chain = load_lora(new_lora_file(new_motion(), "other", seed=8), 0.5, previous=chain)
+    with caplog.at_level(logging.INFO):
+        output = lora_nodes.SaveMotionLora.execute(chain, "right", "float32", caption="moves right")
+    assert {"right_00001_.safetensors", "right_00002_.safetensors"} <= set(os.listdir(files))
+    assert f"Saved {os.path.join(files, 'right_00002_.safetensors')}" in caplog.text
+    assert "right_00001_.safetensors" in output.ui.as_dict()["text"][0]
+    for number, applied in enumerate(chain, 1):
+        (again,) = load_lora(f"right_0000{number}_.safetensors")
+        assert again.lora.metadata["animatediff.caption"] == "moves right"
+        for layer, (down, up) in applied.lora.pairs.items():
+            assert torch.equal(again.lora.pairs[layer][0], down)
+            assert torch.equal(again.lora.pairs[layer][1], up)
+    lora_nodes.SaveMotionLora.execute(chain[:1], "right", "float16")
+    assert "right_00003_.safetensors" in os.listdir(files)
+
+
+# --- motion models ---
+
+
+@pytest.mark.parametrize("layout", ["SD1.5", "unusual"])
+def test_a_saved_motion_model_is_the_same_without_its_loras(
+    lora_nodes, pack, new_model, new_motion, layouts, sample, with_lora, load_lora, new_lora_file, folder, layout
+):
+    files = folder("animatediff_models")
+    motion_model = new_motion(layouts[layout], name="tiny")
+    expected = sample(with_lora(new_model(layouts[layout]), motion_model))
+    lora = load_lora(new_lora_file(motion_model))
+    sample(with_lora(new_model(layouts[layout]), motion_model, lora))
+    lora_nodes.SaveMotionModel.execute(with_lora.applied[0].patcher, "saved", "as loaded")
+    again = pack.submodule("motion_models.files").load_motion_model(os.path.join(files, "saved_00001_.safetensors"))
+    spec, before = again.model.spec, motion_model.model.spec
+    assert (spec.version, spec.heads, spec.max_frames, spec.down, spec.up) == (
+        before.version, before.heads, before.max_frames, before.down, before.up,
+    )  # fmt: skip
+    assert torch.equal(sample(with_lora(new_model(layouts[layout]), again)), expected)
+
+
+# --- domain adapters ---
+
+
+def spatial_layers(model) -> dict[str, tuple[int, int]]:
+    """Names of the attention projections of a MODEL's UNet, with their shapes."""
+    return {
+        name: tuple(layer.weight.shape)
+        for name, layer in model.model.named_modules()
+        if re.search(r"attn[12]\.to_(q|k|v|out\.0)$", name)
+    }
+
+
+@pytest.fixture
+def adapter_pairs():
+    def make(model):
+        generator = torch.Generator().manual_seed(11)
+        return {
+            name: (torch.randn(2, width, generator=generator) * width**-0.5, torch.randn(out, 2, generator=generator))
+            for name, (out, width) in spatial_layers(model).items()
+        }
+
+    return make
+
+
+@pytest.fixture
+def merged_model(new_model):
+    """A MODEL with pairs added to its weights by hand."""
+
+    def make(layout, pairs, scale):
+        model = new_model(layout)
+        for name, (down, up) in pairs.items():
+            model.model.get_submodule(name).weight.data += scale * up @ down
+        return model
+
+    return make
+
+
+@pytest.mark.parametrize("layout", ["SD1.5", "SDXL", "unusual"])
+def test_a_saved_domain_adapter_loads_here_and_in_the_hosts_loader(
+    pack, lora_nodes, new_model, layouts, adapter_pairs, merged_model, sample, folder, layout
+):
+    import nodes as host_nodes
+
+    files = folder("loras")
+    model = new_model(layouts[layout])
+    pairs = adapter_pairs(model)
+    lora = pack.submodule("lora.domain_adapter").lora_model(pairs)
+    lora_nodes.SaveDomainAdapter.execute(lora, "adapter", "float32")
+    assert "adapter_00001_.safetensors" in os.listdir(files)
+    expected = sample(merged_model(layouts[layout], pairs, 0.6))
+    ours = lora_nodes.LoadDomainAdapter.execute(model, "adapter_00001_.safetensors", 0.6).args[0]
+    assert relative(sample(ours), expected) < 1e-5
+    assert relative(sample(model), expected) > 1e-2
+    hosts = host_nodes.LoraLoaderModelOnly().load_lora_model_only(new_model(layouts[layout]), "adapter_00001_.safetensors", 0.6)
+    assert relative(sample(hosts[0]), expected) < 1e-5
+    assert lora_nodes.LoadDomainAdapter.execute(model, "adapter_00001_.safetensors", 0.0).args[0] is model
+
+
+NAMINGS = {
+    "the published v3 adapter": lambda name: (f"{name.removesuffix('.0').replace('.to_', '.processor.to_')}_lora", "down", "up"),
+    "below module.": lambda name: (f"module.{name.removesuffix('.0').replace('.to_', '.processor.to_')}_lora", "down", "up"),
+    "diffusers": lambda name: (f"unet.{name}.lora", "down", "up"),
+    "peft": lambda name: (f"unet.{name}", "lora_A", "lora_B"),
+    "kohya": lambda name: (f"lora_unet_{name.replace('.', '_')}", "lora_down", "lora_up"),
+}
+
+
+@pytest.mark.parametrize("naming", NAMINGS)
+def test_loads_domain_adapters_of_other_writers(
+    lora_nodes, new_model, layouts, adapter_pairs, merged_model, sample, folder, naming
+):
+    import comfy.utils
+
+    model = new_model()
+    pairs = adapter_pairs(model)
+    tensors = {}
+    for theirs, ours in comfy.utils.unet_to_diffusers(model.model.model_config.unet_config).items():
+        pair = pairs.get(f"diffusion_model.{ours.removesuffix('.weight')}")
+        if pair is not None:
+            name, down, up = NAMINGS[naming](theirs.removesuffix(".weight"))
+            tensors |= {f"{name}.{down}.weight": pair[0], f"{name}.{up}.weight": pair[1]}
+    assert len(tensors) == 2 * len(pairs)
+    safetensors.torch.save_file(tensors, os.path.join(folder("loras"), "adapter.safetensors"))
+    result = lora_nodes.LoadDomainAdapter.execute(model, "adapter.safetensors", 1.0).args[0]
+    assert relative(sample(result), sample(merged_model(layouts["SD1.5"], pairs, 1.0))) < 1e-5
+
+
+def test_a_wrong_domain_adapter_is_refused(
+    pack, lora_nodes, new_model, new_motion, layouts, adapter_pairs, new_lora_file, folder
+):
+    adapters = pack.submodule("lora.domain_adapter")
+    error = adapters.DomainAdapterError
+    files = folder("loras")
+
+    def save(pairs, path):
+        adapters.save_lora_model(adapters.lora_model(pairs), path)
+
+    def load(model, name):
+        return lora_nodes.LoadDomainAdapter.execute(model, name, 1.0)
+
+    name = new_lora_file(new_motion())
+    os.rename(os.path.join(folder("animatediff_motion_lora"), name), os.path.join(files, "motion.safetensors"))
+    with pytest.raises(error, match=r"is no domain adapter\. It is a MotionLoRA.*Load AnimateDiff LoRA"):
+        load(new_model(), "motion.safetensors")
+
+    pairs = {name.replace("diffusion_model", "other_model"): pair for name, pair in adapter_pairs(new_model()).items()}
+    save(pairs, os.path.join(files, "foreign.safetensors"))
+    with pytest.raises(error, match=r"Nothing of 'foreign\.safetensors' applies to this checkpoint \(BaseModel\)"):
+        load(new_model(), "foreign.safetensors")
+
+    save(adapter_pairs(new_model(layouts["SDXL"])), os.path.join(files, "sdxl.safetensors"))
+    with pytest.raises(error, match=r"'sdxl\.safetensors' is for another checkpoint family: \d+ of \d+ layers"):
+        load(new_model(), "sdxl.safetensors")

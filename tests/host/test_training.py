@@ -1,0 +1,328 @@
+"""Training on tiny networks of the host's own classes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+FRAMES = 4
+
+
+@pytest.fixture
+def training(pack):
+    """`training("trainer")`: a module of the training layer."""
+    return lambda name: pack.submodule(f"training.{name}")
+
+
+@pytest.fixture
+def new_latents():
+    def new(clips: int = 3, frames: int = 6, size: int = 8, seed: int = 5) -> list[dict]:
+        generator = torch.Generator().manual_seed(seed)
+        return [{"samples": torch.randn(frames, 4, size, size, generator=generator)} for _ in range(clips)]
+
+    return new
+
+
+@pytest.fixture
+def settings(training):
+    def make(**changes):
+        defaults = {"steps": 2, "frames": FRAMES, "learning_rate": 1e-2, "caption_dropout": 0.5}
+        return training("trainer").TrainingSettings(**{**defaults, **changes})
+
+    return make
+
+
+@pytest.fixture
+def with_gradients():
+    """Call a function as a training node does: the host runs nodes in inference mode."""
+
+    def call(function, *args, **kwargs):
+        with torch.inference_mode(), torch.inference_mode(False), torch.enable_grad():
+            return function(*args, **kwargs)
+
+    return call
+
+
+@pytest.fixture
+def animated(animate, new_model, new_motion):
+    """A MODEL with a tiny motion model, made in inference mode as the host makes them."""
+
+    def new(**motion):
+        with torch.inference_mode():
+            return animate(new_model(), new_motion(**motion))
+
+    return new
+
+
+@pytest.fixture
+def train_lora(training, animated, new_latents, positive, negative, settings, with_gradients):
+    def run(model=None, latents=None, conditionings=None, rank=4, alpha=4.0, resume=None, **changes):
+        return with_gradients(
+            training("motion_lora").train_motion_lora,
+            model or animated(),
+            new_latents() if latents is None else latents,
+            conditionings or [positive],
+            negative,
+            settings(**changes),
+            rank,
+            alpha,
+            resume,
+        )
+
+    return run
+
+
+@pytest.fixture
+def train_module(training, new_model, new_latents, positive, negative, settings, with_gradients):
+    def run(model=None, **changes):
+        keywords = {name: changes.pop(name) for name in ("version", "start") if name in changes}
+        return with_gradients(
+            training("motion_module").train_motion_module,
+            model or new_model(),
+            new_latents(),
+            [positive],
+            negative,
+            settings(**changes),
+            **keywords,
+        )
+
+    return run
+
+
+@pytest.fixture
+def train_adapter(training, new_model, new_latents, positive, negative, settings, with_gradients):
+    def run(model=None, **changes):
+        changes = {"frames": 1, "batch": 4, **changes}
+        train = training("domain_adapter").train_domain_adapter
+        return with_gradients(
+            train, model or new_model(), new_latents(), [positive], negative, settings(**changes), rank=4, alpha=4.0
+        )
+
+    return run
+
+
+# -- gradients ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_tensor_of_a_motion_lora_receives_a_gradient(train_lora, checkpointing, precision):
+    # two steps: `up` begins at zero, so `down` has no gradient in the first
+    lora, record = train_lora(checkpointing=checkpointing, precision=precision)
+    untrained, _ = train_lora(steps=1, learning_rate=1e-12, weight_decay=0.0)
+    assert record.steps == 2
+    assert len(lora.pairs) == 4 * 2 * 21
+    for name, (down, up) in lora.pairs.items():
+        assert up.abs().max() > 0, f"{name} up"
+        assert (down - untrained.pairs[name][0]).abs().max() > 1e-4, f"{name} down"
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
+def test_every_tensor_of_a_motion_module_receives_a_gradient(train_module, version, checkpointing):
+    untrained, _ = train_module(version=version, steps=1, learning_rate=1e-12, weight_decay=0.0)
+    patcher, _ = train_module(version=version, steps=3, checkpointing=checkpointing)
+    assert patcher.model.spec.version == version
+    assert bool(patcher.model.spec.mid) == (version == "v2")
+    assert patcher.model.spec.max_frames == (24 if version == "v1" else 32)
+    before = dict(untrained.model.named_parameters())
+    for name, parameter in patcher.model.named_parameters():
+        assert (parameter - before[name]).abs().max() > 1e-5, name
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_every_tensor_of_a_domain_adapter_receives_a_gradient(train_adapter, checkpointing):
+    untrained, _ = train_adapter(steps=1, learning_rate=1e-12, weight_decay=0.0)
+    tensors, _ = train_adapter(checkpointing=checkpointing)
+    for name, tensor in tensors.items():
+        assert (tensor - untrained[name]).abs().max() > 1e-5, name
+
+
+def test_checkpointing_changes_memory_not_results(train_lora):
+    plain, with_it = (train_lora(checkpointing=on)[0] for on in (False, True))
+    for name, (down, up) in plain.pairs.items():
+        torch.testing.assert_close(with_it.pairs[name][0], down, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(with_it.pairs[name][1], up, rtol=1e-4, atol=1e-5)
+
+
+def test_an_untrained_motion_module_changes_no_picture(train_module, animate, new_model, sample):
+    untrained, _ = train_module(steps=1, learning_rate=1e-12, weight_decay=0.0)
+    schedule = "sqrt_linear (AnimateDiff)"
+    plain = sample(animate(new_model(), beta_schedule=schedule))
+    torch.testing.assert_close(
+        sample(animate(new_model(), untrained, beta_schedule=schedule)), plain, rtol=1e-4, atol=1e-4
+    )
+
+
+# -- what is learned ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ["epsilon", "appearance-debiased"])
+def test_training_lowers_the_loss(train_lora, objective):
+    _, record = train_lora(steps=40, batch=2, objective=objective, caption_dropout=0.0, learning_rate=5e-3)
+    assert sum(record.losses[-10:]) < 0.95 * sum(record.losses[:10])
+
+
+@pytest.mark.parametrize("mid", [True, False])  # v2: group norm per frame; v1: over all frames of a clip
+def test_training_sees_what_the_sampler_sees(pack, training, animated, positive, negative, with_gradients, sample, mid):
+    """The noise that training predicts is the one the sampler acts on, at the same sigma and for the same latents."""
+    model = animated(mid=mid)
+    seen = {}
+
+    def remember(arguments):
+        seen.setdefault("x", arguments["input"].clone())
+        seen.setdefault("sigma", arguments["sigma"].clone())
+        seen.setdefault("denoised", arguments["cond_denoised"].clone())
+        return arguments["denoised"]
+
+    model.set_model_sampler_post_cfg_function(remember, disable_cfg1_optimization=True)
+    sample(model, steps=3)
+
+    inputs = (pack.submodule("motion_models.call").MotionInputs(),)
+
+    def predict():
+        network = training("unet").TrainingUNet(
+            model, [m.model for m in model.get_additional_models_with_key("AnimateDiff")], torch.float32, False
+        )
+        network.prepare([positive, negative], (4, 8, 8), 4)
+        return network.predict_noise(seen["x"].clone()[None], seen["sigma"][:1].clone(), [0], inputs)
+
+    noise = with_gradients(predict)[0]
+    expected = (seen["x"] - seen["denoised"]) / seen["sigma"][0]
+    torch.testing.assert_close(noise, expected, rtol=1e-3, atol=1e-4)
+
+
+# -- nothing else changes -----------------------------------------------------------------------------------------------
+
+
+def test_the_sampling_model_is_left_as_it_was(train_lora, animated, sample):
+    model = animated()
+    keys = list(model.model.state_dict())
+    before = sample(model)
+    train_lora(model=model)
+    assert list(model.model.state_dict()) == keys
+    assert not any(parameter.requires_grad for parameter in model.model.parameters())
+    assert torch.equal(sample(model), before)
+
+
+def test_weights_that_are_patched_are_trained_as_patched(training, new_model, with_gradients):
+    """A domain adapter on the MODEL is active in training, whether or not the MODEL was sampled before."""
+    model = new_model().clone()
+    name = "diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight"
+    weight = model.model.state_dict()[name]
+    change = torch.ones_like(weight)
+    model.add_patches({name: ("diff", (change,))}, 0.5)
+    unpatched = weight.clone()
+    copied = with_gradients(
+        lambda: training("unet").TrainingUNet(model, [], torch.float32, False).base.state_dict()[name]
+    )
+    torch.testing.assert_close(copied, unpatched + 0.5)
+    torch.testing.assert_close(model.model.state_dict()[name], unpatched)
+
+
+# -- stopping, resuming -------------------------------------------------------------------------------------------------
+
+
+def test_stopping_returns_what_was_trained(train_lora, training, monkeypatch):
+    """The host raises Stop out of any of its layers: the step at hand is dropped, the weights before it are kept."""
+    import comfy.model_management
+
+    objectives = training("objectives").OBJECTIVES
+    good, calls = objectives["epsilon"], iter(range(10))
+
+    def stop_in_the_third_step(*arguments):
+        if next(calls) == 2:
+            comfy.model_management.interrupt_current_processing(True)
+            comfy.model_management.throw_exception_if_processing_interrupted()
+        return good(*arguments)
+
+    monkeypatch.setitem(objectives, "epsilon", stop_in_the_third_step)
+    lora, record = train_lora(steps=10)
+    assert record.steps == 2
+    assert "stopped" in record.ended_early
+    assert lora.metadata["animatediff.steps"] == "2"
+    assert not comfy.model_management.processing_interrupted()  # the nodes that save the result still run
+    monkeypatch.setitem(objectives, "epsilon", good)
+    until_then, _ = train_lora(steps=2)
+    for name, (_, up) in until_then.pairs.items():
+        assert torch.equal(lora.pairs[name][1], up)
+
+
+def test_nan_keeps_the_last_good_weights(train_lora, training, monkeypatch):
+    objectives = training("objectives").OBJECTIVES
+    good = objectives["epsilon"]
+    calls = iter(range(10))
+    monkeypatch.setitem(
+        objectives, "epsilon", lambda *arguments: good(*arguments) * (float("nan") if next(calls) == 2 else 1.0)
+    )
+    lora, record = train_lora(steps=5)
+    assert record.steps == 2
+    assert "NaN" in record.ended_early
+    assert all(torch.isfinite(half).all() for pair in lora.pairs.values() for half in pair)
+
+
+def test_nan_in_the_first_step_is_an_error_that_says_what_to_do(train_lora, training, monkeypatch):
+    monkeypatch.setitem(training("objectives").OBJECTIVES, "epsilon", lambda p, *_: p.mean() * float("nan"))
+    with pytest.raises(training("trainer").TrainingFailed, match="learning_rate"):
+        train_lora()
+
+
+def test_a_motion_lora_is_resumed_where_it_was(train_lora):
+    first, _ = train_lora(steps=2, alpha=2.0)
+    resumed, record = train_lora(steps=1, resume=first, alpha=2.0, rank=32, learning_rate=1e-12, weight_decay=0.0)
+    assert resumed.rank == 4  # of the MotionLoRA, not of the node
+    assert resumed.metadata["animatediff.steps"] == "3"
+    assert record.steps == 1
+    for name, (down, up) in first.pairs.items():
+        torch.testing.assert_close(resumed.pairs[name][0], down)
+        torch.testing.assert_close(resumed.pairs[name][1], up)
+
+
+def test_resuming_on_another_motion_model_is_an_error(train_lora, animated, training):
+    first, _ = train_lora()
+    with pytest.raises(training("trainer").TrainingFailed, match="motion model it was trained for"):
+        train_lora(model=animated(mid=False), resume=first)
+
+
+def test_a_motion_module_is_trained_on_from_a_loaded_one(train_module, new_motion):
+    start = new_motion()
+    patcher, _ = train_module(start=start, steps=1, learning_rate=1e-12, weight_decay=0.0)
+    for name, value in start.model.state_dict().items():
+        torch.testing.assert_close(patcher.model.state_dict()[name], value)
+    assert patcher.model is not start.model
+
+
+def test_a_trained_motion_module_can_be_applied_twice(train_module, animate, new_model, sample):
+    patcher, _ = train_module()
+    once = sample(animate(new_model(), patcher, scale=1.0))
+    twice = sample(animate(new_model(), patcher, patcher))
+    assert not torch.equal(once, twice)
+
+
+# -- bad input ----------------------------------------------------------------------------------------------------------
+
+
+def test_bad_data_is_refused_before_anything_is_computed(train_lora, training, new_latents, positive):
+    error = training("clips").TrainingDataError
+    with pytest.raises(error, match="Clip 1 has 3 frames, but training takes 4"):
+        train_lora(latents=new_latents(frames=3))
+    with pytest.raises(error, match="empty"):
+        train_lora(latents=[])
+    with pytest.raises(error, match="one size"):
+        train_lora(latents=[*new_latents(1), *new_latents(1, size=16)])
+    with pytest.raises(error, match="3 clips but 2 positive"):
+        train_lora(conditionings=[positive, positive])
+    with pytest.raises(error, match="NaN"):
+        train_lora(latents=[{"samples": torch.full((6, 4, 8, 8), float("nan"))}])
+    with pytest.raises(error, match="VAE of the checkpoint"):
+        train_lora(latents=[{"samples": torch.zeros(6, 16, 8, 8)}])
+
+
+def test_a_motion_lora_needs_exactly_one_motion_model(train_lora, training, new_model, new_motion, animate):
+    error = training("trainer").TrainingFailed
+    with pytest.raises(error, match="has no motion model"):
+        train_lora(model=new_model())
+    with pytest.raises(error, match="has 2 motion models"):
+        train_lora(model=animate(new_model(), new_motion(), new_motion(name="other")))
+    with pytest.raises(error, match="at most 32 frames"):
+        train_lora(frames=33)

@@ -1,0 +1,167 @@
+"""Sliding windows through the host's sampler, on tiny networks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def context(pack):
+    """`context("standard_static", 4, overlap=2, fuse="flat", ...)`: one entry of CONTEXT_OPTIONS."""
+    windows, options = pack.submodule("sampling.windows"), pack.submodule("sampling.context")
+
+    def make(schedule="standard_static", length=4, overlap=2, stride=1, closed=False, fuse="flat", **changes):
+        return options.Context(windows.WindowOptions(schedule, length, overlap, stride, closed), fuse, **changes)
+
+    return make
+
+
+@pytest.fixture
+def windowed(pack, new_model, new_motion):
+    """`windowed(*contexts)`: a MODEL with a tiny motion model and these context options."""
+    motion, animate = pack.submodule("sampling.motion"), pack.submodule("sampling.animate").animate
+
+    def make(*contexts, model=None, **motion_options):
+        applied = motion.apply(new_motion(**motion_options), motion.MotionSettings())
+        return animate(model or new_model(), applied, "autoselect", contexts)
+
+    return make
+
+
+@pytest.fixture
+def frames_seen(pack):
+    """`frames_seen(model)`: the list to which each UNet call adds the frames it was given (from "ad_params")."""
+
+    def watch(model) -> list:
+        seen = []
+
+        def wrapper(apply_model, arguments):
+            seen.append(arguments["c"]["transformer_options"]["ad_params"])
+            return apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
+
+        model.set_model_unet_function_wrapper(wrapper)
+        return seen
+
+    return watch
+
+
+def test_windows_side_by_side_are_clips_of_their_own(windowed, context, sample):
+    """Batched windows share nothing: each is what its own noise would have become."""
+    model = windowed(context("batched", 4, 0))
+    clip = sample(model, frames=8)
+    assert clip.shape[0] == 8
+    assert clip.isfinite().all()
+    alone = sample(windowed(context("batched", 4, 0), mid=True), frames=4)  # 4 frames: no window, the first noise
+    torch.testing.assert_close(clip[:4], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_other_packs_learn_which_frames_they_are_asked_for(windowed, context, sample, frames_seen):
+    model = windowed(context("standard_static", 4, 2))
+    seen = frames_seen(model)
+    sample(model, frames=8, steps=1)
+    assert [call["sub_idxs"] for call in seen] == [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]]
+    assert {(call["full_length"], call["context_length"]) for call in seen} == {(8, 4)}
+
+
+def test_short_clips_are_not_cut(windowed, context, sample, frames_seen):
+    model = windowed(context("standard_static", 8, 2))
+    seen = frames_seen(model)
+    plain = sample(windowed(), frames=8, steps=1)
+    assert torch.equal(sample(model, frames=8, steps=1), plain)
+    assert {call["sub_idxs"] for call in seen} == {None}
+    equal = windowed(context("standard_static", 8, 2, use_on_equal_length=True))
+    seen = frames_seen(equal)
+    sample(equal, frames=8, steps=1)
+    assert [call["sub_idxs"] for call in seen] == [list(range(8))]
+
+
+def test_uniform_windows_move_from_step_to_step(windowed, context, sample, frames_seen):
+    model = windowed(context("looped_uniform", 4, 0))
+    seen = frames_seen(model)
+    sample(model, frames=8, steps=2)
+    assert [call["sub_idxs"] for call in seen] == [[0, 1, 2, 3], [4, 5, 6, 7], [4, 5, 6, 7], [0, 1, 2, 3]]
+
+
+def test_contexts_follow_each_other(windowed, context, sample, frames_seen):
+    model = windowed(context("batched", 4, 0), context("batched", 8, 0, start_percent=0.5))
+    seen = frames_seen(model)
+    sample(model, frames=8, steps=4)
+    lengths = [call["context_length"] for call in seen]
+    assert lengths[0] == 4
+    assert lengths[-1] == 8
+    assert lengths == sorted(lengths)
+
+
+@pytest.mark.parametrize("fuse", ["relative", "pyramid", "overlap-linear", "🔬gauss-sigma", "🔬random"])
+def test_every_fuse_method_gives_a_clip_and_the_same_one_again(windowed, context, sample, fuse):
+    model = windowed(context("standard_static", 5, 2, fuse=fuse))
+    first = sample(model, frames=12)
+    assert first.isfinite().all()
+    assert torch.equal(sample(model, frames=12), first)
+
+
+def test_joint_group_norm_knows_short_windows(windowed, context, sample):
+    """v1: the last window of a batched clip is shorter than the others."""
+    clip = sample(windowed(context("batched", 4, 0), mid=False), frames=6)
+    assert clip.isfinite().all()
+
+
+def test_views_of_all_frames_are_windows_inside_the_motion_model(windowed, context, pack, sample):
+    windows, options = pack.submodule("sampling.windows"), pack.submodule("sampling.context")
+    views = options.Views(windows.WindowOptions("standard_static", 4, 2), "flat")
+    only = windowed(context("view_as_context", 0, 0, views=views), frames=4)  # a motion model of 4 positions
+    clip = sample(only, frames=8)
+    assert clip.isfinite().all()
+    whole = options.Views(windows.WindowOptions("standard_static", 8, 0), "flat", use_on_equal_length=True)
+    one_view = sample(windowed(context("view_as_context", 0, 0, views=whole)), frames=8)
+    torch.testing.assert_close(one_view, sample(windowed(), frames=8), rtol=1e-4, atol=1e-4)
+
+
+def test_windows_longer_than_the_motion_model_are_told(windowed, context, sample):
+    with pytest.raises(ValueError, match="A context window of 6 frames is longer than the 4 frames"):
+        sample(windowed(context("standard_static", 6, 2), frames=4), frames=12)
+
+
+def test_what_has_an_entry_for_each_frame_follows_the_window(pack):
+    conditioning = pack.submodule("sampling.conditioning")
+    import comfy.conds
+
+    entry = {
+        "mask": torch.arange(8.0).view(8, 1, 1),
+        "strength": 0.5,
+        "area": (4, 4, 0, 0),
+        "model_conds": {
+            "c_crossattn": comfy.conds.CONDCrossAttn(torch.arange(8.0).view(8, 1, 1)),
+            "c_concat": comfy.conds.CONDNoiseShape(torch.arange(8.0).view(8, 1, 1, 1)),
+            "y": comfy.conds.CONDRegular(torch.zeros(1, 3)),
+        },
+    }
+    (cond, nothing) = conditioning.conds_of_window([[entry], None], [6, 7, 0], 8, conditioning.WindowedControls())
+    assert nothing is None
+    (cut,) = cond
+    assert cut["mask"].flatten().tolist() == [6, 7, 0]
+    assert cut["model_conds"]["c_crossattn"].cond.flatten().tolist() == [6, 7, 0]
+    assert cut["model_conds"]["c_concat"].cond.flatten().tolist() == [6, 7, 0]
+    assert cut["model_conds"]["y"].cond.shape == (1, 3)
+    assert cut["strength"] == 0.5
+    assert cut["area"] == (4, 4, 0, 0)
+    assert len(entry["mask"]) == 8
+
+
+def test_a_chain_of_control_nets_follows_the_window(pack):
+    import comfy.controlnet
+
+    conditioning = pack.submodule("sampling.conditioning")
+    first, second = comfy.controlnet.ControlBase(), comfy.controlnet.ControlBase()
+    hints = torch.arange(8.0).view(8, 1, 1, 1)
+    first.set_cond_hint(hints)
+    second.set_cond_hint(hints[:1]).set_previous_controlnet(first)
+    controls = conditioning.WindowedControls()
+    window = controls.of(second, [3, 4], 8)
+    assert window.previous_controlnet.cond_hint_original.flatten().tolist() == [3, 4]
+    assert len(window.cond_hint_original) == 1  # one picture serves all frames
+    assert controls.of(second, [3, 4], 8) is window  # what the host computes for it is kept
+    assert controls.of(second, [4, 5], 8) is not window
+    assert len(first.cond_hint_original) == 8
+    assert second.previous_controlnet is first

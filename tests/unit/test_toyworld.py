@@ -1,0 +1,139 @@
+"""What the toy world's claims rest on: its measures read scenes back as they were drawn."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LOOKS = ("draw_still", "draw_personalised", "draw_video_frame")
+
+
+@pytest.fixture(scope="module")
+def toyworld(host_path):
+    """`toyworld("scenes")`: a module of the toy world, which stands beside the pack and not in it."""
+    sys.path.insert(0, str(ROOT))
+    yield lambda name: importlib.import_module(f"toyworld.{name}")
+    sys.path.remove(str(ROOT))
+
+
+@pytest.fixture
+def scenes(toyworld):
+    return toyworld("scenes")
+
+
+@pytest.fixture
+def measure(toyworld):
+    return toyworld("measure")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_shape_colour_and_place_are_read_back(scenes, measure, rng, look):
+    for _ in range(60):
+        scene = scenes.random_scene(rng)
+        seen = measure.look(getattr(scenes, look)(scene))
+        assert seen.caption == scene.caption
+        assert np.hypot(seen.x - scene.x, seen.y - scene.y) < 1
+
+
+def test_nothing_is_seen_on_empty_ground(scenes, measure):
+    empty = np.ones((64, 64, 3), np.float32) * scenes.GROUND
+    assert measure.look(empty) is None
+    assert measure.follow(np.stack([empty] * 16)) is None
+
+
+def test_direction_and_distance_are_those_drawn(scenes, measure, rng):
+    for angle in np.linspace(0, 2 * np.pi, 12, endpoint=False):
+        path = scenes.random_path(rng, angle)
+        track = measure.follow(scenes.video(path))
+        drawn = np.array((path[-1].x - path[0].x, path[-1].y - path[0].y))
+        assert track.angle_to(angle) < 3
+        assert np.linalg.norm(track.displacement - drawn) < 1
+        assert track.jump == pytest.approx(np.linalg.norm(drawn) / 15, abs=0.2)
+
+
+def test_growth_of_a_zoom(scenes, measure, rng):
+    path = scenes.random_zoom(rng)
+    drawn = path[-1].radius / path[0].radius
+    assert measure.follow(scenes.video(path)).growth == pytest.approx(drawn, rel=0.06)
+
+
+def test_the_watermark_is_measured_by_its_strength(scenes, measure, rng):
+    for amount in (0.0, 0.5, 1.0):
+        frames = np.stack(
+            [scenes.add_domain_gap(scenes.draw_still(scenes.random_scene(rng)), amount) for _ in range(4)]
+        )
+        assert measure.watermark(frames) == pytest.approx(amount * scenes.WATERMARK_ALPHA, abs=0.01)
+
+
+def test_styles_differ_and_repeat(scenes, measure, rng):
+    def style(draw):
+        return measure.style(np.stack([draw(scenes.random_scene(rng)) for _ in range(40)]))
+
+    between = np.linalg.norm(style(scenes.draw_still) - style(scenes.draw_personalised))
+    for draw in (scenes.draw_still, scenes.draw_personalised):
+        assert np.linalg.norm(style(draw) - style(draw)) < 0.05 * between
+
+
+def test_clips_stay_inside_the_frame(scenes, rng):
+    for _ in range(200):
+        for scene in scenes.random_path(rng):
+            assert scene.radius <= scene.x <= scenes.SIZE - scene.radius
+            assert scene.radius <= scene.y <= scenes.SIZE - scene.radius
+
+
+def test_videos_are_written_without_loss(toyworld, scenes, rng, tmp_path):
+    import av
+
+    frames = scenes.video(scenes.random_path(rng))
+    toyworld("videos").write_video(tmp_path / "clip.avi", frames)
+    with av.open(str(tmp_path / "clip.avi")) as container:
+        read = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    assert np.array_equal(read, (frames * 255).round().astype(np.uint8))
+
+
+def test_the_live_unet_is_the_full_one_without_its_dead_channels(toyworld):
+    """The network that the scripts train computes what ComfyUI's computes with the expanded weights."""
+    import comfy.ops
+    import torch
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+    unet = toyworld("unet")
+    torch.manual_seed(0)
+    live = unet.live_unet().eval().requires_grad_(False)
+    for parameter in live.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    operations = comfy.ops.disable_weight_init
+    full = UNetModel(**unet.SHAPE, model_channels=320, num_heads=8, context_dim=768, operations=operations)
+    weights = live.state_dict()
+    full.load_state_dict({name: unet.place(weights[name], shape) for name, shape in unet.full_unet_shapes().items()})
+    x, context = torch.randn(2, 4, 8, 8), torch.zeros(2, 77, 768)
+    context[..., : unet.LIVE_TEXT] = torch.randn(2, 77, unet.LIVE_TEXT)
+    t = torch.tensor([500.0, 20.0])
+    with torch.no_grad():
+        expected = full(x, t, context=context)
+        torch.testing.assert_close(live(x, t, context=context[..., : unet.LIVE_TEXT]), expected, rtol=1e-4, atol=1e-4)
+    assert expected.std() > 0.1
+
+
+def test_live_parts_of_a_motion_module_are_cut_out_and_put_back(toyworld):
+    import torch
+
+    motion = toyworld("motion")
+    full = motion.untrained()
+    live = motion.live_part(full)
+    assert sum(value.numel() for value in live.values()) < 0.25 * sum(value.numel() for value in full.values())
+    assert all(torch.equal(value, full[name]) for name, value in motion.full(live).items())
+    alive = {**full, "mid_block.motion_modules.0.temporal_transformer.norm.bias": torch.ones(320)}
+    with pytest.raises(ValueError, match="should be dead"):
+        motion.live_part(alive)

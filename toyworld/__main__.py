@@ -1,0 +1,56 @@
+"""The toy world from the command line, with a ComfyUI's interpreter:
+
+python -m toyworld train            everything, from seeds (hours); resumes where it was stopped
+python -m toyworld expand FOLDER    the shipped weights as model files of ComfyUI
+python -m toyworld claims [--quick] measure the claims of the paper on the shipped weights
+"""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "dev"))
+
+import hosts  # noqa: E402
+import pack as dev_pack  # noqa: E402
+from server import Server  # noqa: E402
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="toyworld", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train")
+    train.add_argument("--until", default=None, help="stop after this stage")
+    expand = commands.add_parser("expand")
+    expand.add_argument("folder", type=Path)
+    claims = commands.add_parser("claims")
+    claims.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+
+    host = hosts.host()
+    dev_pack.enter_host(host.path, ["--cpu"])
+    if arguments.command == "expand":
+        from .weights import expand as expand_weights
+
+        expand_weights(arguments.folder)
+        return 0
+    if arguments.command == "train":
+        from .training import train_all
+
+        train_all(partial(Server, host), hosts.cache_dir() / "toyworld", arguments.until)
+        return 0
+
+    from . import claims as claims_module
+
+    with Server(host, hosts.cache_dir() / "toyworld" / "claims", models=[hosts.toyworld_models(host)]) as server:
+        found = claims_module.run(server, arguments.quick)
+    print(claims_module.table(found))
+    return 1 if any(claim.verdict == "MISSED" for claim in found) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,136 @@
+"""What is to be seen in pictures of the toy world, read back from the pixels.
+
+Frames are ``(frames, height, width, 3)`` in 0..1, lengths in pixels, x to the right and y down.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from . import scenes
+
+# Ground and watermark are grey; only the shape has colour.
+CHROMA = 0.22
+SMALLEST = 30  # pixels of something that counts as a shape
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The shape in one frame, its outline filled."""
+
+    shape: str
+    colour: str
+    x: float
+    y: float
+    area: float
+
+    @property
+    def caption(self) -> str:
+        return f"a {self.colour} {self.shape}"
+
+
+def look(frame: np.ndarray) -> Seen | None:
+    """The shape in one frame ``(height, width, 3)``; None if there is none."""
+    coloured = np.ptp(frame, axis=-1) > CHROMA
+    regions, count = ndimage.label(coloured, np.ones((3, 3)))
+    if count == 0:
+        return None
+    largest = regions == 1 + np.argmax(ndimage.sum(coloured, regions, range(1, count + 1)))
+    inside = ndimage.binary_fill_holes(largest)
+    if inside.sum() < SMALLEST:
+        return None
+    y, x = ndimage.center_of_mass(inside)
+    return Seen(_shape(inside, x + 0.5, y + 0.5), _colour(frame[largest]), x + 0.5, y + 0.5, float(inside.sum()))
+
+
+def _colour(pixels: np.ndarray) -> str:
+    """The named colour whose hue - not brightness, which contrast and watermark change - is nearest."""
+
+    def hue(rgb: np.ndarray) -> np.ndarray:
+        rgb = rgb - rgb.min(-1, keepdims=True)
+        return rgb / np.linalg.norm(rgb, axis=-1, keepdims=True)
+
+    mean = hue(np.median(pixels, axis=0))
+    return max(scenes.COLOURS, key=lambda name: float(hue(np.array(scenes.COLOURS[name])) @ mean))
+
+
+def _shape(inside: np.ndarray, x: float, y: float) -> str:
+    """The shape that covers ``inside`` best when it is drawn at the same place with the same area."""
+    area = inside.sum()
+    radius = {
+        "circle": (area / np.pi) ** 0.5,
+        "square": (area / 3.24) ** 0.5,
+        "triangle": (area / 27**0.5) ** 0.5 / 0.62,
+    }
+
+    def overlap(shape: str) -> float:
+        drawn = scenes.distance(scenes.Scene(shape, "red", x, y, radius[shape])) < 0
+        return (drawn & inside).sum() / (drawn | inside).sum()
+
+    return max(scenes.SHAPES, key=overlap)
+
+
+@dataclass(frozen=True)
+class Track:
+    """A shape followed through a clip: places ``(frames, 2)`` as x, y and areas ``(frames,)`` where it was seen."""
+
+    places: np.ndarray
+    areas: np.ndarray
+    frames: int
+
+    @property
+    def jump(self) -> float:
+        """Mean distance from frame to frame."""
+        return float(np.linalg.norm(np.diff(self.places, axis=0), axis=1).mean())
+
+    @property
+    def displacement(self) -> np.ndarray:
+        """From the first to the last frame, by a straight line through all places."""
+        time = np.arange(len(self.places))
+        return np.polyfit(time, self.places, 1)[0] * (len(self.places) - 1)
+
+    @property
+    def growth(self) -> float:
+        """Width at the end over width at the beginning, by a line through the logarithms."""
+        slope = np.polyfit(np.arange(len(self.areas)), np.log(self.areas), 1)[0]
+        return float(np.exp(0.5 * slope * (len(self.areas) - 1)))
+
+    def angle_to(self, direction: float) -> float:
+        """Degrees between the displacement and ``direction`` (radians, 0 right, pi/2 up)."""
+        x, y = self.displacement
+        difference = np.angle(np.exp(1j * (np.arctan2(-y, x) - direction)))
+        return float(np.degrees(abs(difference)))
+
+
+def follow(frames: np.ndarray) -> Track | None:
+    """None unless the shape is seen in three frames of four."""
+    seen = [found for found in map(look, frames) if found is not None]
+    if len(seen) < 0.75 * len(frames):
+        return None
+    return Track(np.array([(s.x, s.y) for s in seen]), np.array([s.area for s in seen]), len(frames))
+
+
+def content_matches(frames: np.ndarray, caption: str) -> float:
+    """Share of frames whose colour and shape are those of the caption."""
+    return float(np.mean([seen is not None and seen.caption == caption for seen in map(look, frames)]))
+
+
+def watermark(frames: np.ndarray) -> float:
+    """How much darker the ground is under the watermark, relative to the ground: 0 none, WATERMARK_ALPHA in training."""
+    grey = frames.mean(-1)
+    ground = np.ptp(frames, axis=-1) < CHROMA / 2
+    mark = scenes.WATERMARK[..., 0] > 0.5
+    under, beside = (grey[ground & place].mean() for place in (mark[None], ~mark[None]))
+    return float(1 - under / beside)
+
+
+def style(frames: np.ndarray) -> np.ndarray:
+    """Statistics of the look: ground colour, share of coloured pixels, share of the filled shape that is coloured.
+
+    The last tells outlines (about a half) from filled shapes (one).
+    """
+    coloured = np.ptp(frames, axis=-1) > CHROMA
+    filled = np.stack([ndimage.binary_fill_holes(frame) for frame in coloured])
+    ground = np.median(frames[~filled], axis=0)
+    return np.array([*ground, coloured.mean(), coloured.sum() / max(1, filled.sum())])

@@ -1,0 +1,175 @@
+"""API prompts, of the kind that users queue: training through the pack's nodes, and sampling what was trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import scenes
+
+CHECKPOINT = "toyworld.safetensors"
+PERSONALISED = "toyworld-personalised.safetensors"
+MOTION_MODEL = "toyworld.safetensors"
+ADAPTER = "toyworld-adapter.safetensors"
+SAMPLING = {"steps": 12, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+MOTION_BETAS = "sqrt_linear (AnimateDiff)"
+
+
+def node(class_type: str, **inputs) -> dict:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What to sample."""
+
+    caption: str
+    seed: int
+    checkpoint: str = CHECKPOINT
+    motion: str | None = MOTION_MODEL
+    loras: tuple[str, ...] = ()
+    adapter: float = 0.0
+    frames: int = scenes.FRAMES
+
+
+def sampling_prompt(clip: Clip) -> dict[str, dict]:
+    """The API prompt of one clip."""
+    nodes = {
+        "checkpoint": node("CheckpointLoaderSimple", ckpt_name=clip.checkpoint),
+        "positive": node("CLIPTextEncode", text=clip.caption, clip=["checkpoint", 1]),
+        "negative": node("CLIPTextEncode", text="", clip=["checkpoint", 1]),
+        "latent": node("EmptyLatentImage", width=scenes.SIZE, height=scenes.SIZE, batch_size=clip.frames),
+    }
+    model = ["checkpoint", 0]
+    if clip.adapter:
+        nodes["adapter"] = node("AnimateDiffLoadDomainAdapter", model=model, lora_name=ADAPTER, scale=clip.adapter)
+        model = ["adapter", 0]
+    if clip.motion:
+        lora = {}
+        for i, name in enumerate(clip.loras):
+            nodes[f"lora{i}"] = node("ADE_AnimateDiffLoRALoader", name=f"{name}.safetensors", strength=1.0, **lora)
+            lora = {"prev_motion_lora": [f"lora{i}", 0]}
+        last = {"motion_lora": lora["prev_motion_lora"]} if lora else {}
+        nodes["motion"] = node("ADE_LoadAnimateDiffModel", model_name=clip.motion)
+        nodes["apply"] = node("ADE_ApplyAnimateDiffModelSimple", motion_model=["motion", 0], **last)
+        nodes["animated"] = node(
+            "ADE_UseEvolvedSampling", model=model, m_models=["apply", 0], beta_schedule="autoselect"
+        )
+        model = ["animated", 0]
+    nodes["sampler"] = node(
+        "KSampler",
+        model=model,
+        positive=["positive", 0],
+        negative=["negative", 0],
+        latent_image=["latent", 0],
+        seed=clip.seed,
+        **SAMPLING,
+    )
+    nodes["decode"] = node("VAEDecode", samples=["sampler", 0], vae=["checkpoint", 2])
+    nodes["save"] = node("SaveImage", images=["decode", 0], filename_prefix="claims")
+    return nodes
+
+
+def _training_data(folder: str) -> dict[str, dict]:
+    """Nodes from a folder of videos with captions to latents and conditionings, one per clip."""
+    return {
+        "checkpoint": node("CheckpointLoaderSimple", ckpt_name=CHECKPOINT),
+        "videos": node("LoadVideoTextDataSetFromFolder", folder=folder),
+        "frames": node("GetVideoComponents", video=["videos", 0]),
+        "latents": node("VAEEncode", pixels=["frames", 0], vae=["checkpoint", 2]),
+        "captions": node("CLIPTextEncode", text=["videos", 1], clip=["checkpoint", 1]),
+        "empty": node("CLIPTextEncode", text="", clip=["checkpoint", 1]),
+        "loss": node("LossGraphNode", loss=["train", 1], filename_prefix="loss"),
+    }
+
+
+def _loop(steps: int, batch: int, learning_rate: float, seed: int, schedule: str = "cosine") -> dict:
+    return {
+        "latents": ["latents", 0],
+        "positive": ["captions", 0],
+        "negative": ["empty", 0],
+        "steps": steps,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "learning_rate_schedule": schedule,
+        "optimizer": "AdamW",
+        "weight_decay": 0.0,
+        "caption_dropout": 0.1,
+        "seed": seed,
+        "precision": "fp32",
+        "gradient_checkpointing": False,
+        "preview_every": 0,
+    }
+
+
+def _notes() -> dict:
+    """What is noted in the files of trained models that carry no notes of their own."""
+    return {"base": CHECKPOINT, "steps": ["train", 2]}
+
+
+def domain_adapter_prompt(folder: str, steps: int, batch: int = 24) -> dict:
+    return {
+        **_training_data(folder),
+        "train": node(
+            "AnimateDiffTrainDomainAdapter", model=["checkpoint", 0], rank=8, alpha=8.0, **_loop(steps, batch, 2e-3, 1)
+        ),
+        "save": node(
+            "AnimateDiffSaveDomainAdapter",
+            lora=["train", 0],
+            filename_prefix="toyworld-adapter",
+            dtype="float16",
+            **_notes(),
+        ),
+    }
+
+
+def motion_module_prompt(
+    adapter: str | None,
+    folder: str,
+    start: str,
+    steps: int,
+    schedule: str,
+    seed: int,
+    batch: int = 2,
+) -> dict:
+    """Train on from ``start``, with the domain adapter on if there is one."""
+    nodes = _training_data(folder)
+    model = ["checkpoint", 0]
+    if adapter:
+        nodes["adapter"] = node("AnimateDiffLoadDomainAdapter", model=model, lora_name=adapter, scale=1.0)
+        model = ["adapter", 0]
+    nodes["start"] = node("ADE_LoadAnimateDiffModel", model_name=start)
+    nodes["train"] = node(
+        "AnimateDiffTrainMotionModule",
+        model=model,
+        start=["start", 0],
+        layout="v2",
+        beta_schedule=MOTION_BETAS,
+        frames=scenes.FRAMES,
+        **_loop(steps, batch, 1e-3, seed, schedule),
+    )
+    nodes["save"] = node(
+        "AnimateDiffSaveMotionModel", motion_model=["train", 0], filename_prefix="toyworld", dtype="float32", **_notes()
+    )
+    return nodes
+
+
+def motion_lora_prompt(folder: str, name: str, steps: int, batch: int = 1) -> dict:
+    return {
+        **_training_data(folder),
+        "adapter": node("AnimateDiffLoadDomainAdapter", model=["checkpoint", 0], lora_name=ADAPTER, scale=1.0),
+        "motion": node("ADE_LoadAnimateDiffModel", model_name=MOTION_MODEL),
+        "apply": node("ADE_ApplyAnimateDiffModelSimple", motion_model=["motion", 0]),
+        "model": node(
+            "ADE_UseEvolvedSampling", model=["adapter", 0], m_models=["apply", 0], beta_schedule="autoselect"
+        ),
+        "train": node(
+            "AnimateDiffTrainMotionLoRA",
+            model=["model", 0],
+            rank=4,
+            alpha=4.0,
+            frames=scenes.FRAMES,
+            loss="epsilon",
+            **_loop(steps, batch, 2e-3, 3),
+        ),
+        "save": node("AnimateDiffSaveMotionLoRA", motion_lora=["train", 0], filename_prefix=name, dtype="float16"),
+    }

@@ -1,0 +1,130 @@
+"""Making the toy world from seeds: the stages in order, each kept when it is done."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import comfy.sd
+import torch
+from safetensors.torch import load_file, save_file
+
+from . import motion, prompts, scenes, stills, text_encoder, videos, weights
+
+MOTION_CLIPS, LORA_CLIPS, FEW_CLIPS = 360, 50, 5
+# Steps and learning rate schedule of the motion module, each a prompt of its own: what is trained is kept after each.
+MOTION_STEPS = ((500, "constant"), (250, "cosine"))
+ADAPTER_STEPS, LORA_STEPS = 200, 80
+MOTIONS = (*videos.DIRECTIONS, "zoom-in")
+
+
+def _contexts() -> torch.Tensor:
+    """The text encoder's output for every caption and, last, for the empty text."""
+    prefix = "cond_stage_model.transformer."
+    tensors = {name.removeprefix(prefix): value for name, value in text_encoder.tensors().items()}
+    clip = comfy.sd.load_text_encoder_state_dicts([tensors], clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION)
+    with torch.no_grad():
+        return torch.cat([clip.encode_from_tokens(clip.tokenize(text)) for text in (*scenes.CAPTIONS, "")]).clone()
+
+
+def train_pictures(work: Path) -> None:
+    """Autoencoder and both text-to-image UNets."""
+    autoencoder = stills.train_autoencoder(work, steps=3000)
+    contexts = _contexts()
+    base = stills.train_unet("stills", scenes.draw_still, autoencoder, contexts, work, 1600, 2e-3, horizon=3200)
+    restyled = stills.train_unet(
+        "personalised", scenes.draw_personalised, autoencoder, contexts, work, 600, 1e-3, start=base
+    )
+    for name, tensors, size in (("autoencoder", autoencoder, 2), ("stills", base, 1), ("personalised", restyled, 1)):
+        weights.save_live(name, tensors, size)
+
+
+class MotionStages:
+    """The stages that run through the nodes, on one server. Files are kept in ``models`` under the names of claims.py."""
+
+    def __init__(self, server, models: Path):
+        self.server, self.models = server, models
+
+    def clips(self, name: str, count: int, seed: int, path_of=scenes.random_path) -> str:
+        """Write the videos of a stage into the server's input folder; returns the name of the folder."""
+        videos.write_clips(self.server.run / "input" / name, count, seed, path_of)
+        return name
+
+    def run(self, folder: str, name: str, prompt: dict) -> None:
+        """Queue a training prompt and keep what it saved as ``name``, unless that is there already."""
+        target = self.models / folder / f"{name}.safetensors"
+        if target.exists():
+            return
+        saved_before = set(self._saved(folder))
+        self.server.wait(self.server.submit(prompt), timeout=24 * 3600)
+        (saved,) = set(self._saved(folder)) - saved_before
+        shutil.move(saved, target)
+        print(f"{name}: done", flush=True)
+
+    def _saved(self, folder: str) -> list[Path]:
+        return sorted((self.server.run / "models" / folder).glob("*.safetensors"))
+
+    def adapter(self) -> None:
+        folder = self.clips("videos", MOTION_CLIPS, seed=11)
+        prompt = prompts.domain_adapter_prompt(folder, ADAPTER_STEPS)
+        self.run("loras", "toyworld-adapter", prompt)
+
+    def module(self, name: str, adapter: str | None) -> None:
+        """A motion module, trained in several prompts."""
+        folder = self.clips("videos", MOTION_CLIPS, seed=11)
+        start = f"{name}-0"
+        first = self.models / "animatediff_models" / f"{start}.safetensors"
+        if not first.exists():
+            save_file(motion.untrained(), first)
+        for i, (steps, schedule) in enumerate(MOTION_STEPS, 1):
+            done = name if i == len(MOTION_STEPS) else f"{name}-{i}"
+            prompt = prompts.motion_module_prompt(adapter, folder, f"{start}.safetensors", steps, schedule, seed=i)
+            self.run("animatediff_models", done, prompt)
+            start = done
+
+    def motion_lora(self, motion_name: str, count: int, name: str) -> None:
+        folder = self.clips(name, count, seed=13, path_of=videos.path_towards(motion_name))
+        prompt = prompts.motion_lora_prompt(folder, name, LORA_STEPS)
+        self.run("animatediff_motion_lora", name, prompt)
+
+
+def train_all(new_server: Callable, work: Path, until: str | None = None) -> None:
+    """All stages, on servers that ``new_server(run folder, models=[...])`` starts; those that are done are skipped.
+
+    ``until``: "pictures", "adapter", "module", or None for all.
+    """
+    models = work / "models"
+    train_pictures(work)
+    weights.expand_checkpoints(models)
+    for folder in ("animatediff_models", "animatediff_motion_lora", "loras"):
+        (models / folder).mkdir(exist_ok=True)
+    if until == "pictures":
+        return
+    with new_server(work / "run", models=[models]) as server:
+        stages = MotionStages(server, models)
+        stages.adapter()
+        if until == "adapter":
+            return
+        stages.module("toyworld", adapter=prompts.ADAPTER)
+        if until == "module":
+            return
+        for name in MOTIONS:
+            stages.motion_lora(name, LORA_CLIPS, f"toyworld-{name}")
+        stages.motion_lora("right", FEW_CLIPS, "toyworld-right-5-clips")
+        keep(models)
+        # for comparison only, so it comes last
+        stages.module("toyworld-no-adapter", adapter=None)
+        keep(models)
+
+
+def keep(models: Path) -> None:
+    """Copy what has been trained through the nodes into the repository: live parts, float16."""
+    for name in ("toyworld", "toyworld-no-adapter"):
+        source = models / "animatediff_models" / f"{name}.safetensors"
+        if source.exists():
+            size = 2 if name == "toyworld" else 1
+            weights.save_live(name.replace("toyworld", "motion"), motion.live_part(load_file(source)), size)
+    for folder, prefix in (("loras", ""), ("animatediff_motion_lora", "lora-")):
+        for source in sorted((models / folder).glob("toyworld-*.safetensors")):
+            shutil.copy(source, weights.SHIPPED / f"{prefix}{source.name.removeprefix('toyworld-')}")

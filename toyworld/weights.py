@@ -1,0 +1,69 @@
+"""The shipped weights, and the model files that ComfyUI loads made from them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from . import checkpoint, motion
+
+SHIPPED = Path(__file__).parent / "weights"
+SCALE = ".scale"
+UNETS = {"stills": "toyworld", "personalised": "toyworld-personalised"}
+
+
+def save_live(name: str, tensors: dict[str, torch.Tensor], bytes_per_weight: int = 2) -> None:
+    """Keep ``tensors`` in the repository, matrices as float16 or as one byte per weight with a scale for each row."""
+    SHIPPED.mkdir(exist_ok=True)
+    kept = {}
+    for key, value in tensors.items():
+        if bytes_per_weight == 1 and value.ndim > 1:
+            scale = value.flatten(1).abs().amax(1).clamp_min(1e-8) / 127
+            kept[key] = (value / scale.view(-1, *[1] * (value.ndim - 1))).round().to(torch.int8)
+            kept[f"{key}{SCALE}"] = scale.float()
+        else:
+            kept[key] = value.half()
+    save_file({key: value.contiguous() for key, value in kept.items()}, SHIPPED / f"{name}.safetensors")
+
+
+def load_live(name: str) -> dict[str, torch.Tensor]:
+    """What ``save_live`` has kept, float32."""
+    kept = load_file(SHIPPED / f"{name}.safetensors")
+    return {
+        key: value * kept[f"{key}{SCALE}"].view(-1, *[1] * (value.ndim - 1))
+        if f"{key}{SCALE}" in kept
+        else value.float()
+        for key, value in kept.items()
+        if not key.endswith(SCALE)
+    }
+
+
+def expand_checkpoints(models: Path) -> None:
+    """Write the two checkpoints into a ``models`` folder, 0.3 GB each."""
+    autoencoder = load_live("autoencoder")
+    for live, name in UNETS.items():
+        tensors = checkpoint.expand(load_live(live), autoencoder)
+        _save(tensors, models / "checkpoints" / f"{name}.safetensors")
+
+
+def expand(models: Path) -> None:
+    """Write checkpoints, motion models and LoRAs into the folders of a ``models`` folder."""
+    expand_checkpoints(models)
+    for source in sorted(SHIPPED.glob("motion*.safetensors")):
+        full = motion.full(load_live(source.stem))
+        _save(full, models / "animatediff_models" / source.name.replace("motion", "toyworld"))
+    for pattern, folder in (("adapter", "loras"), ("lora-*", "animatediff_motion_lora")):
+        for source in sorted(SHIPPED.glob(f"{pattern}.safetensors")):
+            (models / folder).mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, models / folder / f"toyworld-{source.name.removeprefix('lora-')}")
+
+
+def _save(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file({key: value.contiguous() for key, value in tensors.items()}, partial)
+    os.replace(partial, path)

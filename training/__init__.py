@@ -1,0 +1,1 @@
+"""Training motion modules, MotionLoRAs and domain adapters: clips, objectives, the loop, what is trained."""

@@ -1,0 +1,94 @@
+"""The training data: latents of clips, checked before anything is computed, and how a step draws from them."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+class TrainingDataError(ValueError):
+    """Clips that cannot be trained on; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``latents (clips, frames, channels, height, width)`` and, per clip, the number of its conditioning."""
+
+    latents: torch.Tensor
+    conditionings: list[int]
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Latents ``(frames, channels, height, width)`` per clip, all of one size, and one conditioning for each clip.
+
+    ``conditioning[i]`` numbers the conditioning of clip i; the number after the last is that of the empty text.
+    """
+
+    latents: tuple[torch.Tensor, ...]
+    conditioning: tuple[int, ...]
+    empty: int
+
+    @classmethod
+    def of(cls, latents: list[dict], conditionings: int, frames: int) -> "Clips":
+        """Check the host's LATENTs, one per clip, against ``frames`` and the number of conditionings given.
+
+        One conditioning serves all clips; otherwise there is one for each. A single LATENT of several times
+        ``frames`` frames is one long clip. Raises TrainingDataError.
+        """
+        samples = tuple(latent["samples"].detach().clone().float() for latent in latents)
+        if not samples:
+            raise TrainingDataError(
+                "There are no clips to train on: the latents input is empty. Check the dataset folder."
+            )
+        for number, sample in enumerate(samples, 1):
+            if sample.ndim != 4 or sample.shape[1] != 4:
+                raise TrainingDataError(
+                    f"Clip {number} has latents of shape {tuple(sample.shape)}, but Stable Diffusion needs (frames, 4, height, "
+                    "width). Encode its frames with the VAE of the checkpoint that is trained."
+                )
+            if sample.shape[0] < frames:
+                raise TrainingDataError(
+                    f"Clip {number} has {sample.shape[0]} frames, but training takes {frames} at a time. Use longer clips "
+                    "or lower frames."
+                )
+            if sample.shape[2:] != samples[0].shape[2:]:
+                raise TrainingDataError(
+                    f"Clip {number} has latents of {_size(sample)}, clip 1 of {_size(samples[0])}. Bring all clips to one size "
+                    "before VAE Encode (for example with Upscale Image, crop center)."
+                )
+            if not torch.isfinite(sample).all():
+                raise TrainingDataError(
+                    f"The latents of clip {number} hold infinite values or NaN. Encode the clip again."
+                )
+        if conditionings not in (1, len(samples)):
+            raise TrainingDataError(
+                f"There are {len(samples)} clips but {conditionings} positive conditionings. Connect one for all clips or one "
+                "for each, in the same order."
+            )
+        numbers = tuple(range(conditionings)) if conditionings > 1 else (0,) * len(samples)
+        return cls(samples, numbers, empty=conditionings)
+
+    @property
+    def size(self) -> torch.Size:
+        """Channels, height, width."""
+        return self.latents[0].shape[1:]
+
+    def draw(self, clips: int, frames: int, caption_dropout: float, generator: torch.Generator) -> Batch:
+        """``clips`` random stretches of ``frames`` frames; some of them with the empty text for their own."""
+        chosen, conditionings = [], []
+        for _ in range(clips):
+            index = _random(len(self.latents), generator)
+            latents = self.latents[index]
+            start = _random(len(latents) - frames + 1, generator)
+            chosen.append(latents[start : start + frames])
+            dropped = torch.rand((), generator=generator).item() < caption_dropout
+            conditionings.append(self.empty if dropped else self.conditioning[index])
+        return Batch(torch.stack(chosen), conditionings)
+
+
+def _random(below: int, generator: torch.Generator) -> int:
+    return int(torch.randint(below, (), generator=generator))
+
+
+def _size(latents: torch.Tensor) -> str:
+    return f"{latents.shape[3]} x {latents.shape[2]}"

@@ -1,0 +1,56 @@
+"""Training domain adapters: what single frames of the training videos look like (arXiv 2307.04725, section 4.1).
+
+The adapter is a LoRA on the UNet's spatial attention. A motion module trained with it switched on need not learn the
+videos' watermarks and compression; at inference the adapter is left out.
+"""
+
+import torch
+from comfy.ldm.modules.attention import CrossAttention
+from torch import nn
+
+from ..host import training as host
+from ..lora.domain_adapter import lora_model
+from .clips import Clips
+from .low_rank import LowRankLinear, new_pairs, parameters
+from .trainer import TrainingRecord, TrainingSettings, train
+from .unet import TrainingUNet
+
+PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+def train_domain_adapter(
+    model,
+    latents: list[dict],
+    positive: list[host.Conditioning],
+    negative: host.Conditioning,
+    settings: TrainingSettings,
+    rank: int,
+    alpha: float,
+    node_id: str | None = None,
+) -> tuple[dict[str, torch.Tensor], TrainingRecord]:
+    """Train a LoRA for the spatial attention of ``model`` on single frames of ``latents``.
+
+    ``settings.frames`` must be 1: each step takes ``settings.batch`` random frames. Returns the tensors under names
+    that the host's LoRA loaders know. Motion models on ``model`` take no part. Arguments else as in train_motion_lora.
+    """
+    clips = Clips.of(latents, len(positive), settings.frames)
+    host.free_memory()
+    dtype = host.compute_dtype(settings.precision, host.training_device())
+    unet = TrainingUNet(model, [], dtype, settings.checkpointing)
+    unet.prepare([*positive, negative], clips.size, settings.frames)
+    layers = {
+        f"{name}.{projection}": module.get_submodule(projection)
+        for name, module in unet.unet.named_modules()
+        if isinstance(module, CrossAttention)
+        for projection in PROJECTIONS
+    }
+    pairs = new_pairs(layers, rank, alpha, settings.seed, unet.device)
+    for name, pair in pairs.items():
+        _replace(unet.unet, name, LowRankLinear(layers[name], pair))
+    record = train(unet, parameters(pairs), clips, settings, node_id=node_id)
+    return lora_model({f"diffusion_model.{name}": pair.result() for name, pair in pairs.items()}), record
+
+
+def _replace(module: nn.Module, name: str, by: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(module.get_submodule(parent), child, by)

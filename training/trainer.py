@@ -1,0 +1,146 @@
+"""The training loop, the same for everything that is trained."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from ..host import training as host
+from .clips import Clips
+from .objectives import OBJECTIVES
+from .unet import TrainingUNet
+
+OPTIMIZERS = {
+    "AdamW": torch.optim.AdamW,
+    "Adam": torch.optim.Adam,
+    "RMSprop": torch.optim.RMSprop,
+    "SGD": torch.optim.SGD,
+}
+LEARNING_RATE_SCHEDULES = ("constant", "cosine")
+PREVIEW_STEPS = 10
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long and how to train. ``batch`` counts clips, ``preview_every`` steps (0: never)."""
+
+    steps: int
+    frames: int = 16
+    batch: int = 1
+    learning_rate: float = 1e-4
+    learning_rate_schedule: str = "constant"
+    optimizer: str = "AdamW"
+    weight_decay: float = 1e-2
+    clip_norm: float = 1.0
+    caption_dropout: float = 0.1
+    objective: str = "epsilon"
+    precision: str = "auto"
+    checkpointing: bool = True
+    seed: int = 0
+    preview_every: int = 0
+
+
+class TrainingFailed(ValueError):
+    """Training that came to nothing; the message says why and what to change."""
+
+
+@dataclass
+class TrainingRecord:
+    """What happened: the loss of each step done, and why training ended early, if it did."""
+
+    losses: list[float] = field(default_factory=list)
+    ended_early: str | None = None
+
+    @property
+    def steps(self) -> int:
+        return len(self.losses)
+
+    @property
+    def loss_map(self) -> dict[str, list[float]]:
+        """The host's LOSS_MAP."""
+        return {"loss": self.losses}
+
+
+def train(
+    unet: TrainingUNet,
+    parameters: list[torch.nn.Parameter],
+    clips: Clips,
+    settings: TrainingSettings,
+    inputs: Callable[[], tuple] = tuple,
+    node_id: str | None = None,
+) -> TrainingRecord:
+    """Fit ``parameters`` to ``clips``; returns the record. ``inputs()`` gives the motion models' inputs of a step.
+
+    The parameters hold the weights of the last step whose loss was finite, also when the user stops the training.
+    Raises TrainingFailed if there is no such step.
+    """
+    optimizer = _optimizer(settings, parameters)
+    schedule = _learning_rate(settings, optimizer)
+    scaler = torch.amp.GradScaler(enabled=settings.precision == "fp16" and unet.device.type == "cuda")
+    # On the CPU, so that a seed means the same clips and the same noise on every machine.
+    generator = torch.Generator().manual_seed(settings.seed)
+    objective = OBJECTIVES[settings.objective]
+    progress = host.Progress(settings.steps, node_id)
+    preview = host.frames_preview(unet.base) if settings.preview_every else None
+    record = TrainingRecord()
+
+    def one_step() -> bool:
+        """False if the loss is no number, and the weights were left as they are."""
+        host.check_stopped()
+        batch = clips.draw(settings.batch, settings.frames, settings.caption_dropout, generator)
+        timesteps = torch.randint(unet.timesteps, (settings.batch,), generator=generator)
+        noise = torch.randn(batch.latents.shape, generator=generator).to(unet.device)
+        sigma = unet.sigma(timesteps)
+        noisy = unet.add_noise(batch.latents.to(unet.device), noise, sigma)
+        predicted = unet.predict_noise(noisy, sigma, batch.conditionings, inputs())
+        loss = objective(predicted, noise, generator)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+        # A scaler looks for its scale by trial, so gradients that overflow are its own business.
+        if not torch.isfinite(loss) or not (scaler.is_enabled() or torch.isfinite(norm)):
+            return False
+        scaler.step(optimizer)
+        scaler.update()
+        schedule.step()
+        record.losses.append(loss.item())
+        picture = None
+        if preview and record.steps % settings.preview_every == 0:
+            first = torch.randn(batch.latents.shape[1:], generator=torch.Generator().manual_seed(settings.seed))
+            picture = preview(unet.draw(first, 0, inputs(), PREVIEW_STEPS))
+        progress.step(record.steps, record.losses[-1], picture)
+        return True
+
+    try:
+        while record.steps < settings.steps:
+            if not one_step():
+                record.ended_early = "the loss became NaN or infinite"
+                break
+    except host.Stopped:
+        record.ended_early = "it was stopped"
+    if record.ended_early:
+        if not record.steps:
+            raise TrainingFailed(
+                f"Training ended before its first step: {record.ended_early}. If the loss is NaN, lower learning_rate, use "
+                "precision fp32 or bf16, and check that the VAE does not give black frames."
+            )
+        logging.warning(
+            "[AnimateDiff] Training ended after %d of %d steps: %s. The weights of step %d are kept.",
+            record.steps,
+            settings.steps,
+            record.ended_early,
+            record.steps,
+        )
+    return record
+
+
+def _optimizer(settings: TrainingSettings, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    return OPTIMIZERS[settings.optimizer](parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def _learning_rate(settings: TrainingSettings, optimizer: torch.optim.Optimizer):
+    if settings.learning_rate_schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps, settings.learning_rate * 0.01)
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)

@@ -1,0 +1,111 @@
+"""The frozen UNet that training goes through: a private copy of the MODEL with motion modules in it."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from itertools import pairwise
+
+import torch
+from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from ..host import training as host
+from ..motion_models.call import OPTIONS_KEY, MotionCall, MotionInputs
+from ..motion_models.group_norm import joint_group_norm
+from ..motion_models.injection import MotionSlot, inject, run_slot
+from ..motion_models.temporal import MotionModel
+
+
+class TrainingUNet:
+    """A copy of a MODEL's UNet; the MODEL is not touched. Predicts noise for clips, with gradients.
+
+    ``motion_models`` run inside it as they would when sampling: the first of the list runs last at each place.
+    """
+
+    def __init__(self, patcher, motion_models: list[MotionModel], dtype: torch.dtype, checkpointing: bool):
+        self.device = host.training_device()
+        self.base = host.unet_copy(patcher, dtype, self.device)
+        self.sampling = self.base.model_sampling
+        self.unet = self.base.diffusion_model
+        inject(self.unet, motion_models)
+        self.joint_group_norm = bool(motion_models) and motion_models[0].spec.joint_group_norm
+        self.options = host.transformer_options(patcher)
+        patches = self.options.get("patches", {})
+        self.options["patches"] = {**patches, "forward_timestep_embed_patch": [(MotionSlot, run_slot)]}
+        self.norm = nullcontext  # how group norms work in the call at hand
+        if checkpointing:
+            # the backward pass computes layers again after the call is over, so they carry its group norm with them
+            _checkpoint_layers(self.unet, lambda: (nullcontext(), self.norm()))
+
+    def prepare(self, conditionings: list[host.Conditioning], latent_size: torch.Size, frames: int) -> None:
+        """Compute what the UNet needs of all ``conditionings``, once, for clips of ``latent_size`` (c, h, w)."""
+        latent = torch.zeros(frames, *latent_size, device=self.device)
+        self.conds = host.PreparedConds(self.base, conditionings, latent, self.device)
+
+    @property
+    def timesteps(self) -> int:
+        return len(self.sampling.sigmas)
+
+    def sigma(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """Noise levels ``(clips,)`` of discrete time steps ``(clips,)``."""
+        return self.sampling.sigmas.to(self.device)[timesteps.to(self.device)].float()
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        """Noisy latents ``(clips, frames, c, h, w)`` in the scale that the UNet works in, from the VAE's latents."""
+        clean = self.base.process_latent_in(latents)
+        # [:, None, ...]: one noise level for all frames of a clip
+        return clean + noise * sigma.view(-1, 1, 1, 1, 1)
+
+    def predict_noise(
+        self, noisy: torch.Tensor, sigma: torch.Tensor, conditionings: list[int], inputs: tuple[MotionInputs, ...] = ()
+    ) -> torch.Tensor:
+        """The noise in ``noisy (clips, frames, c, h, w)`` at ``sigma (clips,)``, float32.
+
+        ``conditionings`` numbers, per clip, those given to ``prepare``; ``inputs`` go to the motion models.
+        """
+        clips, frames = noisy.shape[:2]
+        options = {
+            **self.options,
+            "cond_or_uncond": [0] * clips,  # one entry per clip: how motion modules learn the number of frames
+            "sigmas": sigma,
+            OPTIONS_KEY: MotionCall(inputs) if inputs else None,
+        }
+        self.norm = partial(joint_group_norm, self.unet, clips) if self.joint_group_norm else nullcontext
+        x = noisy.flatten(0, 1)
+        per_frame = sigma.repeat_interleave(frames)
+        with self.norm():
+            denoised = self.base.apply_model(
+                x, per_frame, transformer_options=options, **self.conds.batch(conditionings, frames)
+            )
+        return ((x - denoised) / per_frame.view(-1, 1, 1, 1)).unflatten(0, (clips, frames))
+
+    @torch.no_grad()
+    def draw(
+        self, noise: torch.Tensor, conditioning: int, inputs: tuple[MotionInputs, ...], steps: int
+    ) -> torch.Tensor:
+        """A clip from ``noise (frames, c, h, w)`` in a few deterministic steps (DDIM, arXiv 2010.02502), no guidance.
+
+        For previews: what the weights at hand make of the first conditioning, in the UNet's scale.
+        """
+        levels = self.sigma(torch.linspace(self.timesteps - 1, 0, steps).round().long())
+        levels = torch.cat((levels, levels.new_zeros(1)))
+        x = noise.to(self.device).unsqueeze(0) * levels[0]
+        for sigma, following in pairwise(levels):
+            x = x + self.predict_noise(x, sigma.view(1), [conditioning], inputs) * (following - sigma)
+        return x[0]
+
+
+def _checkpoint_layers(unet: nn.Module, contexts: Callable) -> None:
+    """Compute the inside of each layer again in the backward pass instead of keeping it.
+
+    Non-reentrant: the reentrant kind returns no gradients to weights behind a frozen input, which is why training
+    with the official script learned nothing with checkpointing on (guoyww/AnimateDiff#128).
+    """
+    for layer in unet.modules():
+        if isinstance(layer, (ResBlock, SpatialTransformer, MotionSlot)):
+            forward = layer.forward
+            layer.forward = lambda *args, _forward=forward, **kwargs: checkpoint(
+                _forward, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts, **kwargs
+            )
