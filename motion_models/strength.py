@@ -51,6 +51,6 @@ class VaryingLowRank:
     mask: torch.Tensor | None = None
 
 
-def for_frames(mask: torch.Tensor, frames: int) -> torch.Tensor:
-    """``(k, height, width)`` -> ``(frames, height, width)``: what is too long is cut, the last picture repeated."""
-    return torch.cat([mask[:frames], mask[-1:].expand(max(0, frames - mask.shape[0]), -1, -1)])
+def for_frames(values: torch.Tensor, frames: int) -> torch.Tensor:
+    """``(k, …)`` -> ``(frames, …)``: what is too long is cut, the last entry repeated."""
+    return torch.cat([values[:frames], values[-1:].expand(max(0, frames - len(values)), *values.shape[1:])])

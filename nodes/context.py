@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from comfy_api.latest import io
 
-from ..host.schema import schema
 from ..sampling.context import Context, Views, chain
 from ..sampling.fuse import NAMES, RELATIVE
 from ..sampling.windows import ALL_FRAMES, BATCHED, LOOPED_UNIFORM, STANDARD_STATIC, STANDARD_UNIFORM, WindowOptions
 from . import sockets
+from .make import node
 
 CATEGORY = "AnimateDiff/context"
 ViewOptions = io.Custom("VIEW_OPTS")
@@ -101,7 +101,7 @@ def _context_of(schedule: str, fuse: str) -> Callable:
             guarantee_steps=guarantee_steps,
             views=view_opts_req or view_opts,
         )
-        return io.NodeOutput(chain(context, prev_context))
+        return chain(context, prev_context)
 
     return execute
 
@@ -111,33 +111,18 @@ def _views_of(schedule: str, fuse: str) -> Callable:
         view_length, view_overlap, view_stride=1, closed_loop=False, fuse_method=fuse, use_on_equal_length=False
     ):
         windows = WindowOptions(schedule, view_length, view_overlap, view_stride, closed_loop)
-        return io.NodeOutput(Views(windows, fuse_method, use_on_equal_length))
+        return Views(windows, fuse_method, use_on_equal_length)
 
     return execute
-
-
-def _node(run: Callable, inputs: list[io.Input], output: io.Output, **fields) -> type[io.ComfyNode]:
-    """A node class: these nodes differ in their inputs and texts only."""
-
-    class Node(io.ComfyNode):
-        @classmethod
-        def define_schema(cls):
-            return schema(inputs=inputs, outputs=[output], **fields)
-
-        @classmethod
-        def execute(cls, **values):
-            return run(**values)
-
-    return Node
 
 
 def _context_node(
     node_id: str, name: str, old_name: str, description: str, run: Callable, inputs: list, **fields
 ) -> type:
-    return _node(
+    return node(
         run,
         inputs,
-        sockets.ContextOptions.Output("CONTEXT_OPTS"),
+        [sockets.ContextOptions.Output("CONTEXT_OPTS")],
         node_id=node_id,
         display_name=f"Context Options: {name}",
         description=description,
@@ -147,10 +132,10 @@ def _context_node(
 
 
 def _view_node(node_id: str, name: str, run: Callable, inputs: list) -> type:
-    return _node(
+    return node(
         run,
         inputs,
-        ViewOptions.Output("VIEW_OPTS"),
+        [ViewOptions.Output("VIEW_OPTS")],
         node_id=node_id,
         display_name=f"View Options: {name}",
         category=f"{CATEGORY}/views",

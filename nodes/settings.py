@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from comfy_api.latest import io
 
-from ..host.schema import schema
 from ..motion_models.adjust import ADD, MULTIPLY, NO_CHANGE, Adjustments, PositionAdjustment, WeightAdjustment
 from . import sockets
+from .make import node
 
 CATEGORY = "AnimateDiff/settings"
 PositionSocket = io.Custom("PE_ADJUST")
@@ -27,26 +27,16 @@ def _chained(socket, name: str) -> io.Input:
 def _node(
     node_id: str, name: str, description: str, inputs: list, output: io.Output, run: Callable, old_name: str
 ) -> type:
-    """A node class: these nodes differ in their inputs and texts only."""
-
-    class Node(io.ComfyNode):
-        @classmethod
-        def define_schema(cls):
-            return schema(
-                node_id=node_id,
-                display_name=name,
-                category=CATEGORY,
-                description=description,
-                search_aliases=[f"{old_name} 🎭🅐🅓"],
-                inputs=inputs,
-                outputs=[output],
-            )
-
-        @classmethod
-        def execute(cls, **values):
-            return io.NodeOutput(run(**values))
-
-    return Node
+    return node(
+        run,
+        inputs,
+        [output],
+        node_id=node_id,
+        display_name=name,
+        category=CATEGORY,
+        description=description,
+        search_aliases=[f"{old_name} 🎭🅐🅓"],
+    )
 
 
 def _position_node(node_id: str, kind: str, description: str, inputs: list[io.Input], adjustment: Callable) -> type:

@@ -14,7 +14,15 @@ from . import motion, prompts, scenes, stills, text_encoder, videos, weights
 
 MOTION_CLIPS, LORA_CLIPS, FEW_CLIPS = 360, 50, 5
 # Steps and learning rate schedule of the motion module, each a prompt of its own: what is trained is kept after each.
-MOTION_STEPS = ((500, "constant"), (250, "cosine"))
+MOTION_STEPS = (
+    (500, "constant"),
+    (250, "cosine"),
+    (500, "constant"),
+    (500, "constant"),
+    (500, "constant"),
+    (500, "constant"),
+    (750, "cosine"),
+)
 ADAPTER_STEPS, LORA_STEPS = 200, 80
 MOTIONS = (*videos.DIRECTIONS, "zoom-in")
 
