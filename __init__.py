@@ -3,9 +3,11 @@
 from comfy_api.latest import ComfyExtension
 
 from .host import folders, registry
+from .motion_models import sparse_control
 from .nodes import NODES
 
 folders.register()
+sparse_control.register()
 
 
 class AnimateDiffExtension(ComfyExtension):

@@ -10,6 +10,7 @@ PACK = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MOTION_MODELS = "animatediff_models"
 MOTION_LORAS = "animatediff_motion_lora"
 LORAS = "loras"
+CHECKPOINTS = "checkpoints"
 
 
 def register() -> None:
@@ -35,6 +36,26 @@ def list_files(key: str) -> list[str]:
 
 def full_path(key: str, name: str) -> str:
     return folder_paths.get_full_path_or_raise(key, name)
+
+
+def input_files(extension: str) -> list[str]:
+    """The files of the host's input folder (not of folders in it) whose names end with ``extension``."""
+    folder = folder_paths.get_input_directory()
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and entry.name.endswith(extension))
+
+
+def input_file(name: str) -> str:
+    """The path of a file in the host's input folder."""
+    return folder_paths.get_annotated_filepath(name)
+
+
+def fingerprint(path: str) -> tuple[int, int] | None:
+    """Another value when a file has changed: for the host, which runs a node again then."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None  # running the node says what is wrong
+    return found.st_mtime_ns, found.st_size
 
 
 def new_file(key: str, prefix: str) -> str:

@@ -9,6 +9,8 @@ from comfy.ldm.modules.diffusionmodules.util import make_beta_schedule
 from comfy_extras.nodes_model_advanced import LCM, ModelSamplingDiscreteDistilled
 
 TIMESTEPS = 1000
+# Betas of Stable Diffusion.
+LINEAR_START, LINEAR_END = 0.00085, 0.012
 
 
 class OwnTables:
@@ -49,10 +51,13 @@ def keep_on(sampling: torch.nn.Module, device: torch.device) -> None:
         sampling.to(device)
 
 
-def discrete_schedule(model_type, schedule: str, linear_end: float) -> torch.nn.Module:
+def discrete_schedule(
+    model_type, schedule: str, linear_end: float, linear_start: float = LINEAR_START, zsnr: bool = False
+) -> torch.nn.Module:
     """A schedule of 1000 timesteps, sampled the way ``model_type`` (eps, v-prediction, …) of the checkpoint wants.
 
     ``schedule`` is the host's name: its ``linear`` is linear in sqrt(beta), its ``sqrt_linear`` linear in beta.
+    ``zsnr`` rescales it so that the last timestep is pure noise (Lin et al., arXiv 2305.08891).
     """
     config = SimpleNamespace(sampling_settings={"linear_end": linear_end})
     table, prediction = type(comfy.model_base.model_sampling(config, model_type)).__bases__
@@ -63,13 +68,20 @@ def discrete_schedule(model_type, schedule: str, linear_end: float) -> torch.nn.
         )
     sampling = type("ModelSampling", (OwnTables, table, prediction), {})(config)
     # as_tensor: for squaredcos_cap_v2 the host's function returns a NumPy array
-    betas = torch.as_tensor(make_beta_schedule(schedule, TIMESTEPS, linear_start=0.00085, linear_end=linear_end))
-    sampling._register_schedule(given_betas=betas)
+    betas = torch.as_tensor(make_beta_schedule(schedule, TIMESTEPS, linear_start=linear_start, linear_end=linear_end))
+    sampling._register_schedule(given_betas=betas, zsnr=zsnr)
     return sampling
 
 
-def lcm_schedule(schedule: str, original_timesteps: int) -> torch.nn.Module:
+def lcm_schedule(
+    schedule: str,
+    original_timesteps: int,
+    linear_end: float = LINEAR_END,
+    linear_start: float = LINEAR_START,
+    zsnr: bool = False,
+) -> torch.nn.Module:
     """The few timesteps a latent consistency model was distilled on, sampled as LCM (arXiv 2310.04378)."""
-    config = SimpleNamespace(sampling_settings={"beta_schedule": schedule})
+    settings = {"beta_schedule": schedule, "linear_start": linear_start, "linear_end": linear_end, "zsnr": zsnr}
     bases = (OwnTables, ModelSamplingDiscreteDistilled, LCM)
-    return type("ModelSamplingLCM", bases, {"original_timesteps": original_timesteps})(config)
+    sampling = type("ModelSamplingLCM", bases, {"original_timesteps": original_timesteps})
+    return sampling(SimpleNamespace(sampling_settings=settings))

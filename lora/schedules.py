@@ -10,6 +10,7 @@ import re
 import torch
 
 from ..motion_models.strength import HOLD, StrengthSchedule, for_frames
+from ..motion_models.text_error import TextError
 
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 WHOLE = re.compile(r"\d+")
@@ -18,19 +19,12 @@ BLANK = re.compile(r"[ \t]*")
 SEPARATORS = re.compile(r"[\s,;]*")
 
 
-class StrengthTextError(ValueError):
-    """A text that is no list of strengths; the message points at the character where it goes wrong."""
+class StrengthTextError(TextError):
+    """A text that is no list of strengths."""
 
     def __init__(self, name: str, text: str, index: int, expected: str):
-        before = text[:index]
-        line = before.count("\n")
-        column = index - (before.rfind("\n") + 1)
-        found = "the end of the text" if not text[index:].strip() else f"'{text[index]}'"
-        super().__init__(
-            f"{name}, line {line + 1}, character {column + 1}: expected {expected}, found {found}.\n"
-            f"{text.splitlines()[line] if text.strip() else ''}\n{' ' * column}^\n"
-            "Write pairs of a position and a strength, such as 0: 1.0, 1: 0.3"
-        )
+        hint = "Write pairs of a position and a strength, such as 0: 1.0, 1: 0.3"
+        super().__init__(name, text, index, expected, hint)
 
 
 def parse_points(name: str, text: str, position: str, pattern: re.Pattern, most: float) -> tuple[tuple[float, float], ...]:

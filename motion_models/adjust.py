@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch.nn import functional
@@ -61,6 +61,17 @@ def _interpolated(table: torch.Tensor, length: int) -> torch.Tensor:
     )
 
 
+def stretched(mask: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """``mask`` with its smallest value brought to ``low`` and its largest to ``high``.
+
+    A mask of one value has no range to stretch: 0 becomes ``low``, and 1 ``high``.
+    """
+    least, most = mask.min(), mask.max()
+    if most > least:
+        mask = (mask - least) / (most - least)
+    return mask * (high - low) + low
+
+
 # What each group of a weight adjustment takes in: name -> whether a tensor's name belongs to it.
 GROUPS = {
     "all": lambda name: True,
@@ -97,10 +108,15 @@ class WeightAdjustment:
 
 @dataclass(frozen=True)
 class Adjustments:
-    """AD_SETTINGS: what is done to a motion model between its file and the network."""
+    """AD_SETTINGS: what is done to a motion model between its file and the network.
+
+    ``scale``, a mask ``(k, height, width)``, is no adjustment: loaders that apply the motion model as well multiply
+    their scale with it. Only settings nodes of old workflows give one.
+    """
 
     positions: tuple[PositionAdjustment, ...] = ()
     weights: tuple[WeightAdjustment, ...] = ()
+    scale: torch.Tensor | None = field(default=None, compare=False)
 
     def apply(self, spec: MotionModelSpec, tensors: Tensors) -> tuple[MotionModelSpec, Tensors]:
         """The adjusted tensors, and the specification with the frames that the position tables now hold.

@@ -1,10 +1,12 @@
 """What travels with the hidden states of one UNet call to the motion modules."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import torch
+
+from .frame_mask import FrameMask
 
 # The one key of ours in the host's transformer_options.
 OPTIONS_KEY = "animatediff"
@@ -38,19 +40,57 @@ class View:
     weights: torch.Tensor
 
 
-@dataclass(frozen=True)
+# None means 1: the arithmetic is skipped.
+Strength = float | FrameMask | None
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleInputs:
+    """How strongly one motion module acts.
+
+    ``scale`` multiplies the attention keys, one entry per attention block (none: 1 for all). ``effect`` multiplies what
+    the module adds to the picture; 0 bypasses it.
+    """
+
+    scale: tuple[Strength, ...] = ()
+    effect: Strength = None
+
+    def of(self, window: list[int] | None) -> "ModuleInputs":
+        """Their masks for the frames ``window`` of the clip."""
+        if window is None or not any(isinstance(value, FrameMask) for value in (*self.scale, self.effect)):
+            return self
+        scale, effect = (
+            tuple(value.of(window) if isinstance(value, FrameMask) else value for value in values)
+            for values in (self.scale, (self.effect,))
+        )
+        return ModuleInputs(scale, effect[0])
+
+
+@dataclass(frozen=True, eq=False)
 class MotionInputs:
     """What one UNet call tells one motion model.
 
-    ``scale`` multiplies the attention keys, ``effect`` what the module adds to the picture. None means 1: the
-    arithmetic is skipped. An ``effect`` of 0 bypasses the module. ``low_rank`` changes linear layers for this call.
-    ``views`` divide the frames (none: all attend to all); together they hold every frame.
+    ``default`` is for all modules but those that ``modules`` names (``down_blocks.0.motion_modules.1``). ``low_rank``
+    changes linear layers for this call. ``views`` divide the frames (none: all attend to all); together they hold every
+    frame.
     """
 
-    scale: float | None = None
-    effect: float | None = None
+    default: ModuleInputs = field(default_factory=ModuleInputs)
+    modules: Mapping[str, ModuleInputs] = field(default_factory=lambda: MappingProxyType({}))
     low_rank: LowRanks = field(default_factory=lambda: NO_LOW_RANKS)
     views: tuple[View, ...] = ()
+
+    def module(self, name: str) -> ModuleInputs:
+        return self.modules.get(name, self.default)
+
+    def of(self, window: list[int] | None) -> "MotionInputs":
+        """Their masks for the frames ``window`` of the clip."""
+        modules = {name: module.of(window) for name, module in self.modules.items()}
+        return replace(self, default=self.default.of(window), modules=modules)
+
+
+# For a motion model that takes no part in a call.
+BYPASS = MotionInputs(ModuleInputs(effect=0.0))
 
 
 @dataclass(frozen=True)

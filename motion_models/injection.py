@@ -105,7 +105,22 @@ def inject(unet: nn.Module, models: list[MotionModel]) -> None:
         for part, places in sites.items():
             # a model without this part has no modules to pair
             for site, module in zip(places, model.modules_of(part), strict=False):
-                site.block.insert(site.index + 1, MotionSlot(module, index))
+                insert(site, MotionSlot(module, index))
+
+
+def insert(site: Site, slot: nn.Module) -> None:
+    """Put a layer behind the one at ``site``, under a name of its own.
+
+    Sequential.insert would rename the layers behind it, and the host looks weights of the UNet up by name while it
+    samples: a control LoRA takes what it does not bring along from there.
+    """
+    layers = list(site.block._modules.items())
+    name = f"motion{len(layers)}"
+    layers.insert(site.index + 1, (name, slot))
+    site.block.add_module(name, slot)
+    for key, layer in layers:  # in their new order
+        site.block._modules.pop(key)
+        site.block._modules[key] = layer
 
 
 def eject(unet: nn.Module) -> None:

@@ -13,7 +13,16 @@ from torch import nn
 from ..host.attention import temporal_attention
 from ..host.patcher import operations
 from .call import MotionInputs
-from .low_rank import add_low_rank, inputs_of_parts, inputs_of_view
+from .frame_mask import FrameMask
+from .low_rank import add_low_rank
+from .parts import (
+    Scales,
+    inputs_of_parts,
+    inputs_of_view,
+    scales_of_parts,
+    scales_of_view,
+    varies_over_picture,
+)
 from .spec import MotionModelSpec
 
 NORM_GROUPS = 32
@@ -70,12 +79,12 @@ class TemporalAttention(nn.Module):
         self.pos_encoder = PositionalEncoding(max_frames, channels)
         self.attend = temporal_attention()
 
-    def forward(self, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
-        """``x (positions, frames, channels)`` -> same shape."""
+    def forward(self, x: torch.Tensor, inputs: MotionInputs, scale: float | torch.Tensor | None) -> torch.Tensor:
+        """``x (positions, frames, channels)`` -> same shape. ``scale`` multiplies the keys."""
         x = self.pos_encoder(x)
         q, k, v = (self._linear(name, getattr(self, name), x, inputs) for name in ("to_q", "to_k", "to_v"))
-        if inputs.scale is not None:
-            k = k * inputs.scale
+        if scale is not None:
+            k = k * scale
         return self._linear("to_out.0", self.to_out[0], self.attend(q, k, v, self.heads), inputs)
 
     def _linear(self, name: str, layer: nn.Linear, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
@@ -117,22 +126,24 @@ class TemporalBlock(nn.Module):
         self.ff = FeedForward(channels, dtype)
         self.ff_norm = operations.LayerNorm(channels, dtype=dtype)
 
-    def forward(self, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
-        x = self._attend_in_views(x, inputs) if inputs.views else self._attend(x, inputs)
+    def forward(self, x: torch.Tensor, inputs: MotionInputs, scales: Scales) -> torch.Tensor:
+        x = self._attend_in_views(x, inputs, scales) if inputs.views else self._attend(x, inputs, scales)
         # residuals are added in place, to tensors that nothing else refers to
         return self.ff(self.ff_norm(x)).add_(x)
 
-    def _attend(self, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
-        for attention, norm in zip(self.attention_blocks, self.norms, strict=True):
-            x = attention(norm(x), inputs).add_(x)
+    def _attend(self, x: torch.Tensor, inputs: MotionInputs, scales: Scales) -> torch.Tensor:
+        scales = scales or (None,) * len(self.norms)
+        for attention, norm, scale in zip(self.attention_blocks, self.norms, scales, strict=True):
+            x = attention(norm(x), inputs, scale).add_(x)
         return x
 
-    def _attend_in_views(self, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
+    def _attend_in_views(self, x: torch.Tensor, inputs: MotionInputs, scales: Scales) -> torch.Tensor:
         """Both attentions for each view by itself, whose positions begin at 0; overlapping views are averaged."""
         total, weights = torch.zeros_like(x), torch.zeros(x.shape[1], device=x.device)
         for view in inputs.views:
             frames, of_frame = torch.tensor(view.frames, device=x.device), view.weights.to(x.device)
-            attended = self._attend(x[:, frames], inputs_of_view(inputs, view.frames))
+            of_view = inputs_of_view(inputs, view.frames), scales_of_view(scales, view.frames)
+            attended = self._attend(x[:, frames], *of_view)
             total.index_add_(1, frames, (attended * of_frame[:, None]).to(x.dtype))
             weights.index_add_(0, frames, of_frame)
         return (total / weights[:, None]).to(x.dtype)
@@ -147,17 +158,18 @@ class TemporalTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, spec, dtype)])
         self.proj_out = operations.Linear(channels, channels, dtype=dtype)
 
-    def _positions(self, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
+    def _positions(self, x: torch.Tensor, inputs: MotionInputs, scales: Scales) -> torch.Tensor:
         """``(positions, frames, channels)`` -> same shape."""
         x = self.proj_in(x)
         for block in self.transformer_blocks:
-            x = block(x, inputs)
+            x = block(x, inputs, scales)
         return self.proj_out(x)
 
-    def forward(self, x: torch.Tensor, frames: int, inputs: MotionInputs) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, frames: int, inputs: MotionInputs, scales: tuple) -> torch.Tensor:
         """What the transformer adds to ``x (clips * frames, channels, height, width)``.
 
-        Shape ``(clips, frames, channels, height, width)``, a view: the sum with ``x`` reads it as it lies in memory.
+        ``scales``: one for each attention block, or none at all. Shape
+        ``(clips, frames, channels, height, width)``, a view: the sum with ``x`` reads it as it lies in memory.
         """
         batch, channels, height, width = x.shape
         clips = batch // frames
@@ -165,12 +177,13 @@ class TemporalTransformer(nn.Module):
         # The only copy: it puts the frames of every position side by side, where all that follows works on them.
         y = y.reshape(clips, frames, channels, height * width).permute(0, 3, 1, 2).reshape(-1, frames, channels)
         parts = y.split(positions_at_once(y.shape[0], frames, channels, y.device))
-        if inputs.low_rank:
+        if varies_over_picture(inputs, scales):
             sizes = [part.shape[0] for part in parts]
             inputs_of = inputs_of_parts(inputs, self.layer_name, sizes, clips, height, width)
-            parts = [self._positions(*part) for part in zip(parts, inputs_of, strict=True)]
+            scales_of = scales_of_parts(scales, sizes, clips, height, width, like=y)
+            parts = [self._positions(*part) for part in zip(parts, inputs_of, scales_of, strict=True)]
         else:
-            parts = [self._positions(part, inputs) for part in parts]
+            parts = [self._positions(part, inputs, scales) for part in parts]
         y = parts[0] if len(parts) == 1 else torch.cat(parts)
         return y.view(clips, height, width, frames, channels).permute(0, 3, 4, 1, 2)
 
@@ -180,15 +193,19 @@ class MotionModule(nn.Module):
 
     def __init__(self, channels: int, spec: MotionModelSpec, dtype: torch.dtype | None):
         super().__init__()
+        self.layer_name = ""  # its path in the MotionModel, which sets it
         self.temporal_transformer = TemporalTransformer(channels, spec, dtype)
 
     def forward(self, x: torch.Tensor, frames: int, inputs: MotionInputs) -> torch.Tensor:
         """``x (clips * frames, channels, height, width)`` -> same shape. Pure: nothing is kept between calls."""
-        if inputs.effect == 0.0:
+        own = inputs.module(self.layer_name)
+        if own.effect == 0.0:
             return x
-        added = self.temporal_transformer(x, frames, inputs)
-        if inputs.effect is not None:
-            added = added * inputs.effect
+        added = self.temporal_transformer(x, frames, inputs, own.scale)
+        if isinstance(own.effect, FrameMask):
+            added = added * own.effect.at(*x.shape[2:], like=x)
+        elif own.effect is not None:
+            added = added * own.effect
         return (x.unflatten(0, (-1, frames)) + added).flatten(0, 1)
 
 
@@ -213,7 +230,7 @@ class MotionModel(nn.Module):
         if spec.up:
             self.up_blocks = nn.ModuleList([MotionBlock(level, spec, dtype) for level in spec.up])
         for name, module in self.named_modules():
-            if isinstance(module, (TemporalTransformer, TemporalAttention)):
+            if isinstance(module, (MotionModule, TemporalTransformer, TemporalAttention)):
                 module.layer_name = name
 
     def modules_of(self, part: str) -> list[MotionModule]:

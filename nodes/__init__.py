@@ -1,5 +1,40 @@
 """The nodes: interface, validation, one call into the layers below."""
 
-from . import context, lora, metrics, motion_models, sampling, settings, training
+from . import (
+    animatelcm,
+    camera,
+    context,
+    extras,
+    legacy,
+    lora,
+    metrics,
+    motion_models,
+    sample_settings,
+    sampling,
+    scheduling,
+    settings,
+    sigma_schedules,
+    strengths,
+    training,
+    visualize,
+)
 
-NODES = [*motion_models.NODES, *sampling.NODES, *context.NODES, *settings.NODES, *lora.NODES, *metrics.NODES, *training.NODES]
+FAMILIES = (
+    motion_models,
+    sampling,
+    context,
+    visualize,
+    settings,
+    strengths,
+    sample_settings,
+    sigma_schedules,
+    lora,
+    scheduling,
+    animatelcm,
+    camera,
+    extras,
+    metrics,
+    training,
+    legacy,
+)
+NODES = [node for family in FAMILIES for node in family.NODES]

@@ -107,13 +107,14 @@ class ApplyAnimateDiffModel(io.ComfyNode):
         prev_m_models=None,
         per_block=None,
     ):
-        sockets.refuse(ad_keyframes=ad_keyframes, per_block=per_block)
         motion_model, varying = apply_motion_loras(motion_model, motion_lora or ())
         settings = MotionSettings(
             start_percent=start_percent,
             end_percent=end_percent,
-            scale=sockets.multival("scale_multival", scale_multival),
-            effect=sockets.multival("effect_multival", effect_multival),
+            scale=scale_multival,
+            effect=effect_multival,
+            per_block=per_block,
+            keyframes=ad_keyframes or (),
             low_rank=varying,
         )
         return io.NodeOutput(apply(motion_model, settings, prev_m_models or ()))

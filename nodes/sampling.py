@@ -1,5 +1,7 @@
 """Nodes that make a MODEL sample with motion models."""
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 
 from ..host import folders
@@ -7,7 +9,8 @@ from ..host.schema import schema
 from ..lora.apply import apply_motion_loras
 from ..motion_models.files import load_motion_model
 from ..sampling.animate import animate
-from ..sampling.motion import MotionSettings, apply
+from ..sampling.motion import MotionModels, MotionSettings, apply
+from ..sampling.multival import combined
 from . import sockets
 
 CATEGORY = "AnimateDiff"
@@ -36,8 +39,7 @@ class UseEvolvedSampling(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, beta_schedule, m_models=None, context_options=None, sample_settings=None):
-        sockets.refuse(sample_settings=sample_settings)
-        return io.NodeOutput(animate(model, m_models or (), beta_schedule, context_options or ()))
+        return io.NodeOutput(animate(model, m_models or (), beta_schedule, context_options or (), sample_settings))
 
 
 class AnimateDiffLoaderGen1(io.ComfyNode):
@@ -74,19 +76,25 @@ class AnimateDiffLoaderGen1(io.ComfyNode):
         context_options=None,
         motion_lora=None,
         ad_settings=None,
+        sample_settings=None,
         scale_multival=None,
         effect_multival=None,
-        **unsupported,
+        ad_keyframes=None,
+        per_block=None,
     ):
-        sockets.refuse(**unsupported)
-        motion_model = load_motion_model(folders.full_path(folders.MOTION_MODELS, model_name), ad_settings)
-        motion_model, varying = apply_motion_loras(motion_model, motion_lora or ())
         settings = MotionSettings(
-            scale=sockets.multival("scale_multival", scale_multival),
-            effect=sockets.multival("effect_multival", effect_multival),
-            low_rank=varying,
+            scale=scale_multival, effect=effect_multival, per_block=per_block, keyframes=ad_keyframes or ()
         )
-        return io.NodeOutput(animate(model, apply(motion_model, settings), beta_schedule, context_options or ()))
+        loaded = load_and_apply(model_name, settings, motion_lora, ad_settings)
+        return io.NodeOutput(animate(model, loaded, beta_schedule, context_options or (), sample_settings))
+
+
+def load_and_apply(model_name: str, settings: MotionSettings, motion_lora=None, ad_settings=None) -> MotionModels:
+    """What loaders do that apply the motion model as well: a scale in ``ad_settings`` counts in these only."""
+    motion_model = load_motion_model(folders.full_path(folders.MOTION_MODELS, model_name), ad_settings)
+    motion_model, varying = apply_motion_loras(motion_model, motion_lora or ())
+    scale = settings.scale if ad_settings is None else combined(settings.scale, ad_settings.scale)
+    return apply(motion_model, replace(settings, scale=scale, low_rank=varying))
 
 
 NODES = [UseEvolvedSampling, AnimateDiffLoaderGen1]

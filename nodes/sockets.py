@@ -9,8 +9,11 @@ MotionModelSocket = io.Custom("MOTION_MODEL_ADE")
 MotionModelsSocket = io.Custom("M_MODELS")
 MotionLora = io.Custom("MOTION_LORA")
 Multival = io.Custom("MULTIVAL")
+Floats = io.Custom("FLOATS")
 Keyframes = io.Custom("AD_KEYFRAMES")
 PerBlock = io.Custom("PER_BLOCK")
+SigmaSchedule = io.Custom("SIGMA_SCHEDULE")
+CustomCfg = io.Custom("CUSTOM_CFG")
 Settings = io.Custom("AD_SETTINGS")
 ContextOptions = io.Custom("CONTEXT_OPTIONS")
 SampleSettings = io.Custom("SAMPLE_SETTINGS")
@@ -31,6 +34,19 @@ CONTEXT_OPTIONS = ContextOptions.Input(
 SAMPLE_SETTINGS = SampleSettings.Input(
     "sample_settings", optional=True, tooltip="Noise, FreeInit, custom CFG and other sampling settings."
 )
+
+
+LARGEST = 9007199254740991  # that a front end can hold exactly
+
+
+def percent(name: str, tooltip: str, default: float = 0.0, **options) -> io.Input:
+    """A place in the sampling schedule: 0 is pure noise, 1 the finished clip."""
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.001, tooltip=tooltip, **options)
+
+
+def guarantee_steps(least: int = 0, **options) -> io.Input:
+    tooltip = "Kept for this many steps at least."
+    return io.Int.Input("guarantee_steps", default=1, min=least, max=LARGEST, tooltip=tooltip, **options)
 
 
 def file_of(key: str, name: str, what: str) -> io.Combo.Input:
@@ -56,19 +72,3 @@ def beta_schedule() -> io.Combo.Input:
         default=beta_schedules.AUTOSELECT,
         tooltip="Noise schedule. autoselect takes the one the motion model was trained with.",
     )
-
-
-def multival(name: str, value) -> float:
-    """A MULTIVAL as a number; not connected means 1."""
-    if value is None:
-        return 1.0
-    if not isinstance(value, (int, float)):
-        raise ValueError(f"{name} is a mask. This version takes numbers only: connect a number, or disconnect it.")
-    return float(value)
-
-
-def refuse(**unsupported) -> None:
-    """Raise for inputs that are declared, so that workflow files load, but have nothing behind them yet."""
-    for name, value in unsupported.items():
-        if value is not None:
-            raise ValueError(f"The input {name} does nothing in this version yet. Disconnect it to go on.")

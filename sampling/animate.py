@@ -7,6 +7,7 @@ from . import beta_schedules, run
 from .context import Contexts
 from .motion import MotionModels
 from .run import MODEL_KEY
+from .sample_settings import SampleSettings
 
 TIMESTEP_EMBED_PATCH = "forward_timestep_embed_patch"
 
@@ -26,24 +27,38 @@ CHECKPOINT_FAMILIES = {
 }
 
 
-def animate(model, motion_models: MotionModels, beta_schedule: str, contexts: Contexts = ()):
+def animate(
+    model,
+    motion_models: MotionModels,
+    beta_schedule: str,
+    contexts: Contexts = (),
+    settings: SampleSettings | None = None,
+    *,
+    apply_v2_properly: bool = True,
+):
     """A clone of ``model`` (a host ModelPatcher) that samples with ``motion_models`` and the given schedule.
 
-    What an earlier call put on the MODEL is replaced. Raises MotionModelMismatch if a motion model does not fit.
+    A sigma schedule of the settings takes the place of ``beta_schedule``.
+    What an earlier call put on the MODEL is replaced. ``apply_v2_properly=False`` gives v2 models joint group norm as
+    v1 models have it: they were not trained so, but old workflows look that way. Raises MotionModelMismatch if a
+    motion model does not fit.
     """
+    settings = settings or SampleSettings()
     for motion_model in motion_models:
         _check_family(motion_model.spec, model.model)
         check_fit(motion_model.spec, model.model.diffusion_model)
-    if beta_schedule == beta_schedules.AUTOSELECT:
+    if settings.sigma_schedule is None and beta_schedule == beta_schedules.AUTOSELECT:
         beta_schedule = motion_models[0].spec.beta_schedule if motion_models else beta_schedules.USE_EXISTING
 
     model = model.clone()
-    if beta_schedule != beta_schedules.USE_EXISTING:
+    if settings.sigma_schedule is not None:
+        model.add_object_patch("model_sampling", settings.sigma_schedule.for_model())
+    elif beta_schedule != beta_schedules.USE_EXISTING:
         sampling = beta_schedules.model_sampling(beta_schedule, model.model.model_type)
         model.add_object_patch("model_sampling", sampling)
 
     _remove(model)
-    model.set_attachments(MODEL_KEY, run.Animation(motion_models, contexts))
+    model.set_attachments(MODEL_KEY, run.Animation(motion_models, contexts, settings))
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, MODEL_KEY, run.outer_sample)
     model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, MODEL_KEY, run.calc_cond_batch)
     if contexts:
@@ -52,8 +67,17 @@ def animate(model, motion_models: MotionModels, beta_schedule: str, contexts: Co
         model.set_additional_models(MODEL_KEY, [motion_model.patcher.clone() for motion_model in motion_models])
         model.set_injections(MODEL_KEY, [PatcherInjection(_inject, _eject)])
         model.set_model_patch((MotionSlot, run_slot), TIMESTEP_EMBED_PATCH)
-        if motion_models[0].spec.joint_group_norm:
+        spec = motion_models[0].spec
+        if spec.joint_group_norm or (spec.version == "v2" and not apply_v2_properly):
             model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, MODEL_KEY, run.diffusion_model)
+    return model
+
+
+def unload(model):
+    """A clone of ``model`` without what ``animate`` put on it. The noise schedule stays, as do all other patches."""
+    model = model.clone()
+    _remove(model)
+    model.remove_attachments(MODEL_KEY)
     return model
 
 

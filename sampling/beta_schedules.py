@@ -54,3 +54,11 @@ OPTIONS = [AUTOSELECT, USE_EXISTING, *SCHEDULES]
 def model_sampling(name: str, model_type) -> torch.nn.Module:
     """The host's model_sampling object for the schedule ``name`` and a checkpoint of ``model_type``."""
     return SCHEDULES[name](model_type)
+
+
+def with_schedule(model, name: str):
+    """A clone of a MODEL with the schedule ``name``; AUTOSELECT, which has no motion model to ask, keeps its own."""
+    model = model.clone()
+    if name not in (AUTOSELECT, USE_EXISTING):
+        model.add_object_patch("model_sampling", model_sampling(name, model.model.model_type))
+    return model

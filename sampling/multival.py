@@ -10,6 +10,7 @@ import comfy.utils
 import torch
 from torch.nn import functional
 
+from ..motion_models.adjust import stretched
 from ..motion_models.strength import for_frames
 
 Multival = float | torch.Tensor
@@ -40,3 +41,32 @@ def combined(first: Multival | None, second: Multival | None) -> Multival:
 def is_number(value: Multival | None, number: float) -> bool:
     """Whether ``value`` is a number, and close to ``number``."""
     return not isinstance(value, (torch.Tensor, type(None))) and math.isclose(value, number, abs_tol=1e-9)
+
+
+def of_numbers(values: float | list[float], mask: torch.Tensor | None = None) -> Multival:
+    """A number, or a list with one for each frame; times ``mask (k, height, width)`` if there is one."""
+    if not isinstance(values, (list, tuple)):
+        return values if mask is None else mask * values
+    per_frame = _per_frame(values)
+    if mask is None:
+        return per_frame
+    frames = max(len(mask), len(per_frame))
+    return for_frames(mask, frames) * for_frames(per_frame, frames)
+
+
+def scaled_mask(mask: torch.Tensor, low: float | list[float], high: float | list[float], relative: bool) -> Multival:
+    """``mask`` brought from 0..1 to ``low``..``high``; ``relative``: from its own smallest and largest value."""
+    low, high = (_per_frame(value if isinstance(value, (list, tuple)) else [value]) for value in (low, high))
+    frames = max(map(len, (mask, low, high)))
+    mask, low, high = (for_frames(value, frames) for value in (mask, low, high))
+    return stretched(mask, low, high) if relative else mask * (high - low) + low
+
+
+def as_mask(value: Multival) -> torch.Tensor:
+    return value if isinstance(value, torch.Tensor) else torch.full((1, 1, 1), float(value))
+
+
+def _per_frame(values: list[float]) -> torch.Tensor:
+    if not values:
+        raise ValueError("A list of numbers is empty. Connect one with a number for each frame.")
+    return torch.tensor([float(value) for value in values]).view(-1, 1, 1)

@@ -7,21 +7,25 @@ anywhere else, so nested runs and runs one after another cannot see each other.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import NamedTuple
 
 import torch
 
 from ..host.model_sampling import keep_on
-from ..motion_models.call import OPTIONS_KEY, MotionCall, View
+from ..motion_models.call import BYPASS, OPTIONS_KEY, MotionCall, View
 from ..motion_models.group_norm import joint_group_norm
-from .conditioning import WindowedControls
 from .context import Context, Contexts
-from .fuse import FuseContext, depends_on_sigma, fuse_weights
-from .motion import MotionModels, MotionSettings
-from .selection import Selection
-from .strength import RunLowRank, merged
+from .guidance import GuidanceRun, install
+from .iterations import Start
+from .motion import MotionModels
+from .motion_run import MotionRun
+from .noise import NoiseWindow
+from .sample_settings import SampleSettings
 from .windowed import in_windows
-from .windows import Window, windows
+from .windowed_run import WindowedRun
+from .windows import Window
 
 # The key under which a MODEL carries everything of ours (attachment, additional models, injections, wrappers).
 MODEL_KEY = "AnimateDiff"
@@ -35,103 +39,59 @@ class Animation:
 
     motion_models: MotionModels = ()
     contexts: Contexts = ()
+    settings: SampleSettings = field(default_factory=SampleSettings)
+
+    def cut(self, frames: int) -> Context | None:
+        """The first context if it cuts a clip of ``frames`` frames into windows; it decides for those that follow."""
+        return self.contexts[0] if self.contexts and self.contexts[0].cut(frames) else None
 
 
-@dataclass(frozen=True)
-class ActiveRange:
-    """A motion model is active while end_sigma <= sigma <= start_sigma."""
+class LatentSource(NamedTuple):
+    """What iterations need to know of the model: its noise levels, and the scale of its latents."""
 
-    start_sigma: float
-    end_sigma: float
-
-    @classmethod
-    def of(cls, settings: MotionSettings, model_sampling) -> "ActiveRange | None":
-        """None if the model is active from start to end, so that no sigma need be looked at."""
-        if settings.start_percent <= 0.0 and settings.end_percent >= 1.0:
-            return None
-        to_sigma = model_sampling.percent_to_sigma
-        return cls(float(to_sigma(settings.start_percent)), float(to_sigma(settings.end_percent)))
+    model_sampling: torch.nn.Module
+    latent_format: object
 
 
-@dataclass
-class WindowedRun:
-    """The windows of one run. ``step`` counts as the sampler's callback does: after the first call of each step."""
+@dataclass(frozen=True, eq=False)
+class SamplerRun:
+    """All that lasts for one pass over the sampling schedule. ``frames`` is the length of the whole clip."""
 
-    contexts: Contexts
     frames: int
-    selection: Selection
-    generator: torch.Generator
-    controls: WindowedControls = field(default_factory=WindowedControls)
-    step: int = 0
+    motion: tuple[MotionRun, ...]
+    windowed: WindowedRun | None = None
+    guidance: GuidanceRun | None = None
 
     @classmethod
-    def of(
-        cls, contexts: Contexts, frames: int, model_sampling, sigmas: torch.Tensor, seed: int
-    ) -> "WindowedRun | None":
-        """None if the clip is not cut. The first context decides; those that follow are used as they are."""
-        if not contexts or not contexts[0].cut(frames):
-            return None
-        starts = [float(model_sampling.percent_to_sigma(context.start_percent)) for context in contexts]
-        steps = [context.guarantee_steps for context in contexts]
-        selection = Selection(starts, steps, first_sigma=float(sigmas.max()))
-        return cls(contexts, frames, selection, torch.Generator().manual_seed(seed))
-
-    def context(self, sigma: Callable[[], float]) -> Context:
-        return self.contexts[self.selection.at(sigma()) if len(self.contexts) > 1 else 0]
-
-    def windows(self, context: Context) -> list[Window]:
-        return windows(self.frames, context.windows, self.step)
-
-    def fuse_context(self, frames: int, overlap: int, fuse: str, sigma: Callable[[], float]) -> FuseContext:
-        return FuseContext(frames, overlap, sigma() if depends_on_sigma(fuse) else 0.0, self.generator)
-
-    def views(self, context: Context, frames: int, sigma: Callable[[], float]) -> tuple[View, ...]:
-        """The views of a call of ``frames`` frames."""
-        views = context.views
-        if views is None or not views.cut(frames):
-            return ()
-        fuse_context = self.fuse_context(frames, views.windows.overlap, views.fuse, sigma)
-        return tuple(
-            View(window, fuse_weights(views.fuse, window, fuse_context))
-            for window in windows(frames, views.windows, self.step)
+    def of(cls, animation: Animation, frames: int, model_sampling, sigmas: torch.Tensor, seed: int, device) -> "SamplerRun":
+        first_sigma = float(sigmas.max())
+        custom_cfg = animation.settings.custom_cfg
+        return cls(
+            frames=frames,
+            motion=tuple(
+                MotionRun.of(applied, frames, model_sampling, first_sigma, device) for applied in animation.motion_models
+            ),
+            windowed=WindowedRun.of(animation.contexts, frames, model_sampling, first_sigma, seed)
+            if animation.cut(frames)
+            else None,
+            guidance=GuidanceRun.of(custom_cfg, model_sampling, first_sigma) if custom_cfg else None,
         )
 
-
-@dataclass(frozen=True)
-class SamplerRun:
-    """All that lasts for one sampler run. ``frames`` is the length of the whole clip."""
-
-    frames: int
-    settings: tuple[MotionSettings, ...]
-    ranges: tuple[ActiveRange | None, ...]
-    low_rank: tuple[tuple[RunLowRank, ...], ...]
-    windowed: WindowedRun | None = None
-
-    def call(self, timestep: torch.Tensor, window: Window | None, views: tuple[View, ...] = ()) -> MotionCall:
-        """The inputs of the motion models for a denoiser call at sigma ``timestep[0]`` with the frames ``window``."""
-        # The sigma lives on the GPU and reading it waits for the GPU: only done if a percent range or schedule asks.
-        scheduled = any(change.schedule for changes in self.low_rank for change in changes)
-        sigma = timestep[0].item() if scheduled or any(self.ranges) else None
-        motion = []
-        for settings, r, low_rank in zip(self.settings, self.ranges, self.low_rank, strict=True):
-            # one frame has no motion: the modules would only disturb it
-            in_range = self.frames > 1 and (r is None or r.end_sigma <= sigma <= r.start_sigma)
-            inputs = replace(settings.inputs(in_range), views=views)
-            if low_rank and in_range:
-                inputs = replace(inputs, low_rank=merged(change.at(sigma, window) for change in low_rank))
-            motion.append(inputs)
-        return MotionCall(tuple(motion))
-
     def options(
-        self, options: dict, timestep: torch.Tensor, window: Window | None, views: tuple[View, ...] = ()
+        self, options: dict, sigma: Callable[[], float], window: Window | None, views: tuple[View, ...] = ()
     ) -> dict:
-        """transformer_options for a denoiser call with the frames ``window`` (None: all)."""
+        """transformer_options for a denoiser call at ``sigma()`` with the frames ``window`` (None: all)."""
+        if self.frames > 1:
+            motion = tuple(motion.inputs(sigma, window, views) for motion in self.motion)
+        else:
+            # one frame has no motion: the modules would only disturb it
+            motion = (BYPASS,) * len(self.motion)
         frames = {
             "full_length": self.frames,
             "context_length": None if window is None else len(window),
             "sub_idxs": window,
         }
-        return {**options, OPTIONS_KEY: self.call(timestep, window, views), FRAMES_KEY: frames}
+        return {**options, OPTIONS_KEY: MotionCall(motion), FRAMES_KEY: frames}
 
 
 def outer_sample(
@@ -146,43 +106,70 @@ def outer_sample(
     seed=None,
     **kwargs,
 ):
-    """OUTER_SAMPLE wrapper: the life of one run."""
-    patcher = executor.class_obj.model_patcher
+    """OUTER_SAMPLE wrapper: the life of one run, in as many passes as the iteration options ask for."""
+    guider = executor.class_obj
+    patcher, model_options = guider.model_patcher, guider.model_options
     animation: Animation = patcher.get_attachment(MODEL_KEY)
-    motion_models = animation.motion_models
-    options = executor.class_obj.model_options["transformer_options"]
+    settings = animation.settings
+    seed = seed or 0
     frames = latent_image.shape[0]
     model_sampling = patcher.get_model_object("model_sampling")
-    windowed = WindowedRun.of(animation.contexts, frames, model_sampling, sigmas, seed or 0)
-    _check_length(frames, motion_models, windowed, executor.class_obj.model_options.get("context_handler"))
-    run = SamplerRun(
-        frames=frames,
-        settings=tuple(m.settings for m in motion_models),
-        ranges=tuple(ActiveRange.of(m.settings, model_sampling) for m in motion_models),
-        low_rank=tuple(
-            tuple(RunLowRank.of(change, model_sampling, frames, patcher.load_device) for change in m.settings.low_rank)
-            for m in motion_models
-        ),
-        windowed=windowed,
-    )
     keep_on(model_sampling, patcher.load_device)
-    # these options are a copy that the host made for this run
-    options[OPTIONS_KEY] = run
-    if windowed is not None:
-        callback = _counting(windowed, callback)
+    if settings.custom_cfg:
+        install(model_options)
+    if settings.ancestral is not None:
+        sampler = settings.ancestral.applied(sampler, seed, noise.shape)
+    conds = {name: list(map(dict, conds)) for name, conds in guider.conds.items()}
+
+    cut_by = animation.cut(frames)
+    _check_length(frames, animation.motion_models, cut_by, model_options.get("context_handler"))
+    window = _noise_window(cut_by, frames)
+    # later stages of KSamplerAdvanced add no noise
+    added = settings.noise.noise(seed, latent_image, noise, window) if torch.any(noise) else noise
+    first = Start(added, latent_image)
+    new_noise = partial(settings.noise.noise, seed, latent_image, added, window, force=True)
+
+    def one_pass(start: Start) -> torch.Tensor:
+        run = SamplerRun.of(animation, frames, model_sampling, sigmas, seed, patcher.load_device)
+        # these options are a copy that the host made for this run
+        model_options["transformer_options"][OPTIONS_KEY] = run
+        # the host prepares conds for a pass in place
+        guider.conds = {name: list(map(dict, of_name)) for name, of_name in conds.items()}
+        counted = _counting(run.windowed, callback)
+        try:
+            return executor(
+                start.noise, start.latents, sampler, sigmas, denoise_mask, counted, disable_pbar, seed, **kwargs
+            )
+        finally:
+            if run.windowed is not None:
+                run.windowed.controls.restore()
+
+    source = LatentSource(model_sampling, patcher.model.latent_format)
     try:
-        return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, **kwargs)
+        start, made = first, latent_image
+        for i in range(settings.iterations.count):
+            start = settings.iterations.start(i, start, made, first, new_noise, source)
+            made = one_pass(start)
+        return made
     finally:
-        if windowed is not None:
-            windowed.controls.restore()
         # The host leaves models injected until another takes their place. Then a LoRA node looking for layers by name
         # would miss those behind an injected one, so the UNet is handed back as it was.
         for loaded in (patcher, *patcher.get_additional_models_with_key("multigpu")):
             loaded.eject_model()
 
 
-def _counting(windowed: WindowedRun, callback: Callable | None) -> Callable:
+def _noise_window(context: Context | None, frames: int) -> NoiseWindow | None:
+    """What repeated and shuffled noise goes by: the views of the first context, or its windows."""
+    if context is None:
+        return None
+    windows = context.views.windows if context.views else context.windows
+    return NoiseWindow(windows.length or frames, windows.overlap)
+
+
+def _counting(windowed: WindowedRun | None, callback: Callable | None) -> Callable | None:
     """The sampler's callback, which also tells the windows which step comes next."""
+    if windowed is None:
+        return callback
 
     def counted(step, *args):
         if callback is not None:
@@ -194,43 +181,42 @@ def _counting(windowed: WindowedRun, callback: Callable | None) -> Callable:
 
 def prepare_sampling(executor, model, noise_shape, conds, *args, **kwargs):
     """PREPARE_SAMPLING wrapper: the host reckons memory with as many frames as the UNet sees at once."""
-    animation: Animation = model.get_attachment(MODEL_KEY)
-    frames = noise_shape[0]
-    if animation.contexts and animation.contexts[0].cut(frames):
-        noise_shape = [animation.contexts[0].frames_at_once(frames), *noise_shape[1:]]
+    context = model.get_attachment(MODEL_KEY).cut(noise_shape[0])
+    if context is not None:
+        noise_shape = [context.frames_at_once(noise_shape[0]), *noise_shape[1:]]
     return executor(model, noise_shape, conds, *args, **kwargs)
 
 
 def calc_cond_batch(executor, model, conds, x_in, timestep, model_options):
     """CALC_COND_BATCH wrapper: where every guider passes, for each denoiser call (and each window of the host's)."""
     options = model_options["transformer_options"]
-    run = options.get(OPTIONS_KEY)
+    run: SamplerRun | None = options.get(OPTIONS_KEY)
     if run is None:
         # evaluated outside a sampler run: the modules work with their defaults
         return executor(model, conds, x_in, timestep, model_options)
-    if run.windowed is not None and len(x_in) == run.frames:
-        return _windowed(executor, run, model, conds, x_in, timestep, model_options)
-    window = _host_window(options, len(x_in))
-    options = run.options(options, timestep, window)
-    return executor(model, conds, x_in, timestep, {**model_options, "transformer_options": options})
 
-
-def _windowed(executor, run: SamplerRun, model, conds, x_in, timestep, model_options):
-    windowed = run.windowed
-
+    @cache
     def sigma() -> float:
         return float(timestep[0])
 
-    def evaluate(conds, x, timestep, window):
-        options = run.options(
-            model_options["transformer_options"], timestep, window, windowed.views(context, len(window), sigma)
-        )
-        return executor(model, conds, x, timestep, {**model_options, "transformer_options": options})
+    if run.guidance is not None and len(conds) == 2 and run.guidance.leaves_out_uncond(model_options, sigma):
+        conds = [conds[0], None]
+
+    def evaluate(conds, x, timestep, window, views=()):
+        changed = run.options(options, sigma, window, views)
+        return executor(model, conds, x, timestep, {**model_options, "transformer_options": changed})
+
+    windowed = run.windowed
+    if windowed is None or len(x_in) != run.frames:
+        return evaluate(conds, x_in, timestep, _host_window(options, len(x_in)))
+
+    def evaluate_window(conds, x, timestep, window):
+        return evaluate(conds, x, timestep, window, windowed.views(context, len(window), sigma))
 
     context = windowed.context(sigma)
     fuse_context = windowed.fuse_context(run.frames, context.windows.overlap, context.fuse, sigma)
     cut = windowed.windows(context)
-    return in_windows(evaluate, conds, x_in, timestep, cut, context.fuse, fuse_context, windowed.controls)
+    return in_windows(evaluate_window, conds, x_in, timestep, cut, context.fuse, fuse_context, windowed.controls)
 
 
 def diffusion_model(executor, *args, **kwargs):
@@ -252,7 +238,7 @@ def _host_window(options: dict, frames: int) -> list[int] | None:
     return indices if len(indices) == frames else None
 
 
-def _check_length(frames: int, motion_models: MotionModels, windowed: WindowedRun | None, context_handler) -> None:
+def _check_length(frames: int, motion_models: MotionModels, context: Context | None, context_handler) -> None:
     if not motion_models:
         return
     if frames == 1:
@@ -261,8 +247,8 @@ def _check_length(frames: int, motion_models: MotionModels, windowed: WindowedRu
             "For an animation set batch_size of the empty latent to the number of frames, for example 16."
         )
     length, cut_by = frames, ""
-    if windowed is not None:
-        length = windowed.contexts[0].frames_attending(frames)
+    if context is not None:
+        length = context.frames_attending(frames)
         cut_by = "Lower context_length (or view_length) of the Context Options node."
     elif context_handler is not None and context_handler.dim == 0 and frames > context_handler.context_length:
         length = context_handler.context_length + bool(getattr(context_handler, "causal_window_fix", False))

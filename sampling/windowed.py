@@ -29,6 +29,7 @@ def in_windows(
     """
     blend = _RunningMean if fuse == RELATIVE else _WeightedMean
     blends = [blend(x) for _ in conds]
+    controls.next_call()
     for window in windows:
         comfy.model_management.throw_exception_if_processing_interrupted()
         weights = relative_bias(window) if fuse == RELATIVE else fuse_weights(fuse, window, context)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,17 +43,30 @@ def example_server(browser: Browser, new_server: Callable, host, tmp_path_factor
         yield server
 
 
-@pytest.fixture
-def page(browser: Browser, example_server) -> Iterator[Page]:
+@contextmanager
+def opened(browser: Browser, server) -> Iterator[Page]:
     """The opened front end. A script error on the page fails the test."""
     page = browser.new_page()
     errors = []
     page.on("pageerror", lambda error: errors.append(error))  # Playwright takes no built-in method here
     # News and update checks must not make a test depend on the network.
-    page.route(lambda url: not url.startswith(example_server.url), lambda route: route.abort())
-    page.goto(example_server.url)
+    page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
+    page.goto(server.url)
     # The front end opens a first workflow by itself; before that, one of ours would be replaced.
     page.wait_for_function(READY, timeout=120_000)
     yield page
     page.close()
     assert not errors
+
+
+@pytest.fixture
+def page(browser: Browser, example_server) -> Iterator[Page]:
+    with opened(browser, example_server) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def module_page(browser: Browser, example_server) -> Iterator[Page]:
+    """One opened front end for all tests of a module, which must not depend on what others left there."""
+    with opened(browser, example_server) as page:
+        yield page

@@ -293,11 +293,12 @@ def test_the_frame_that_the_host_puts_in_front_of_a_window_counts(
 
 def test_no_sigma_is_read_from_the_device_without_a_percent_range_or_schedule(pack):
     run = pack.submodule("sampling.run")
-    settings = pack.submodule("sampling.motion").MotionSettings
+    motion_run = pack.submodule("sampling.motion_run").MotionRun
+    inputs = pack.submodule("motion_models.call").MotionInputs
 
-    class OnDevice:
-        def __getitem__(self, index):
-            raise AssertionError("a device sync")
+    def on_device() -> float:
+        raise AssertionError("a device sync")
 
     masked = pack.submodule("sampling.strength").RunLowRank({}, 1.0, schedule=None, mask=torch.ones(4))
-    run.SamplerRun(4, (settings(), settings(scale=2.0)), (None, None), ((masked,), ())).call(OnDevice(), [0, 1])
+    plain = motion_run(None, (inputs(),), None, ())
+    run.SamplerRun(4, (plain, motion_run(None, (inputs(),), None, (masked,)))).options({}, on_device, [0, 1])

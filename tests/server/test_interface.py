@@ -5,7 +5,9 @@ import json
 import pytest
 from animatediff_dev_hosts import SHARED
 
-INCUMBENT = json.loads((SHARED / "spec" / "ade-object-info.json").read_text(encoding="utf-8")) if SHARED.is_dir() else {}
+INCUMBENT = (
+    json.loads((SHARED / "spec" / "ade-object-info.json").read_text(encoding="utf-8")) if SHARED.is_dir() else {}
+)
 # Widget settings that change how a stored value is read, or what an omitted one becomes. Tooltips are ours.
 RELEVANT = ("default", "min", "max", "forceInput", "multiline", "rawLink", "lazy")
 DISPLAY_ONLY = {"ADEAUTOSIZE", "ADEWARN"}
@@ -20,7 +22,10 @@ def inputs(info: dict, group: str) -> list[tuple]:
         if isinstance(kind, list):  # the older notation of combos
             kind, options = "COMBO", kind
         if kind not in DISPLAY_ONLY:
-            found.append((name, kind, options, {key: settings[key] for key in RELEVANT if settings.get(key) is not None}))
+            relevant = {key: settings[key] for key in RELEVANT if settings.get(key) is not None}
+            if not relevant.get("multiline"):
+                relevant.pop("multiline", None)  # one line is what it is without this setting
+            found.append((name, kind, options, relevant))
     return found
 
 

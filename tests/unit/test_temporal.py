@@ -16,7 +16,14 @@ def temporal(pack):
 
 @pytest.fixture
 def inputs(pack):
-    return pack.submodule("motion_models.call").MotionInputs
+    """`inputs(scale=…, effect=…, low_rank=…)`: what one call tells a module, the same scale for both attentions."""
+    call = pack.submodule("motion_models.call")
+
+    def make(scale=None, effect=None, **more):
+        scales = scale if isinstance(scale, tuple) else () if scale is None else (scale, scale)
+        return call.MotionInputs(call.ModuleInputs(scales, effect), **more)
+
+    return make
 
 
 @pytest.fixture
@@ -336,3 +343,56 @@ def test_low_rank_changes_can_be_trained(
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
     return ((a.double() - b.double()).norm() / b.double().norm()).item()
+
+
+@pytest.fixture
+def frame_mask(pack):
+    return pack.submodule("motion_models.frame_mask").FrameMask
+
+
+def test_a_mask_scales_keys_by_place_and_frame(new_module, inputs, hidden, frame_mask):
+    """Equal to what each place computes with its own frames' scales."""
+    module = new_module()
+    mask = torch.rand(FRAMES, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(5)) + 0.5
+    result = module(hidden, FRAMES, inputs(scale=frame_mask(mask, FRAMES)))
+    transformer = module.temporal_transformer
+    added = result - hidden
+    y = transformer.norm(hidden)
+    for row, column in ((0, 0), (4, 2), (2, 1)):
+        at_place = y[:, :, row, column].unflatten(0, (CLIPS, FRAMES))
+        keys = mask[:, row, column].view(1, FRAMES, 1)
+        expected = transformer._positions(at_place, inputs(), (keys, keys))
+        torch.testing.assert_close(added[:, :, row, column].unflatten(0, (CLIPS, FRAMES)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_each_attention_has_a_scale_of_its_own(new_module, inputs, hidden, frame_mask):
+    module = new_module()
+    constant = frame_mask(torch.full((1, 2, 2), 1.3), FRAMES)
+    mixed = module(hidden, FRAMES, inputs(scale=(constant, 0.4)))
+    assert relative(mixed, module(hidden, FRAMES, inputs(scale=(1.3, 0.4)))) < 1e-6
+    assert relative(mixed, module(hidden, FRAMES, inputs(scale=(0.4, 1.3)))) > 1e-3
+
+
+def test_an_effect_mask_mixes_by_place_and_frame(new_module, inputs, hidden, frame_mask):
+    module = new_module()
+    mask = torch.rand(FRAMES, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(6))
+    full = module(hidden, FRAMES, inputs())
+    weight = mask.repeat(CLIPS, 1, 1).unsqueeze(1)
+    expected = hidden * (1 - weight) + full * weight
+    torch.testing.assert_close(module(hidden, FRAMES, inputs(effect=frame_mask(mask, FRAMES))), expected)
+
+
+def test_masks_follow_windows_and_their_last_picture_repeats(frame_mask):
+    pictures = torch.arange(3.0).view(3, 1, 1).expand(3, 4, 4)
+    mask = frame_mask(pictures, frames=6)
+    like = torch.zeros(1)
+    assert mask.at(2, 2, like)[:, 0, 0, 0].tolist() == [0, 1, 2, 2, 2, 2]
+    assert mask.of([5, 1, 0]).at(8, 8, like)[:, 0, 0, 0].tolist() == [2, 1, 0]
+
+
+def test_a_named_module_has_its_own_strengths(new_module, inputs, pack, hidden):
+    call = pack.submodule("motion_models.call")
+    module = new_module()
+    module.layer_name = "down_blocks.0.motion_modules.1"
+    named = call.MotionInputs(call.ModuleInputs(effect=0.5), {module.layer_name: call.ModuleInputs(effect=0.0)})
+    assert module(hidden, FRAMES, named) is hidden

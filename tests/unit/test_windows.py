@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 # Where windows start, step by step (specification, A.1). Schedule, frames, length, overlap, closed loop.
 GOLDEN = {
@@ -85,26 +84,47 @@ def test_strides_are_the_incumbents_where_those_are_right(windows):
     ]
 
 
-@pytest.mark.parametrize("schedule", ["standard_static", "standard_uniform", "looped_uniform", "batched", "view_as_context"])
-def test_every_frame_is_covered_and_no_index_is_out_of_range(windows, schedule):
-    @settings(max_examples=10_000, deadline=None)
-    @given(
-        frames=st.integers(1, 160),
-        length=st.integers(1, 48),
-        overlap=st.integers(0, 47),
-        stride=st.integers(1, 6),
-        closed=st.booleans(),
-        step=st.integers(0, 100),
-    )
-    def check(frames, length, overlap, stride, closed, step):
-        overlap = min(overlap, length - 1)
-        options = windows.WindowOptions(schedule, length, overlap, stride, closed)
-        found = windows.windows(frames, options, step)
-        assert {index for window in found for index in window} == set(range(frames))
-        if schedule != "view_as_context":
-            assert max(map(len, found)) <= length or frames < length
+SCHEDULES = ["standard_static", "standard_uniform", "looped_uniform", "batched", "view_as_context"]
 
-    check()
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_frame_is_covered_and_counts_and_no_index_is_out_of_range(windows, fuse, schedule):
+    """10,000 options and steps by chance. (hypothesis takes a millisecond for each, most of a minute for all.)"""
+    chance = random.Random(schedule)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(10_000):
+        frames, length = chance.randint(1, 160), chance.randint(1, 48)
+        overlap, stride, step = chance.randrange(length), chance.randint(1, 8), chance.randint(0, 1000)
+        options = windows.WindowOptions(schedule, length, overlap, stride, chance.random() < 0.5)
+        found = windows.windows(frames, options, step)
+        case = f"{frames} frames, {options}, step {step}"
+        assert {index for window in found for index in window} == set(range(frames)), case
+        if schedule != "view_as_context":
+            assert max(map(len, found)) <= length, case
+        # one window and method each; other tests take all methods
+        window, method, sigma = chance.choice(found), chance.choice(fuse.NAMES), 20 * chance.random() ** 3
+        context = fuse.FuseContext(frames, overlap, sigma, generator)
+        weights = fuse.fuse_weights(method, window, context)
+        assert len(weights) == len(window)
+        assert 0 < weights.min() <= weights.max() < math.inf, f"{case}, {method}, sigma {sigma}"
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_sum_of_the_weights_on_each_frame_is_positive_and_finite(windows, fuse, schedule):
+    """Whatever the method: predictions are divided by it."""
+    chance = random.Random(schedule)
+    for method in fuse.NAMES:
+        for _ in range(20):
+            frames, length = chance.randint(1, 100), chance.randint(1, 32)
+            options = windows.WindowOptions(schedule, length, chance.randrange(length), chance.randint(1, 4))
+            context = fuse.FuseContext(frames, options.overlap, chance.choice((0.0, 1.0, 14.6)))
+            total = torch.zeros(frames)
+            for window in windows.windows(frames, options, chance.randint(0, 50)):
+                relative = method == "relative"
+                weights = fuse.relative_bias(window) if relative else fuse.fuse_weights(method, window, context)
+                total.index_add_(0, torch.tensor(window), weights)
+            assert (total > 0).all(), (method, frames, options)
+            assert total.isfinite().all(), (method, frames, options)
 
 
 def test_an_overlap_as_long_as_the_windows_is_refused_in_words(windows):

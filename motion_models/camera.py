@@ -1,0 +1,112 @@
+"""Camera poses as CameraCtrl takes them (arXiv 2404.02101): making them from named motions, joining, reading.
+
+A pose says for one frame how the camera stands and what it sees. As other packs make and read them too, it is a list of
+19 numbers: ``[time, fx, fy, cx, cy, width, height, r11, r12, r13, t1, r21, …, t3]``: intrinsics relative to the picture's
+sides, the size of the picture that they were measured in (only its aspect ratio counts), and row by row the 3x4 matrix
+from the world's coordinates to the camera's. Poses are never changed in place.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+# motion -> direction of translation, and of rotation about x, y and z
+MOTIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "Static": ((0, 0, 0), (0, 0, 0)),
+    "Pan Up": ((0, 1, 0), (0, 0, 0)),
+    "Pan Down": ((0, -1, 0), (0, 0, 0)),
+    "Pan Left": ((1, 0, 0), (0, 0, 0)),
+    "Pan Right": ((-1, 0, 0), (0, 0, 0)),
+    "Zoom In": ((0, 0, -2), (0, 0, 0)),
+    "Zoom Out": ((0, 0, 2), (0, 0, 0)),
+    "Roll Clockwise": ((0, 0, 0), (0, 0, -1)),
+    "Roll Anticlockwise": ((0, 0, 0), (0, 0, 1)),
+    "Tilt Down": ((0, 0, 0), (1, 0, 0)),
+    "Tilt Up": ((0, 0, 0), (-1, 0, 0)),
+    "Tilt Left": ((0, 0, 0), (0, 1, 0)),
+    "Tilt Right": ((0, 0, 0), (0, -1, 0)),
+}
+# At speed 1 and strength 1, 16 frames move by this much.
+FRAMES = 16
+TRANSLATION = 1.5
+ROTATION = math.pi / 3
+
+Pose = list[float]
+Poses = list[Pose]
+NUMBERS = 19
+FX, FY, CX, CY, WIDTH, HEIGHT = range(1, 7)
+MATRIX = slice(7, NUMBERS)
+INTRINSICS = (0.474812461, 0.844111024, 0.5, 0.5, 1280.0, 720.0)
+
+
+class PoseFileError(ValueError):
+    """A file that holds no camera poses; the message says what is wrong, and what its lines must look like."""
+
+
+def moving(motions: Sequence[tuple[str, float]], speed: float, frames: int) -> Poses:
+    """Poses of ``frames`` frames that move by the sum of ``motions`` (name, strength), from the world's origin on."""
+    shift, turn = sum(np.multiply(MOTIONS[name], strength) for name, strength in motions)
+    poses = []
+    for frame in range(frames):
+        way = frame / FRAMES * speed
+        matrix = np.column_stack([_rotation(*(way * ROTATION * turn)), way * TRANSLATION * shift])
+        poses.append([0.0, *INTRINSICS, *matrix.ravel().tolist()])
+    return poses
+
+
+def _rotation(x: float, y: float, z: float) -> np.ndarray:
+    """Turn about x, then y, then z, by angles in radians."""
+    sin, cos = np.sin([x, y, z]), np.cos([x, y, z])
+    about_x = np.array([[1, 0, 0], [0, cos[0], -sin[0]], [0, sin[0], cos[0]]])
+    about_y = np.array([[cos[1], 0, sin[1]], [0, 1, 0], [-sin[1], 0, cos[1]]])
+    about_z = np.array([[cos[2], -sin[2], 0], [sin[2], cos[2], 0], [0, 0, 1]])
+    return about_z @ about_y @ about_x
+
+
+def joined(first: Poses, then: Poses) -> Poses:
+    """``first``, then ``then`` starting from where ``first`` ends. Every pose keeps its intrinsics."""
+    if not first:
+        return list(then)
+    end = np.vstack([_matrix(first[-1]), [0, 0, 0, 1]])
+    return [*first, *([*pose[: MATRIX.start], *(_matrix(pose) @ end).ravel().tolist()] for pose in then)]
+
+
+def _matrix(pose: Pose) -> np.ndarray:
+    return np.reshape(np.asarray(pose[MATRIX], dtype=float), (3, 4))
+
+
+def replaced(poses: Poses, values: Mapping[int, float]) -> Poses:
+    """``poses`` with other numbers at some positions (FX, FY, …)."""
+    return [[values.get(i, number) for i, number in enumerate(pose)] for pose in poses]
+
+
+def read_poses(path: str) -> Poses:
+    """The poses of a text file: a title line, then one line of numbers for each frame (as RealEstate10K has them).
+
+    The two numbers behind the intrinsics, which are 0 there, are taken as 1280 and 720. Raises PoseFileError.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()[1:]
+    except (OSError, UnicodeDecodeError) as error:
+        raise PoseFileError(
+            f"'{path}' could not be read ({error}). Give the path of a text file of camera poses."
+        ) from None
+    poses = [_pose(line, f"Line {number} of '{path}'") for number, line in enumerate(lines, 2) if line.strip()]
+    if not poses:
+        raise PoseFileError(f"'{path}' holds no camera poses: nothing follows its first line, which is skipped.")
+    return replaced(poses, {WIDTH: INTRINSICS[4], HEIGHT: INTRINSICS[5]})
+
+
+def _pose(line: str, where: str) -> Pose:
+    try:
+        pose = [float(word) for word in line.split()]
+    except ValueError:
+        pose = []
+    if len(pose) != NUMBERS:
+        raise PoseFileError(
+            f"{where} is no camera pose. After the first line, which is skipped, each line must hold {NUMBERS} numbers: "
+            "time, fx, fy, cx, cy, two that are not used, and the 3x4 matrix from world to camera, row by row."
+        )
+    return pose

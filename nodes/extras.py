@@ -1,0 +1,151 @@
+"""Loading, saving and undoing around an animation."""
+
+from comfy_api.latest import io
+
+from ..host import folders, loading, media
+from ..host.schema import schema
+from ..sampling import beta_schedules
+from ..sampling.animate import unload
+from . import sockets
+from .make import node
+
+CATEGORY = "AnimateDiff/extras"
+
+
+def _noise_schedule() -> io.Combo.Input:
+    return io.Combo.Input(
+        "beta_schedule",
+        options=beta_schedules.OPTIONS,
+        default=beta_schedules.USE_EXISTING,
+        tooltip="Noise schedule. autoselect and use existing keep that of the checkpoint.",
+    )
+
+
+class LoadCheckpointWithNoiseSelect(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="CheckpointLoaderSimpleWithNoiseSelect",
+            display_name="Load Checkpoint with Noise Schedule",
+            category=CATEGORY,
+            description="Load Checkpoint, with another noise schedule, and if need be another scale of latents.",
+            search_aliases=["Load Checkpoint w/ Noise Select 🎭🅐🅓", "beta schedule"],
+            inputs=[
+                sockets.file_of(folders.CHECKPOINTS, "ckpt_name", "checkpoints"),
+                _noise_schedule(),
+                io.Boolean.Input(
+                    "use_custom_scale_factor", default=False, optional=True, tooltip="Whether scale_factor counts."
+                ),
+                io.Float.Input(
+                    "scale_factor",
+                    default=0.18215,
+                    min=0.0,
+                    max=1.0,
+                    step=0.00001,
+                    optional=True,
+                    tooltip="What latents are multiplied by before they are denoised. 0.18215 is that of SD1.5.",
+                ),
+            ],
+            outputs=[io.Model.Output("MODEL"), io.Clip.Output("CLIP"), io.Vae.Output("VAE")],
+        )
+
+    @classmethod
+    def execute(cls, ckpt_name, beta_schedule, use_custom_scale_factor=False, scale_factor=0.18215):
+        model, clip, vae = loading.load_checkpoint(ckpt_name)
+        model = beta_schedules.with_schedule(model, beta_schedule)
+        if use_custom_scale_factor:
+            model = loading.with_latent_scale(model, scale_factor)
+        return io.NodeOutput(model, clip, vae)
+
+
+class AnimateDiffCombine(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="ADE_AnimateDiffCombine",
+            display_name="AnimateDiff Combine",
+            category="AnimateDiff/deprecated",
+            description=(
+                "Saves pictures as one animation, and the first of them as PNG. In new workflows use Save Animated WEBP, "
+                "Create Video with Save Video, or Video Combine of VideoHelperSuite."
+            ),
+            search_aliases=["🚫AnimateDiff Combine [DEPRECATED, Use Video Combine (VHS) Instead!] 🎭🅐🅓"],
+            is_deprecated=True,
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("images"),
+                io.Int.Input("frame_rate", default=8, min=1, max=24, step=1, tooltip="Frames per second."),
+                io.Int.Input(
+                    "loop_count",
+                    default=0,
+                    min=0,
+                    max=100,
+                    step=1,
+                    tooltip="How often the animation repeats. 0: for ever (in GIF and WebP).",
+                ),
+                io.String.Input("filename_prefix", default="AnimateDiff"),
+                io.Combo.Input("format", options=list(media.PICTURES)),
+                io.Boolean.Input("pingpong", default=False, tooltip="Then back to the first picture."),
+                io.Boolean.Input(
+                    "save_image", default=True, tooltip="Off: into the temp folder, which is emptied at the next start."
+                ),
+            ],
+            outputs=[io.Custom("GIF").Output("GIF")],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def validate_inputs(cls, format):
+        # The combo lists two; older workflow files also hold names of video formats. The host leaves a value alone
+        # that is asked for here.
+        if format is None or media.is_format(format):
+            return True
+        return f"'{format}' is no format of this node. Choose {', '.join((*media.PICTURES, *media.VIDEOS))}."
+
+    @classmethod
+    def execute(cls, images, frame_rate, loop_count, filename_prefix, format, pingpong, save_image):
+        metadata = {} if cls.hidden.prompt is None else {"prompt": cls.hidden.prompt}
+        metadata |= cls.hidden.extra_pnginfo or {}
+        if pingpong:
+            images = media.there_and_back(images)
+        clip, first = media.save_clip(
+            images, filename_prefix, format, frame_rate, loops=loop_count, keep=save_image, metadata=metadata
+        )
+        # The front end plays an animation in place where a PNG or WebP is among the pictures, else it takes it for a
+        # video; "gifs" is what other packs and scripts read.
+        shown = [clip.result, first.result] if format in media.PICTURES else [clip.result]
+        ui = {"images": shown, "animated": (True,), "gifs": [{**clip.result, "format": format}]}
+        return io.NodeOutput(clip.path, ui=ui)
+
+
+NODES = [
+    node(
+        unload,
+        [io.Model.Input("model")],
+        [io.Model.Output("MODEL")],
+        node_id="ADE_AnimateDiffUnload",
+        display_name="AnimateDiff Unload",
+        category=CATEGORY,
+        description=(
+            "The model without its motion models and sampling settings; LoRAs, patches of other packs and the noise "
+            "schedule stay. For a second, still pass."
+        ),
+        search_aliases=["AnimateDiff Unload 🎭🅐🅓"],
+    ),
+    node(
+        lambda width, height, batch_size: loading.empty_latent(width, height, batch_size),
+        [
+            io.Int.Input("width", default=512, min=64, max=16384, step=8),
+            io.Int.Input("height", default=512, min=64, max=16384, step=8),
+            io.Int.Input("batch_size", default=1, min=1, max=262144, tooltip="Number of frames."),
+        ],
+        [io.Latent.Output("LATENT")],
+        node_id="ADE_EmptyLatentImageLarge",
+        display_name="Empty Latent Image (Big Batch)",
+        category=CATEGORY,
+        description="Empty latents for clips of more than 4096 frames.",
+        search_aliases=["Empty Latent Image (Big Batch) 🎭🅐🅓"],
+    ),
+    LoadCheckpointWithNoiseSelect,
+    AnimateDiffCombine,
+]

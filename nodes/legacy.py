@@ -1,0 +1,241 @@
+"""Deprecated loaders and settings, for workflows made with them."""
+
+from collections.abc import Callable
+
+from comfy_api.latest import io
+
+from ..host.schema import schema
+from ..motion_models.adjust import MULTIPLY, Adjustments, PositionAdjustment, WeightAdjustment, stretched
+from ..sampling import beta_schedules
+from ..sampling.animate import animate
+from ..sampling.context import Context, Contexts
+from ..sampling.motion import MotionSettings
+from ..sampling.windows import LOOPED_UNIFORM, WindowOptions
+from . import sockets
+from .make import node
+from .sampling import load_and_apply
+
+CATEGORY = "AnimateDiff/deprecated"
+
+
+# Loaders. They list files, and so make their inputs anew for each request.
+
+
+class AnimateDiffLoaderWithContext(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="ADE_AnimateDiffLoaderWithContext",
+            display_name="AnimateDiff Loader (Legacy)",
+            category=CATEGORY,
+            description="AnimateDiff Loader as it was. Use AnimateDiff Loader in new workflows.",
+            search_aliases=["AnimateDiff Loader [Legacy] 🎭🅐🅓①"],
+            is_deprecated=True,
+            inputs=[
+                io.Model.Input("model"),
+                sockets.motion_model_name(),
+                sockets.beta_schedule(),
+                sockets.CONTEXT_OPTIONS,
+                sockets.MOTION_LORA,
+                sockets.SETTINGS,
+                sockets.SAMPLE_SETTINGS,
+                io.Float.Input(
+                    "motion_scale",
+                    default=1.0,
+                    min=0.0,
+                    step=0.001,
+                    optional=True,
+                    tooltip="Strength of motion: multiplies the temporal attention keys.",
+                ),
+                io.Boolean.Input(
+                    "apply_v2_models_properly",
+                    default=True,
+                    optional=True,
+                    tooltip="Off: v2 motion models run the way v1 models do, as workflows of 2023 had it.",
+                ),
+                sockets.KEYFRAMES,
+            ],
+            outputs=[io.Model.Output("MODEL")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        model_name,
+        beta_schedule,
+        context_options=None,
+        motion_lora=None,
+        ad_settings=None,
+        sample_settings=None,
+        motion_scale=1.0,
+        apply_v2_models_properly=False,  # what an API prompt gets that leaves it out; the widget is on
+        ad_keyframes=None,
+        motion_model_settings=None,  # what ad_settings is called in older workflow files
+    ):
+        settings = MotionSettings(scale=motion_scale, keyframes=ad_keyframes or ())
+        loaded = load_and_apply(model_name, settings, motion_lora, ad_settings or motion_model_settings)
+        contexts = context_options or ()
+        animated = animate(
+            model, loaded, beta_schedule, contexts, sample_settings, apply_v2_properly=apply_v2_models_properly
+        )
+        return io.NodeOutput(animated)
+
+
+OLD_SCHEDULE = "sqrt_linear (AnimateDiff)"
+# the names of beta_schedules.OPTIONS, with the first and this one changed round
+V1_SCHEDULES = [
+    OLD_SCHEDULE,
+    beta_schedules.USE_EXISTING,
+    beta_schedules.AUTOSELECT,
+    *(name for name in beta_schedules.SCHEDULES if name != OLD_SCHEDULE),
+]
+
+
+def _v1_schema(node_id: str, name: str, old_name: str, windows: list[io.Input]) -> io.Schema:
+    return schema(
+        node_id=node_id,
+        display_name=name,
+        category=CATEGORY,
+        description="AnimateDiff Loader as it was at first. Use AnimateDiff Loader in new workflows.",
+        search_aliases=[old_name],
+        is_deprecated=True,
+        inputs=[
+            io.Model.Input("model"),
+            io.Latent.Input("latents", tooltip="Handed on as they are."),
+            sockets.motion_model_name(),
+            io.Boolean.Input(
+                "unlimited_area_hack", default=False, tooltip="Has no effect: ComfyUI looks after memory by itself."
+            ),
+            *windows,
+            io.Combo.Input(
+                "beta_schedule",
+                options=V1_SCHEDULES,
+                tooltip="Noise schedule. autoselect takes the one the motion model was trained with.",
+            ),
+        ],
+        outputs=[io.Model.Output("MODEL"), io.Latent.Output("LATENT")],
+    )
+
+
+def _v1(model, model_name: str, beta_schedule: str, contexts: Contexts = ()):
+    loaded = load_and_apply(model_name, MotionSettings())
+    return animate(model, loaded, beta_schedule, contexts, apply_v2_properly=False)
+
+
+class AnimateDiffLoaderV1(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        old_name = "🚫AnimateDiff Loader [DEPRECATED] 🎭🅐🅓"
+        return _v1_schema("AnimateDiffLoaderV1", "AnimateDiff Loader (V1)", old_name, [])
+
+    @classmethod
+    def execute(cls, model, latents, model_name, unlimited_area_hack, beta_schedule):
+        return io.NodeOutput(_v1(model, model_name, beta_schedule), latents)
+
+
+class AnimateDiffLoaderV1Advanced(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return _v1_schema(
+            "ADE_AnimateDiffLoaderV1Advanced",
+            "AnimateDiff Loader (V1, Advanced)",
+            "🚫AnimateDiff Loader (Advanced) [DEPRECATED] 🎭🅐🅓",
+            [
+                io.Int.Input(
+                    "context_length", default=16, min=0, max=1000, tooltip="Frames of a window. 0: no windows."
+                ),
+                io.Int.Input("context_stride", default=1, min=1, max=1000, tooltip="Above 1 ties the clip together."),
+                io.Int.Input("context_overlap", default=4, min=0, max=1000, tooltip="Frames that neighbours share."),
+                io.Combo.Input("context_schedule", options=["uniform"], tooltip="Looped Uniform."),
+                io.Boolean.Input(
+                    "closed_loop", default=False, tooltip="Also tie the end of the clip to its beginning."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        latents,
+        model_name,
+        unlimited_area_hack,
+        context_length,
+        context_stride,
+        context_overlap,
+        context_schedule,
+        closed_loop,
+        beta_schedule,
+    ):
+        contexts = ()
+        if context_length > 0:
+            options = WindowOptions(LOOPED_UNIFORM, context_length, context_overlap, context_stride, closed_loop)
+            contexts = (Context(options, fuse="flat"),)
+        return io.NodeOutput(_v1(model, model_name, beta_schedule, contexts), latents)
+
+
+# Settings. The strengths multiply groups of weights, the numbers of frames change the position table.
+
+SOME = ("pe", "attn", "other")
+ATTENTION = ("pe", "attn", "attn_q", "attn_k", "attn_v", "attn_out_weight", "attn_out_bias", "other")
+# widget -> field of PositionAdjustment
+STRETCH = {"motion_pe_stretch": "stretch"}
+MANUAL = {
+    **STRETCH,
+    "cap_initial_pe_length": "cap",
+    "interpolate_pe_to_length": "length",
+    "initial_pe_idx_offset": "initial_offset",
+    "final_pe_idx_offset": "final_offset",
+}
+
+
+def _settings(groups: tuple[str, ...], positions: dict[str, str]) -> Callable:
+    def execute(mask_motion_scale=None, min_motion_scale=1.0, max_motion_scale=1.0, **values):
+        position = PositionAdjustment(**{field: values[name] for name, field in positions.items()})
+        weight = WeightAdjustment(MULTIPLY, {group: values[f"{group}_strength"] for group in groups})
+        scale = mask_motion_scale
+        if scale is not None:
+            scale = stretched(scale, min_motion_scale, max_motion_scale)
+        return Adjustments((position,) if positions else (), (weight,) if groups else (), scale)
+
+    return execute
+
+
+def _settings_node(node_id: str, kind: str, old_kind: str, groups: tuple[str, ...], positions: dict[str, str]) -> type:
+    mask = io.Mask.Input(
+        "mask_motion_scale",
+        optional=True,
+        tooltip="Multiplies the scale of motion: min_motion_scale where it is darkest, max_motion_scale where lightest.",
+    )
+    only_mask = not groups and not positions
+    bounds = [
+        io.Float.Input(f"{name}_motion_scale", default=1.0, min=0.0, step=0.001, optional=not only_mask)
+        for name in ("min", "max")
+    ]
+    return node(
+        _settings(groups, positions),
+        [
+            *(io.Float.Input(f"{group}_strength", default=1.0, min=0.0, max=10.0, step=0.0001) for group in groups),
+            *(io.Int.Input(name, default=0, min=0, step=1) for name in positions),
+            *((*bounds, mask) if only_mask else (mask, *bounds)),
+        ],
+        [sockets.Settings.Output("AD_SETTINGS")],
+        node_id=node_id,
+        display_name=f"Motion Model Settings ({kind})",
+        category=CATEGORY,
+        description="Adjustments of a motion model. Use AnimateDiff Settings and the Adjust nodes in new workflows.",
+        search_aliases=[f"🚫[DEPR] Motion Model Settings{old_kind} 🎭🅐🅓①"],
+        is_deprecated=True,
+    )
+
+
+NODES = [
+    AnimateDiffLoaderWithContext,
+    AnimateDiffLoaderV1,
+    AnimateDiffLoaderV1Advanced,
+    _settings_node("ADE_AnimateDiffModelSettings_Release", "Mask", "", (), {}),
+    _settings_node("ADE_AnimateDiffModelSettingsSimple", "Simple", " (Simple)", (), STRETCH),
+    _settings_node("ADE_AnimateDiffModelSettings", "Advanced", " (Advanced)", SOME, MANUAL),
+    _settings_node("ADE_AnimateDiffModelSettingsAdvancedAttnStrengths", "Attention", " (Adv. Attn)", ATTENTION, MANUAL),
+]
