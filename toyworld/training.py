@@ -19,8 +19,6 @@ MOTION_STEPS = (
     (250, "cosine"),
     (500, "constant"),
     (500, "constant"),
-    (500, "constant"),
-    (500, "constant"),
     (750, "cosine"),
 )
 ADAPTER_STEPS, LORA_STEPS = 200, 80

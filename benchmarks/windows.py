@@ -1,0 +1,115 @@
+"""What context windows cost: 64 frames in windows of 16, over the same windows' frames sampled as clips of their own.
+
+    python -m nox -s benchmark -- windows [--comfyui FOLDER] [--weights FOLDER] [--size 128] [--steps 3]
+
+Random SD1.5 weights and the v2 motion model, by the host's own sampler; the MODELs take turns. The plain UNet and the
+animated one sample 16 frames; a windowed step is compared with as many of their steps as it has windows. Memory is the
+highest of the process (RSS, on Linux) with 16 frames, and with the long clip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "dev"))
+import hosts
+from clip import load_checkpoint, step_seconds
+from pack import load_pack
+
+WINDOW = 16
+OVERLAPS = (4, 8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--comfyui", help="ComfyUI's folder; otherwise the one that the tests use")
+    parser.add_argument("--weights", help="folder with checkpoints/ and animatediff_models/")
+    parser.add_argument("--size", type=int, default=128, help="pixels")
+    parser.add_argument("--frames", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=3, help="timed in each round")
+    parser.add_argument("--rounds", type=int, default=3, help="the first one loads the models")
+    options = parser.parse_args()
+    host = hosts.host() if options.comfyui is None or options.weights is None else None
+    weights = Path(options.weights or hosts.weights(host))
+    pack = load_pack(options.comfyui or host.path, ["--cpu"])
+
+    import torch
+
+    with torch.inference_mode():
+        plain, positive, negative = load_checkpoint(weights / "checkpoints" / "random_sd15.safetensors")
+        models = animated(pack, plain, weights / "animatediff_models" / "random_v2.safetensors")
+        models = {"plain UNet": plain, **models}
+        latents = {
+            name: torch.zeros(options.frames if "windows" in name else WINDOW, 4, options.size // 8, options.size // 8)
+            for name in models
+        }
+        times: dict[str, list[float]] = {name: [] for name in models}
+        peaks = {}
+        for _ in range(options.rounds):
+            for name, model in models.items():
+                forget_peak()
+                # the first step of a run also loads the models and is not counted
+                times[name] += step_seconds(model, positive, negative, latents[name], options.steps + 1)
+                peaks[name] = peak_memory()  # the last round's: all models are loaded by then
+    report(pack, options, {name: statistics.median(taken) for name, taken in times.items()}, peaks)
+
+
+def animated(pack, model, motion_model: Path) -> dict[str, object]:
+    """MODELs by name: without windows, and with static ones."""
+    motion = pack.submodule("sampling.motion")
+    animate = pack.submodule("sampling.animate").animate
+    context, windows = pack.submodule("sampling.context").Context, pack.submodule("sampling.windows").WindowOptions
+    applied = motion.apply(pack.submodule("motion_models.files").load_motion_model(str(motion_model)), motion.MotionSettings())
+    models = {"motion model": animate(model, applied, "autoselect")}
+    for overlap in OVERLAPS:
+        contexts = (context(windows("standard_static", WINDOW, overlap), "pyramid"),)
+        models[name_of(overlap)] = animate(model, applied, "autoselect", contexts)
+    return models
+
+
+def name_of(overlap: int) -> str:
+    return f"windows {WINDOW}/{overlap}"
+
+
+CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
+def forget_peak() -> None:
+    """Let ``peak_memory`` begin anew: loading a checkpoint takes more than sampling with it."""
+    if STATUS.exists():
+        CLEAR_REFS.write_text("5")
+
+
+def peak_memory() -> float | None:
+    """The most memory (RSS) that this process held since ``forget_peak``, in GiB; None but on Linux."""
+    if not STATUS.exists():
+        return None
+    [line] = [line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 2**20
+
+
+def report(pack, options, seconds: dict[str, float], peaks: dict[str, float | None]) -> None:
+    import torch
+
+    windows = pack.submodule("sampling.windows")
+    print(f"{options.size} px, cond and uncond, {torch.get_num_threads()} CPU threads; {WINDOW} frames and {options.frames}")
+    for name in ("plain UNet", "motion model"):
+        print(f"{name}, {WINDOW} frames: {seconds[name]:.3f} s/step")
+    for overlap in OVERLAPS:
+        name = name_of(overlap)
+        count = len(windows.windows(options.frames, windows.WindowOptions("standard_static", WINDOW, overlap)))
+        plain, motion = (seconds[name] / (count * seconds[other]) for other in ("plain UNet", "motion model"))
+        print(
+            f"{name}, {options.frames} frames: {seconds[name]:.3f} s/step for {count} windows ({count * WINDOW} frame passes); "
+            f"ratio to the plain UNet on as many {plain:.2f}, to the motion model without windows {motion:.3f}"
+        )
+    if peaks["plain UNet"] is not None:
+        short, long = peaks["motion model"], peaks[name_of(OVERLAPS[-1])]
+        print(f"memory at most {short:.2f} GiB for {WINDOW} frames, {long:.2f} GiB for {options.frames}: ratio {long / short:.3f}")
+
+
+if __name__ == "__main__":
+    main()
