@@ -25,3 +25,30 @@ def node(run: Callable, inputs: list[io.Input], outputs: list[io.Output], **fiel
 
     Node.__name__ = fields["node_id"]
     return Node
+
+
+def family(category: str) -> Callable[..., type[io.ComfyNode]]:
+    """``node`` for the nodes of one ``category``, found in the search by their ``old_name`` as well."""
+
+    def make(
+        node_id: str,
+        name: str,
+        old_name: str,
+        description: str,
+        run: Callable,
+        inputs: list[io.Input],
+        output: io.Output,
+        folder: str = "",
+    ) -> type[io.ComfyNode]:
+        return node(
+            run,
+            inputs,
+            [output],
+            node_id=node_id,
+            display_name=name,
+            category=f"{category}/{folder}".rstrip("/"),
+            description=description,
+            search_aliases=[f"{old_name} 🎭🅐🅓"],
+        )
+
+    return make

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..motion_models.adjust import ADD, MULTIPLY, NO_CHANGE, Adjustments, PositionAdjustment, WeightAdjustment
 from . import sockets
-from .make import node
+from .make import family
 
 CATEGORY = "AnimateDiff/settings"
 PositionSocket = io.Custom("PE_ADJUST")
@@ -24,19 +24,7 @@ def _chained(socket, name: str) -> io.Input:
     return socket.Input(name, optional=True, tooltip="Adjustments that are made before these.")
 
 
-def _node(
-    node_id: str, name: str, description: str, inputs: list, output: io.Output, run: Callable, old_name: str
-) -> type:
-    return node(
-        run,
-        inputs,
-        [output],
-        node_id=node_id,
-        display_name=name,
-        category=CATEGORY,
-        description=description,
-        search_aliases=[f"{old_name} 🎭🅐🅓"],
-    )
+_node = family(CATEGORY)
 
 
 def _position_node(node_id: str, kind: str, description: str, inputs: list[io.Input], adjustment: Callable) -> type:
@@ -46,11 +34,11 @@ def _position_node(node_id: str, kind: str, description: str, inputs: list[io.In
     return _node(
         node_id,
         f"Adjust PE ({kind})",
+        f"Adjust PE [{kind}]",
         description,
+        run,
         [*inputs, PRINT, _chained(PositionSocket, "prev_pe_adjust")],
         PositionSocket.Output("PE_ADJUST"),
-        run,
-        f"Adjust PE [{kind}]",
     )
 
 
@@ -65,7 +53,9 @@ def _weight_node(node_id: str, kind: str, operation: str, groups: tuple[str, ...
     return _node(
         node_id,
         f"Adjust Weight ({kind}, {word})",
+        f"Adjust Weight [{kind}◆{word}]",
         "Adds to, or multiplies, groups of a motion model's weights as it is loaded. For experiments.",
+        run,
         [
             *(
                 io.Float.Input(f"{group}{suffix}", default=NO_CHANGE[operation], min=least, max=2.0, step=0.000001)
@@ -75,8 +65,6 @@ def _weight_node(node_id: str, kind: str, operation: str, groups: tuple[str, ...
             _chained(WeightSocket, "prev_weight_adjust"),
         ],
         WeightSocket.Output("WEIGHT_ADJUST"),
-        run,
-        f"Adjust Weight [{kind}◆{word}]",
     )
 
 
@@ -87,14 +75,14 @@ NODES = [
     _node(
         "ADE_AnimateDiffSettings",
         "AnimateDiff Settings",
+        "AnimateDiff Settings",
         "Adjustments to make to a motion model as it is loaded.",
+        lambda pe_adjust=(), weight_adjust=(): Adjustments(pe_adjust, weight_adjust),
         [
             PositionSocket.Input("pe_adjust", optional=True),
             WeightSocket.Input("weight_adjust", optional=True),
         ],
         sockets.Settings.Output("AD_SETTINGS"),
-        lambda pe_adjust=(), weight_adjust=(): Adjustments(pe_adjust, weight_adjust),
-        "AnimateDiff Settings",
     ),
     _position_node(
         "ADE_AdjustPESweetspotStretch",

@@ -6,23 +6,11 @@ from comfy_api.latest import io
 from ..sampling import beta_schedules, sigma_schedules
 from ..sampling.interpolation import METHODS
 from . import sockets
-from .make import node
+from .make import family
 
 CATEGORY = "AnimateDiff/sample settings/sigma schedule"
 SCHEDULE = sockets.SigmaSchedule.Output("SIGMA_SCHEDULE")
-
-
-def _node(node_id: str, name: str, old_name: str, description: str, run, inputs: list, output=SCHEDULE) -> type:
-    return node(
-        run,
-        inputs,
-        [output],
-        node_id=node_id,
-        display_name=name,
-        category=CATEGORY,
-        description=description,
-        search_aliases=[f"{old_name} 🎭🅐🅓"],
-    )
+_node = family(CATEGORY)
 
 
 def _share(name: str, tooltip: str) -> io.Input:
@@ -43,6 +31,7 @@ NODES = [
         "The noise levels of a beta schedule.",
         lambda beta_schedule: sigma_schedules.from_beta_schedule(beta_schedule),
         [io.Combo.Input("beta_schedule", options=list(beta_schedules.SCHEDULES))],
+        SCHEDULE,
     ),
     _node(
         "ADE_RawSigmaSchedule",
@@ -60,6 +49,7 @@ NODES = [
             io.Int.Input("lcm_original_timesteps", default=50, min=1, max=1000),
             io.Boolean.Input("zsnr", default=False, tooltip="The first step is pure noise: darker darks."),
         ],
+        SCHEDULE,
     ),
     _node(
         "ADE_SigmaScheduleWeightedAverage",
@@ -68,6 +58,7 @@ NODES = [
         "Between two schedules.",
         lambda schedule_A, schedule_B, weight_A: sigma_schedules.weighted_mean(schedule_A, schedule_B, weight_A),
         [A, B, _share("weight_A", "How much of A.")],
+        SCHEDULE,
     ),
     _node(
         "ADE_SigmaScheduleWeightedAverageInterp",
@@ -84,6 +75,7 @@ NODES = [
             _share("weight_A_End", "How much of A where noise is lowest."),
             io.Combo.Input("interpolation", options=list(METHODS)),
         ],
+        SCHEDULE,
     ),
     _node(
         "ADE_SigmaScheduleSplitAndCombine",
@@ -98,6 +90,7 @@ NODES = [
             sockets.SigmaSchedule.Input("schedule_End"),
             _share("idx_split_percent", "Where the second one begins."),
         ],
+        SCHEDULE,
     ),
     _node(
         "ADE_SigmaScheduleToSigmas",

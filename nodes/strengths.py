@@ -6,10 +6,10 @@ from ..sampling import multival
 from ..sampling.motion import Keyframe, with_keyframe
 from ..sampling.per_block import Block, BlockAt, PerBlock
 from . import sockets
-from .make import node
+from .make import family, node
 
-MULTIVALS = "AnimateDiff/multival"
-PER_BLOCK = "AnimateDiff/per block"
+_multival = family("AnimateDiff/multival")
+_block_node = family("AnimateDiff/per block")
 AdBlock = io.Custom("AD_BLOCK")
 
 
@@ -22,23 +22,11 @@ MASK = io.Mask.Input(
 )
 
 
-def _multival(node_id: str, name: str, old_name: str, description: str, run, inputs: list, output=None) -> type:
-    return node(
-        run,
-        inputs,
-        [output or sockets.Multival.Output("MULTIVAL")],
-        node_id=node_id,
-        display_name=name,
-        category=MULTIVALS,
-        description=description,
-        search_aliases=[f"{old_name} 🎭🅐🅓"],
-    )
-
-
 def _scaled_mask(min_float_val, max_float_val, mask, scaling="absolute"):
     return multival.scaled_mask(mask, min_float_val, max_float_val, relative=scaling == "relative")
 
 
+MULTIVAL = sockets.Multival.Output("MULTIVAL")
 MULTIVAL_NODES = [
     _multival(
         "ADE_MultivalDynamic",
@@ -47,6 +35,7 @@ MULTIVAL_NODES = [
         "A strength: one number, or a mask times a number.",
         lambda float_val, mask_optional=None: multival.of_numbers(float_val, mask_optional),
         [_number("float_val", 1.0, "The strength. A list, one number for each frame, may be connected."), MASK],
+        MULTIVAL,
     ),
     _multival(
         "ADE_MultivalDynamicFloatInput",
@@ -55,6 +44,7 @@ MULTIVAL_NODES = [
         "A strength for each frame.",
         lambda float_val, mask_optional=None: multival.of_numbers(float_val, mask_optional),
         [_number("float_val", 1.0, "A number, or a list with one for each frame.", max=10.0, force_input=True), MASK],
+        MULTIVAL,
     ),
     _multival(
         "ADE_MultivalDynamicFloats",
@@ -70,6 +60,7 @@ MULTIVAL_NODES = [
             ),
             MASK,
         ],
+        MULTIVAL,
     ),
     _multival(
         "ADE_MultivalScaledMask",
@@ -88,6 +79,7 @@ MULTIVAL_NODES = [
                 tooltip="relative: the mask's own smallest and largest value count as 0 and 1.",
             ),
         ],
+        MULTIVAL,
     ),
     _multival(
         "ADE_MultivalConvertToMask",
@@ -110,38 +102,25 @@ def _block_of_two(effect=None, scale_0=None, scale_1=None):
     return None if effect is scale_0 is scale_1 is None else Block(effect, (scale_0, scale_1))
 
 
-def _block_node(node_id: str, name: str, old_name: str, run, inputs: list, output, description: str) -> type:
-    return node(
-        run,
-        inputs,
-        [output],
-        node_id=node_id,
-        display_name=name,
-        category=PER_BLOCK,
-        description=description,
-        search_aliases=[f"{old_name} 🎭🅐🅓"],
-    )
-
-
-def _per_block_node(node_id: str, name: str, old_name: str, family: str | None, places: dict[str, tuple]) -> type:
+def _per_block_node(node_id: str, name: str, old_name: str, model_family: str | None, places: dict[str, tuple]) -> type:
     """``places``: input name -> part, level, module."""
 
     def run(**blocks):
         entries = (BlockAt(blocks[name], *place) for name, place in places.items() if blocks.get(name) is not None)
-        return PerBlock(tuple(entries), family)
+        return PerBlock(tuple(entries), model_family)
 
     return _block_node(
         node_id,
         name,
         old_name,
+        "Scale and effect for parts of the UNet. Of what is left open, the Apply node's count.",
         run,
         [AdBlock.Input(name, optional=True) for name in places],
         sockets.PerBlock.Output("PER_BLOCK"),
-        "Scale and effect for parts of the UNet. Of what is left open, the Apply node's count.",
     )
 
 
-def _from_floats_node(family: str, short: str, places: list[tuple]) -> type:
+def _from_floats_node(model_family: str, short: str, places: list[tuple]) -> type:
     count = len(places)
     effect_name, scale_name = f"effect_{count}_floats", f"scale_{count}_floats"
 
@@ -151,19 +130,19 @@ def _from_floats_node(family: str, short: str, places: list[tuple]) -> type:
             BlockAt(Block(effect, () if scale is None else (scale, scale)), *place)
             for effect, scale, place in zip(effects, scales, places, strict=True)
         )
-        return PerBlock(tuple(entries), family)
+        return PerBlock(tuple(entries), model_family)
 
     return _block_node(
         f"ADE_PerBlock_{short}_FromFloats",
-        f"AD Per Block Floats ({family})",
-        f"AD Per Block Floats ({family})",
+        f"AD Per Block Floats ({model_family})",
+        f"AD Per Block Floats ({model_family})",
+        "Scale and effect for every motion module, as lists of numbers.",
         run,
         [
             sockets.Floats.Input(name, optional=True, tooltip=f"{count} numbers: down, mid, up; the last one serves the rest.")
             for name in (effect_name, scale_name)
         ],
         sockets.PerBlock.Output("PER_BLOCK"),
-        "Scale and effect for every motion module, as lists of numbers.",
     )
 
 
@@ -197,34 +176,29 @@ BLOCK_NODES = [
         "ADE_ADBlockCombo",
         "AD Block",
         "AD Block",
+        "Scale and effect of a block.",
         _block,
         [sockets.Multival.Input(name, optional=True, tooltip=tooltip) for name, tooltip in STRENGTHS.items()],
         AdBlock.Output("AD_BLOCK"),
-        "Scale and effect of a block.",
     ),
     _block_node(
         "ADE_ADBlockIndiv",
         "AD Block+",
         "AD Block+",
+        "Effect of a block, and a scale for each of its two attention layers.",
         _block_of_two,
         [sockets.Multival.Input(name, optional=True) for name in ("effect", "scale_0", "scale_1")],
         AdBlock.Output("AD_BLOCK"),
-        "Effect of a block, and a scale for each of its two attention layers.",
     ),
     _per_block_node(
         "ADE_PerBlockHighLevel", "AD Per Block", "AD Per Block", None, {part: (part,) for part in ("down", "mid", "up")}
     ),
 ]
-for family, short, levels in FAMILIES:
-    BLOCK_NODES += [
-        _per_block_node(
-            f"ADE_PerBlock_{short}_MidLevel", f"AD Per Block+ ({family})", f"AD Per Block+ ({family})", family, _levels(levels)
-        ),
-        _per_block_node(
-            f"ADE_PerBlock_{short}_LowLevel", f"AD Per Block++ ({family})", f"AD Per Block++ ({family})", family, _modules(levels)
-        ),
-        _from_floats_node(family, short, list(_modules(levels).values())),
-    ]
+for model_family, short, levels in FAMILIES:
+    for plus, depth, places in (("+", "MidLevel", _levels(levels)), ("++", "LowLevel", _modules(levels))):
+        name = f"AD Per Block{plus} ({model_family})"
+        BLOCK_NODES.append(_per_block_node(f"ADE_PerBlock_{short}_{depth}", name, name, model_family, places))
+    BLOCK_NODES.append(_from_floats_node(model_family, short, list(_modules(levels).values())))
 
 
 def _keyframe(

@@ -1,9 +1,11 @@
 """Turning a MODEL into one that samples with motion models."""
 
+import logging
+
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 
 from ..motion_models.injection import MotionModelMismatch, MotionSlot, check_fit, eject, inject, run_slot
-from . import beta_schedules, run
+from . import advanced_controlnet, beta_schedules, run
 from .context import Contexts
 from .motion import MotionModels
 from .run import MODEL_KEY
@@ -50,6 +52,8 @@ def animate(
     if settings.sigma_schedule is None and beta_schedule == beta_schedules.AUTOSELECT:
         beta_schedule = motion_models[0].spec.beta_schedule if motion_models else beta_schedules.USE_EXISTING
 
+    if settings.custom_cfg:
+        logging.info("[AnimateDiff] The custom CFG of the sample settings takes the place of the sampler's cfg.")
     model = model.clone()
     if settings.sigma_schedule is not None:
         model.add_object_patch("model_sampling", settings.sigma_schedule.for_model())
@@ -60,6 +64,7 @@ def animate(
     _remove(model)
     model.set_attachments(MODEL_KEY, run.Animation(motion_models, contexts, settings))
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, MODEL_KEY, run.outer_sample)
+    advanced_controlnet.attach(model, contexts)
     model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, MODEL_KEY, run.calc_cond_batch)
     if contexts:
         model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, MODEL_KEY, run.prepare_sampling)
@@ -87,6 +92,7 @@ def _remove(model) -> None:
         model.remove_wrappers_with_key(kind, MODEL_KEY)
     model.remove_additional_models(MODEL_KEY)
     model.remove_injections(MODEL_KEY)
+    advanced_controlnet.detach(model)
     patches = model.model_options["transformer_options"].get("patches", {})
     others = [patch for patch in patches.get(TIMESTEP_EMBED_PATCH, []) if patch[0] is not MotionSlot]
     if TIMESTEP_EMBED_PATCH in patches:

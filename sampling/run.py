@@ -16,6 +16,7 @@ import torch
 from ..host.model_sampling import keep_on
 from ..motion_models.call import BYPASS, OPTIONS_KEY, MotionCall, View
 from ..motion_models.group_norm import joint_group_norm
+from .conditioning import warn_about_lengths
 from .context import Context, Contexts
 from .guidance import GuidanceRun, install
 from .iterations import Start
@@ -123,6 +124,7 @@ def outer_sample(
 
     cut_by = animation.cut(frames)
     _check_length(frames, animation.motion_models, cut_by, model_options.get("context_handler"))
+    warn_about_lengths(guider.conds, frames, windowed=cut_by is not None)
     window = _noise_window(cut_by, frames)
     # later stages of KSamplerAdvanced add no noise
     added = settings.noise.noise(seed, latent_image, noise, window) if torch.any(noise) else noise

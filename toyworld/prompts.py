@@ -11,6 +11,8 @@ from . import scenes
 CHECKPOINT = "toyworld.safetensors"
 PERSONALISED = "toyworld-personalised.safetensors"
 MOTION_MODEL = "toyworld.safetensors"
+# For comparison: trained on the videos as they are.
+NO_ADAPTER_MODEL = "toyworld-no-adapter.safetensors"
 ADAPTER = "toyworld-adapter.safetensors"
 SAMPLING = {"steps": 12, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
 MOTION_BETAS = "sqrt_linear (AnimateDiff)"
@@ -157,7 +159,7 @@ def motion_module_prompt(
     return nodes
 
 
-def motion_lora_prompt(folder: str, name: str, steps: int, batch: int = 1) -> dict:
+def motion_lora_prompt(folder: str, name: str, steps: int, batch: int = 2) -> dict:
     return {
         **_training_data(folder),
         "adapter": node("AnimateDiffLoadDomainAdapter", model=["checkpoint", 0], lora_name=ADAPTER, scale=1.0),
@@ -173,7 +175,7 @@ def motion_lora_prompt(folder: str, name: str, steps: int, batch: int = 1) -> di
             alpha=4.0,
             frames=scenes.FRAMES,
             loss="epsilon",
-            **_loop(steps, batch, 2e-3, 3),
+            **_loop(steps, batch, 3e-3, 3),
         ),
         "save": node("AnimateDiffSaveMotionLoRA", motion_lora=["train", 0], filename_prefix=name, dtype="float16"),
     }

@@ -21,7 +21,7 @@ MOTION_STEPS = (
     (500, "constant"),
     (750, "cosine"),
 )
-ADAPTER_STEPS, LORA_STEPS = 200, 80
+ADAPTER_STEPS, LORA_STEPS = 200, 250
 MOTIONS = (*videos.DIRECTIONS, "zoom-in")
 
 

@@ -82,6 +82,16 @@ def test_weights_of_motion_models_never_show_in_the_unet(new_unet, new_motion, i
     assert {id(parameter) for parameter in unet.parameters()} == parameters
 
 
+def test_layers_keep_their_names_behind_a_module(new_unet, new_motion, injection):
+    """The host looks them up while it samples: control LoRAs and hooks."""
+    unet = new_unet()
+    before = {name: id(value) for name, value in unet.named_parameters()}
+    injection.inject(unet, [new_motion(name="first").model, new_motion(name="second").model])
+    assert {name: id(value) for name, value in unet.named_parameters()} == before
+    injection.eject(unet)
+    assert {name: id(value) for name, value in unet.named_parameters()} == before
+
+
 def test_injecting_twice_does_not_stack(new_unet, new_motion, injection):
     unet = new_unet()
     motion = new_motion().model
