@@ -21,6 +21,8 @@ MOTION_STEPS = (
     (500, "constant"),
     (750, "cosine"),
 )
+# Enough to learn the watermark, which is all that is asked of it.
+NO_ADAPTER_STEPS = ((300, "cosine"),)
 ADAPTER_STEPS, LORA_STEPS = 200, 250
 MOTIONS = (*videos.DIRECTIONS, "zoom-in")
 
@@ -76,15 +78,15 @@ class MotionStages:
         prompt = prompts.domain_adapter_prompt(folder, ADAPTER_STEPS)
         self.run("loras", "toyworld-adapter", prompt)
 
-    def module(self, name: str, adapter: str | None) -> None:
+    def module(self, name: str, adapter: str | None, stages: tuple = MOTION_STEPS) -> None:
         """A motion module, trained in several prompts."""
         folder = self.clips("videos", MOTION_CLIPS, seed=11)
         start = f"{name}-0"
         first = self.models / "animatediff_models" / f"{start}.safetensors"
         if not first.exists():
             save_file(motion.untrained(), first)
-        for i, (steps, schedule) in enumerate(MOTION_STEPS, 1):
-            done = name if i == len(MOTION_STEPS) else f"{name}-{i}"
+        for i, (steps, schedule) in enumerate(stages, 1):
+            done = name if i == len(stages) else f"{name}-{i}"
             prompt = prompts.motion_module_prompt(adapter, folder, f"{start}.safetensors", steps, schedule, seed=i)
             self.run("animatediff_models", done, prompt)
             start = done
@@ -120,7 +122,7 @@ def train_all(new_server: Callable, work: Path, until: str | None = None) -> Non
         stages.motion_lora("right", FEW_CLIPS, "toyworld-right-5-clips")
         keep(models)
         # for comparison only, so it comes last
-        stages.module("toyworld-no-adapter", adapter=None)
+        stages.module("toyworld-no-adapter", adapter=None, stages=NO_ADAPTER_STEPS)
         keep(models)
 
 

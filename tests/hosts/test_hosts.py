@@ -1,13 +1,15 @@
 """The pack in every supported ComfyUI release: it boots, serves its nodes, and gives the same clip."""
 
 import json
+import re
 
 import pytest
 import safetensors.torch
-from animatediff_dev_hosts import SHARED
+from animatediff_dev_hosts import ROOT, SHARED
 
 OLDEST, NEWEST = "0.3.75", "0.30.0"
-PROMPTS = ("gen2_v2", "gen2_v1")
+# Plain v2 and v1; keyframes with multivals; windows with shuffled noise from the sample settings.
+PROMPTS = ("gen2_v2", "gen2_v1", "keyframes", "freenoise")
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +21,8 @@ def latents() -> dict:
 def test_boots_and_animates(any_host, new_server, weights, latents):
     with new_server(any_host, models=[weights]) as server:
         assert server.get("/system_stats")["system"]["comfyui_version"] == any_host.version
+        documented = set(re.findall(r"\| `(\w+)` \|", (ROOT / "docs" / "nodes.md").read_text(encoding="utf-8")))
+        assert documented - server.object_info().keys() == set()
         for name in PROMPTS:
             prompt = json.loads((SHARED / "golden" / f"{name}.json").read_text(encoding="utf-8"))
             [path] = [path for path in server.outputs(server.queue(prompt)) if path.suffix == ".latent"]
