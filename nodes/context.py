@@ -12,7 +12,6 @@ from .make import node
 
 CATEGORY = "AnimateDiff/context"
 ViewOptions = io.Custom("VIEW_OPTS")
-LARGEST = 9007199254740991
 
 # Of all frames of a clip, or of the frames of a view: names differ in their prefix only.
 LENGTH = "How many frames the motion model sees at once. 16 suits most."
@@ -63,7 +62,7 @@ def _scheduling() -> list[io.Input]:
             "guarantee_steps",
             default=1,
             min=0,
-            max=LARGEST,
+            max=sockets.LARGEST,
             optional=True,
             tooltip="Kept for this many steps at least.",
         ),

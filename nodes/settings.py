@@ -11,7 +11,6 @@ from .make import family
 CATEGORY = "AnimateDiff/settings"
 PositionSocket = io.Custom("PE_ADJUST")
 WeightSocket = io.Custom("WEIGHT_ADJUST")
-LARGEST = 9007199254740991
 
 PRINT = io.Boolean.Input("print_adjustment", default=False, tooltip="Write the adjustment into the log.")
 
@@ -89,8 +88,8 @@ NODES = [
         "Sweetspot",
         "Spreads the first frames that a motion model knows best over more of them.",
         [
-            _frames("sweetspot", "How many frames it knows best.", default=16, max=LARGEST),
-            _frames("new_sweetspot", "How many frames to spread them over.", default=16, max=LARGEST),
+            _frames("sweetspot", "How many frames it knows best.", default=16, max=sockets.LARGEST),
+            _frames("new_sweetspot", "How many frames to spread them over.", default=16, max=sockets.LARGEST),
         ],
         lambda sweetspot, new_sweetspot, log: PositionAdjustment(cap=sweetspot, length=new_sweetspot, log=log),
     ),
@@ -98,7 +97,7 @@ NODES = [
         "ADE_AdjustPEFullStretch",
         "Full Stretch",
         "Spreads all frames that a motion model knows over more of them: slower motion, longer clips.",
-        [_frames("pe_stretch", "How many frames longer.", max=LARGEST)],
+        [_frames("pe_stretch", "How many frames longer.", max=sockets.LARGEST)],
         lambda pe_stretch, log: PositionAdjustment(stretch=pe_stretch, log=log),
     ),
     _position_node(

@@ -9,7 +9,6 @@ from . import sockets
 from .make import node
 
 CATEGORY = "AnimateDiff/context/visualize"
-LARGEST = 9007199254740991
 MOST_FRAMES = 16384
 MODEL = io.Model.Input("model", tooltip="Whose noise schedule counts, and whose context options if none are connected.")
 ABOUT = (
@@ -36,13 +35,13 @@ def _clip() -> list[io.Input]:
         ),
         io.Int.Input("visual_width", default=1440, min=32, max=16384, optional=True, tooltip="In pixels."),
         io.Int.Input(
-            "latents_length", default=32, min=1, max=LARGEST, optional=True, tooltip="How many frames the clip has."
+            "latents_length", default=32, min=1, max=sockets.LARGEST, optional=True, tooltip="How many frames the clip has."
         ),
     ]
 
 
 def _steps() -> io.Input:
-    return io.Int.Input("steps", default=20, min=0, max=LARGEST, optional=True, tooltip="As in your KSampler.")
+    return io.Int.Input("steps", default=20, min=0, max=sockets.LARGEST, optional=True, tooltip="As in your KSampler.")
 
 
 def _denoise() -> io.Input:
@@ -108,8 +107,8 @@ NODES = [
             *_sampler(),
             *_clip(),
             _steps(),
-            io.Int.Input("start_step", default=0, min=0, max=LARGEST, optional=True, tooltip="start_at_step."),
-            io.Int.Input("end_step", default=20, min=1, max=LARGEST, optional=True, tooltip="end_at_step."),
+            io.Int.Input("start_step", default=0, min=0, max=sockets.LARGEST, optional=True, tooltip="start_at_step."),
+            io.Int.Input("end_step", default=20, min=1, max=sockets.LARGEST, optional=True, tooltip="end_at_step."),
         ],
         "ADE_VisualizeContextOptionsKAdv",
         "Visualize Context Options (KSampler Advanced)",

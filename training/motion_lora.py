@@ -6,6 +6,7 @@ from types import MappingProxyType
 from ..host import training as host
 from ..lora.motion_lora import MotionLora
 from ..motion_models.call import LowRank
+from ..sampling.motion import inputs_at_keyframes
 from ..sampling.run import MODEL_KEY, Animation
 from .clips import Clips
 from .low_rank import new_pairs, parameters
@@ -60,7 +61,7 @@ def train_motion_lora(
         _resume(pairs, resume, applied.spec.name)
 
     inputs = replace(
-        applied.settings.inputs(in_range=True),
+        inputs_at_keyframes(applied.settings, applied.spec, settings.frames)[0],
         low_rank={name: (LowRank(pair.down, pair.up, pair.scale),) for name, pair in pairs.items()},
     )
     record = train(unet, parameters(pairs), clips, settings, lambda: (inputs,), node_id)
