@@ -116,6 +116,20 @@ def objective_input() -> io.Input:
     )
 
 
+def noise_level_inputs() -> list[io.Input]:
+    return [
+        sockets.percent(
+            "start_percent", "Noise levels to train on, as places in the sampling schedule: from here (0: pure noise) …", optional=True
+        ),
+        sockets.percent(
+            "end_percent",
+            "… to here (1: no noise). Motion is decided where noise is high: 0 to 0.5 learns it sooner, and less of the look.",
+            default=1.0,
+            optional=True,
+        ),
+    ]
+
+
 LOOP_OUTPUTS = [
     LossMap.Output("loss_map", tooltip="For Plot Loss Graph."),
     io.Int.Output("steps_done", tooltip="Steps that were trained; fewer than asked for if training was stopped."),
@@ -138,6 +152,9 @@ def settings_of(values: dict) -> TrainingSettings:
     settings["checkpointing"] = values.pop("gradient_checkpointing")
     settings["objective"] = values.pop("loss", "epsilon")
     settings["frames"] = values.pop("frames", 1)
+    # prompts of earlier versions do not have these
+    optional = {name: values.pop(name, None) for name in ("start_percent", "end_percent")}
+    settings |= {name: value for name, value in optional.items() if value is not None}
     return TrainingSettings(**settings)
 
 
@@ -188,6 +205,7 @@ class TrainMotionLoRA(TrainingNode):
                 *lora_inputs(rank=16),
                 *loop_inputs(batch=1, learning_rate=5e-4, steps=1000, weight_decay=1e-2),
                 objective_input(),
+                *noise_level_inputs(),
                 sockets.MotionLora.Input("resume", optional=True, tooltip="A MotionLoRA to train on. Its rank wins."),
             ],
             outputs=[sockets.MotionLora.Output("MOTION_LORA"), *LOOP_OUTPUTS],
@@ -221,6 +239,7 @@ class TrainDomainAdapter(TrainingNode):
                 *data_inputs("The model whose motion module will be trained. Motion models on it take no part."),
                 *lora_inputs(rank=64),
                 *loop_inputs(batch=8, learning_rate=1e-4, steps=1000, weight_decay=1e-2),
+                *noise_level_inputs(),
             ],
             outputs=[LoraModel.Output("lora"), *LOOP_OUTPUTS],
             hidden=[io.Hidden.unique_id],
@@ -258,6 +277,7 @@ class TrainMotionModule(TrainingNode):
                     tooltip="Noise schedule to train on; sample with the same. The published SD1.5 modules use sqrt_linear (AnimateDiff).",
                 ),
                 *loop_inputs(batch=1, learning_rate=1e-4, steps=10000, weight_decay=1e-2),
+                *noise_level_inputs(),
                 sockets.MotionModelSocket.Input("start", optional=True, tooltip="A motion model to go on from."),
             ],
             outputs=[sockets.MotionModelSocket.Output("MOTION_MODEL"), *LOOP_OUTPUTS],

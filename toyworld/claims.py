@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from . import measure, scenes
-from .prompts import NO_ADAPTER_MODEL, PERSONALISED, Clip, sampling_prompt
+from .prompts import PERSONALISED, Clip, sampling_prompt
 from .videos import DIRECTIONS
 
 FIRST_SEED = 900_000
@@ -92,17 +92,16 @@ def base_claims(server, count: int) -> list[Claim]:
 
 
 def adapter_claims(server, count: int) -> list[Claim]:
-    """What is left of the watermark when the adapter is taken out, and without one in training."""
-
-    def watermark(**changes) -> float:
-        return float(np.mean([measure.watermark(f) for f in sample(server, _clips(count, 2000, **changes))]))
-
-    with_adapter, without, never = watermark(adapter=1.0), watermark(), watermark(motion=NO_ADAPTER_MODEL)
-    left = 100 * max(without, 0.0) / with_adapter
+    """What is left of the watermark when the adapter is taken out."""
+    left = {}
+    for scale in (1.0, 0.0):
+        left[scale] = np.mean([measure.watermark(f) for f in sample(server, _clips(count, 2000, adapter=scale))])
+    ratio = 100 * max(left[0.0], 0.0) / left[1.0]
     return [
-        Claim("", "watermark with the adapter (training videos: 0.40)", with_adapter),
-        Claim("the adapter absorbs the domain gap", "watermark left, adapter 1 -> 0, %", left, 30, 10, more=False),
-        Claim("", "the same, no adapter in training, %", 100 * max(never, 0.0) / with_adapter),
+        Claim("", "watermark with the adapter (training videos: 0.40)", float(left[1.0])),
+        Claim(
+            "the adapter absorbs the domain gap", "watermark left, adapter 1 -> 0, %", float(ratio), 30, 10, more=False
+        ),
     ]
 
 
@@ -165,7 +164,7 @@ def table(claims: list[Claim]) -> str:
 
 def run(server, quick: bool, out: Path | None = None) -> list[Claim]:
     """All claims, fewer clips if ``quick``; printed as they come, written to ``out`` as JSON."""
-    parts = [(base_claims, 24, 6), (adapter_claims, 6, 2), (personalised_claims, 6, 2), (lora_claims, 8, 2)]
+    parts = [(base_claims, 24, 6), (adapter_claims, 8, 3), (personalised_claims, 6, 3), (lora_claims, 8, 4)]
     claims = []
     for part, count, quick_count in parts:
         claims += part(server, quick_count if quick else count)

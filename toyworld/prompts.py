@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from . import scenes
 
 CHECKPOINT = "toyworld.safetensors"
 PERSONALISED = "toyworld-personalised.safetensors"
 MOTION_MODEL = "toyworld.safetensors"
-# For comparison: trained on the videos as they are.
-NO_ADAPTER_MODEL = "toyworld-no-adapter.safetensors"
 ADAPTER = "toyworld-adapter.safetensors"
 SAMPLING = {"steps": 12, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
 MOTION_BETAS = "sqrt_linear (AnimateDiff)"
-# Half the time where the processor has it; elsewhere bf16 would be emulated.
-PRECISION = "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
 
 
 def node(class_type: str, **inputs) -> dict:
@@ -101,7 +95,7 @@ def _loop(steps: int, batch: int, learning_rate: float, seed: int, schedule: str
         "weight_decay": 0.0,
         "caption_dropout": 0.1,
         "seed": seed,
-        "precision": PRECISION,
+        "precision": "fp32",
         "gradient_checkpointing": False,
         "preview_every": 0,
     }
@@ -159,7 +153,7 @@ def motion_module_prompt(
     return nodes
 
 
-def motion_lora_prompt(folder: str, name: str, steps: int, batch: int = 2) -> dict:
+def motion_lora_prompt(folder: str, name: str, steps: int, batch: int = 1) -> dict:
     return {
         **_training_data(folder),
         "adapter": node("AnimateDiffLoadDomainAdapter", model=["checkpoint", 0], lora_name=ADAPTER, scale=1.0),
@@ -175,7 +169,7 @@ def motion_lora_prompt(folder: str, name: str, steps: int, batch: int = 2) -> di
             alpha=4.0,
             frames=scenes.FRAMES,
             loss="epsilon",
-            **_loop(steps, batch, 3e-3, 3),
+            **_loop(steps, batch, 2e-3, 3),
         ),
         "save": node("AnimateDiffSaveMotionLoRA", motion_lora=["train", 0], filename_prefix=name, dtype="float16"),
     }

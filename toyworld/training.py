@@ -14,16 +14,8 @@ from . import motion, prompts, scenes, stills, text_encoder, videos, weights
 
 MOTION_CLIPS, LORA_CLIPS, FEW_CLIPS = 360, 50, 5
 # Steps and learning rate schedule of the motion module, each a prompt of its own: what is trained is kept after each.
-MOTION_STEPS = (
-    (500, "constant"),
-    (250, "cosine"),
-    (500, "constant"),
-    (500, "constant"),
-    (750, "cosine"),
-)
-# Enough to learn the watermark, which is all that is asked of it.
-NO_ADAPTER_STEPS = ((300, "cosine"),)
-ADAPTER_STEPS, LORA_STEPS = 200, 250
+MOTION_STEPS = ((500, "constant"), (250, "cosine"))
+ADAPTER_STEPS, LORA_STEPS = 200, 80
 MOTIONS = (*videos.DIRECTIONS, "zoom-in")
 
 
@@ -78,15 +70,15 @@ class MotionStages:
         prompt = prompts.domain_adapter_prompt(folder, ADAPTER_STEPS)
         self.run("loras", "toyworld-adapter", prompt)
 
-    def module(self, name: str, adapter: str | None, stages: tuple = MOTION_STEPS) -> None:
+    def module(self, name: str, adapter: str | None) -> None:
         """A motion module, trained in several prompts."""
         folder = self.clips("videos", MOTION_CLIPS, seed=11)
         start = f"{name}-0"
         first = self.models / "animatediff_models" / f"{start}.safetensors"
         if not first.exists():
             save_file(motion.untrained(), first)
-        for i, (steps, schedule) in enumerate(stages, 1):
-            done = name if i == len(stages) else f"{name}-{i}"
+        for i, (steps, schedule) in enumerate(MOTION_STEPS, 1):
+            done = name if i == len(MOTION_STEPS) else f"{name}-{i}"
             prompt = prompts.motion_module_prompt(adapter, folder, f"{start}.safetensors", steps, schedule, seed=i)
             self.run("animatediff_models", done, prompt)
             start = done
@@ -122,7 +114,7 @@ def train_all(new_server: Callable, work: Path, until: str | None = None) -> Non
         stages.motion_lora("right", FEW_CLIPS, "toyworld-right-5-clips")
         keep(models)
         # for comparison only, so it comes last
-        stages.module("toyworld-no-adapter", adapter=None, stages=NO_ADAPTER_STEPS)
+        stages.module("toyworld-no-adapter", adapter=None)
         keep(models)
 
 

@@ -21,9 +21,16 @@ LEARNING_RATE_SCHEDULES = ("constant", "cosine")
 PREVIEW_STEPS = 10
 
 
+class TrainingFailed(ValueError):
+    """Training that came to nothing; the message says why and what to change."""
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How long and how to train. ``batch`` counts clips, ``preview_every`` steps (0: never)."""
+    """How long and how to train. ``batch`` counts clips, ``preview_every`` steps (0: never).
+
+    Noise levels are drawn between two percents of the sampling schedule, 0 being pure noise and 1 the finished clip.
+    """
 
     steps: int
     frames: int = 16
@@ -39,10 +46,20 @@ class TrainingSettings:
     checkpointing: bool = True
     seed: int = 0
     preview_every: int = 0
+    start_percent: float = 0.0
+    end_percent: float = 1.0
 
+    def __post_init__(self):
+        if not 0.0 <= self.start_percent < self.end_percent <= 1.0:
+            raise TrainingFailed(
+                f"start_percent is {self.start_percent} and end_percent {self.end_percent}: no noise levels lie between them. "
+                "Set start_percent below end_percent, both from 0 to 1."
+            )
 
-class TrainingFailed(ValueError):
-    """Training that came to nothing; the message says why and what to change."""
+    def timesteps(self, count: int) -> tuple[int, int]:
+        """The first and, exclusive, the last of ``count`` timesteps to draw from; higher ones have more noise."""
+        low, high = (round((1 - percent) * count) for percent in (self.end_percent, self.start_percent))
+        return min(low, count - 1), max(high, low + 1)
 
 
 @dataclass
@@ -89,7 +106,7 @@ def train(
         """False if the loss is no number, and the weights were left as they are."""
         host.check_stopped()
         batch = clips.draw(settings.batch, settings.frames, settings.caption_dropout, generator)
-        timesteps = torch.randint(unet.timesteps, (settings.batch,), generator=generator)
+        timesteps = torch.randint(*settings.timesteps(unet.timesteps), (settings.batch,), generator=generator)
         noise = torch.randn(batch.latents.shape, generator=generator).to(unet.device)
         sigma = unet.sigma(timesteps)
         noisy = unet.add_noise(batch.latents.to(unet.device), noise, sigma)

@@ -101,6 +101,30 @@ def train_adapter(training, new_model, new_latents, positive, negative, settings
     return run
 
 
+# -- noise levels -------------------------------------------------------------------------------------------------------
+
+
+def test_noise_levels_are_drawn_between_two_percents(train_lora, training, monkeypatch):
+    drawn = []
+    unet = training("unet").TrainingUNet
+    sigma = unet.sigma
+    monkeypatch.setattr(unet, "sigma", lambda self, timesteps: drawn.extend(timesteps.tolist()) or sigma(self, timesteps))
+    train_lora(steps=4, batch=8, start_percent=0.2, end_percent=0.3)
+    assert len(drawn) == 32
+    assert all(700 <= timestep < 800 for timestep in drawn)
+    assert max(drawn) - min(drawn) > 20
+
+
+def test_the_whole_range_is_what_it_was_before_there_was_a_choice(settings):
+    assert settings().timesteps(1000) == (0, 1000)
+    assert settings(start_percent=0.9999, end_percent=1.0).timesteps(1000) == (0, 1)
+
+
+def test_an_empty_range_of_noise_levels_is_told(settings, training):
+    with pytest.raises(training("trainer").TrainingFailed, match=r"start_percent is 0.5 and end_percent 0.5"):
+        settings(start_percent=0.5, end_percent=0.5)
+
+
 # -- gradients ----------------------------------------------------------------------------------------------------------
 
 
