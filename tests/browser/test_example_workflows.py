@@ -11,6 +11,9 @@ from animatediff_dev_server import PACK
 FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
 WORKFLOWS = sorted(path.stem for path in FOLDER.glob("*.json"))
 
+# Inputs that only show something: no value of theirs is ever stored.
+DISPLAY_ONLY = ("ADEAUTOSIZE", "ADEWARN")
+
 OPEN = "([workflow, name]) => app.loadGraphData(workflow, true, true, name)"
 
 NODES = """() => Object.fromEntries(app.graph.nodes.map(node => [node.id, {
@@ -121,6 +124,7 @@ def test_nodes_have_the_inputs_and_outputs_that_workflow_files_rely_on(shared, p
             [name, socket_type(spec["input"][kind][name][0])]
             for kind in ("required", "optional")
             for name in spec["input_order"].get(kind, [])
+            if spec["input"][kind][name][0] not in DISPLAY_ONLY
         ]
         outputs = zip(spec["output_name"], map(socket_type, spec["output"]), strict=True)
         widgets = [name for name, _ in node["widgets"]]
