@@ -49,23 +49,12 @@ def _equal() -> io.Input:
 
 def _scheduling() -> list[io.Input]:
     return [
-        io.Float.Input(
+        sockets.percent(
             "start_percent",
-            default=0.0,
-            min=0.0,
-            max=1.0,
-            step=0.001,
+            "From where in the sampling schedule on these options count; before that, those of prev_context.",
             optional=True,
-            tooltip="From where in the sampling schedule on these options count; before that, those of prev_context.",
         ),
-        io.Int.Input(
-            "guarantee_steps",
-            default=1,
-            min=0,
-            max=sockets.LARGEST,
-            optional=True,
-            tooltip="Kept for this many steps at least.",
-        ),
+        sockets.guarantee_steps(optional=True),
         sockets.ContextOptions.Input("prev_context", optional=True, tooltip="Context options that count before these."),
     ]
 

@@ -14,6 +14,7 @@ from ..sampling.windows import LOOPED_UNIFORM, WindowOptions
 from . import sockets
 from .make import node
 from .sampling import load_and_apply
+from .settings import ATTENTION, SOME
 
 CATEGORY = "AnimateDiff/deprecated"
 
@@ -177,8 +178,6 @@ class AnimateDiffLoaderV1Advanced(io.ComfyNode):
 
 # Settings. The strengths multiply groups of weights, the numbers of frames change the position table.
 
-SOME = ("pe", "attn", "other")
-ATTENTION = ("pe", "attn", "attn_q", "attn_k", "attn_v", "attn_out_weight", "attn_out_bias", "other")
 # widget -> field of PositionAdjustment
 STRETCH = {"motion_pe_stretch": "stretch"}
 MANUAL = {
