@@ -65,7 +65,7 @@ def _shape(inside: np.ndarray, x: float, y: float) -> str:
     }
 
     def overlap(shape: str) -> float:
-        drawn = scenes.distance(scenes.Scene(shape, "red", x, y, radius[shape])) < 0
+        drawn = scenes.signed_distance(scenes.Scene(shape, "red", x, y, radius[shape])) < 0
         return (drawn & inside).sum() / (drawn | inside).sum()
 
     return max(scenes.SHAPES, key=overlap)

@@ -22,11 +22,12 @@ GROUND = np.array((0.86, 0.85, 0.82), np.float32)
 DARK_GROUND = np.array((0.10, 0.11, 0.16), np.float32)
 RADIUS = (9.0, 12.0)
 TRAVEL = (16.0, 30.0)  # pixels over a clip
+CROSSING = (34.0, 44.0)  # nearly from edge to edge, whatever the size of the shape
 MARGIN = 1.0
 OUTLINE = 3.5
 # Gap between videos and stills: what a domain adapter has to absorb.
-WATERMARK_ALPHA = 0.4
-CONTRAST = 0.75
+WATERMARK_ALPHA = 0.25
+CONTRAST = 0.9
 
 _y, _x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) + 0.5
 
@@ -44,7 +45,7 @@ class Scene:
         return f"a {self.colour} {self.shape}"
 
 
-def distance(scene: Scene) -> np.ndarray:
+def signed_distance(scene: Scene) -> np.ndarray:
     """Signed distance of every pixel to the edge of the shape, negative inside."""
     x, y = _x - scene.x, _y - scene.y
     if scene.shape == "circle":
@@ -62,13 +63,13 @@ def _coverage(d: np.ndarray) -> np.ndarray:
 
 def draw_still(scene: Scene) -> np.ndarray:
     """The base domain: a filled shape on light ground."""
-    inside = _coverage(distance(scene))
+    inside = _coverage(signed_distance(scene))
     return GROUND * (1 - inside) + np.array(COLOURS[scene.colour], np.float32) * inside
 
 
 def draw_personalised(scene: Scene) -> np.ndarray:
     """The second still style: the outline of a shape on dark ground."""
-    d = distance(scene)
+    d = signed_distance(scene)
     line = _coverage(d) * (1 - _coverage(d + OUTLINE))
     return DARK_GROUND * (1 - line) + np.array(COLOURS[scene.colour], np.float32) * line
 
@@ -83,10 +84,12 @@ def _watermark() -> np.ndarray:
 WATERMARK = _watermark()
 
 
-def add_domain_gap(picture: np.ndarray, amount: float = 1.0) -> np.ndarray:
+def add_domain_gap(
+    picture: np.ndarray, watermark_alpha: float = WATERMARK_ALPHA, contrast: float = CONTRAST
+) -> np.ndarray:
     """What separates videos from stills: weaker contrast and a translucent dark watermark."""
-    flat = 0.5 + (picture - 0.5) * (1 - amount * (1 - CONTRAST))
-    return (flat * (1 - amount * WATERMARK_ALPHA * WATERMARK)).astype(np.float32)
+    flat = 0.5 + (picture - 0.5) * contrast
+    return (flat * (1 - watermark_alpha * WATERMARK)).astype(np.float32)
 
 
 def draw_video_frame(scene: Scene) -> np.ndarray:
@@ -105,18 +108,24 @@ def random_scene(rng: np.random.Generator, caption: str | None = None) -> Scene:
     return Scene(shape, colour, x, y, radius)
 
 
-def random_path(rng: np.random.Generator, direction: float | None = None, caption: str | None = None) -> list[Scene]:
+def random_path(
+    rng: np.random.Generator,
+    direction: float | None = None,
+    caption: str | None = None,
+    travel: tuple[float, float] = TRAVEL,
+) -> list[Scene]:
     """A shape that moves straight at constant speed and stays inside the frame.
 
-    ``direction`` in radians, 0 to the right, pi/2 up; random without it.
+    ``direction`` in radians, 0 to the right, pi/2 up; random without it. ``travel``: how far, from and to, if there is room.
     """
     first = random_scene(rng, caption)
     angle = rng.uniform(0, 2 * np.pi) if direction is None else direction
     low, high = _range(first.radius)
     step = np.array((np.cos(angle), -np.sin(angle)))
-    travel = min(rng.uniform(*TRAVEL), *((high - low) / max(abs(s), 1e-9) for s in step))
-    move = step * travel
-    start = [rng.uniform(low - min(m, 0), high - max(m, 0)) for m in move]
+    distance = min(rng.uniform(*travel), *((high - low) / max(abs(s), 1e-9) for s in step))
+    move = step * distance
+    # sorted: where there is no room to choose from, rounding may put the last place before the first
+    start = [rng.uniform(*sorted((low - min(m, 0), high - max(m, 0)))) for m in move]
     ends = np.linspace(0, 1, FRAMES)[:, None] * move + start
     return [replace(first, x=x, y=y) for x, y in ends]
 

@@ -13,9 +13,17 @@ from safetensors.torch import load_file, save_file
 from . import motion, prompts, scenes, stills, text_encoder, videos, weights
 
 MOTION_CLIPS, LORA_CLIPS, FEW_CLIPS = 360, 50, 5
-# Steps and learning rate schedule of the motion module, each a prompt of its own: what is trained is kept after each.
-MOTION_STEPS = ((500, "constant"), (250, "cosine"))
-ADAPTER_STEPS, LORA_STEPS = 200, 80
+# The motion module's training, each stretch a prompt of its own: what is trained is kept after each. The first leaves
+# out low noise, whose losses are large and where the module has the least to learn. By the last the adapter is better:
+# what the first one left of the watermark, the module had begun to learn.
+MOTION_STRETCHES = (
+    prompts.Stretch(prompts.FIRST_ADAPTER, 600, "constant", end_percent=0.75),
+    prompts.Stretch(prompts.FIRST_ADAPTER, 600, "constant"),
+    prompts.Stretch(prompts.ADAPTER, 600),
+)
+# For the comparison without an adapter: what that does to the look shows soon.
+NO_ADAPTER_STRETCHES = (prompts.Stretch(None, 300),)
+LORA_STEPS = 300
 MOTIONS = (*videos.DIRECTIONS, "zoom-in")
 
 
@@ -65,28 +73,26 @@ class MotionStages:
     def _saved(self, folder: str) -> list[Path]:
         return sorted((self.server.run / "models" / folder).glob("*.safetensors"))
 
-    def adapter(self) -> None:
+    def adapter(self, name: str, steps: int, rank: int) -> None:
         folder = self.clips("videos", MOTION_CLIPS, seed=11)
-        prompt = prompts.domain_adapter_prompt(folder, ADAPTER_STEPS)
-        self.run("loras", "toyworld-adapter", prompt)
+        self.run("loras", name, prompts.domain_adapter_prompt(folder, name, steps, rank))
 
-    def module(self, name: str, adapter: str | None) -> None:
+    def module(self, name: str, stretches: tuple[prompts.Stretch, ...]) -> None:
         """A motion module, trained in several prompts."""
         folder = self.clips("videos", MOTION_CLIPS, seed=11)
         start = f"{name}-0"
         first = self.models / "animatediff_models" / f"{start}.safetensors"
         if not first.exists():
             save_file(motion.untrained(), first)
-        for i, (steps, schedule) in enumerate(MOTION_STEPS, 1):
-            done = name if i == len(MOTION_STEPS) else f"{name}-{i}"
-            prompt = prompts.motion_module_prompt(adapter, folder, f"{start}.safetensors", steps, schedule, seed=i)
+        for i, stretch in enumerate(stretches, 1):
+            done = name if i == len(stretches) else f"{name}-{i}"
+            prompt = prompts.motion_module_prompt(folder, f"{start}.safetensors", stretch, seed=i)
             self.run("animatediff_models", done, prompt)
             start = done
 
     def motion_lora(self, motion_name: str, count: int, name: str) -> None:
         folder = self.clips(name, count, seed=13, path_of=videos.path_towards(motion_name))
-        prompt = prompts.motion_lora_prompt(folder, name, LORA_STEPS)
-        self.run("animatediff_motion_lora", name, prompt)
+        self.run("animatediff_motion_lora", name, prompts.motion_lora_prompt(folder, name, LORA_STEPS))
 
 
 def train_all(new_server: Callable, work: Path, until: str | None = None) -> None:
@@ -103,10 +109,11 @@ def train_all(new_server: Callable, work: Path, until: str | None = None) -> Non
         return
     with new_server(work / "run", models=[models]) as server:
         stages = MotionStages(server, models)
-        stages.adapter()
+        stages.adapter("toyworld-first-adapter", steps=300, rank=8)
+        stages.adapter("toyworld-adapter", steps=600, rank=16)
         if until == "adapter":
             return
-        stages.module("toyworld", adapter=prompts.ADAPTER)
+        stages.module("toyworld", MOTION_STRETCHES)
         if until == "module":
             return
         for name in MOTIONS:
@@ -114,17 +121,16 @@ def train_all(new_server: Callable, work: Path, until: str | None = None) -> Non
         stages.motion_lora("right", FEW_CLIPS, "toyworld-right-5-clips")
         keep(models)
         # for comparison only, so it comes last
-        stages.module("toyworld-no-adapter", adapter=None)
+        stages.module("toyworld-no-adapter", NO_ADAPTER_STRETCHES)
         keep(models)
 
 
 def keep(models: Path) -> None:
-    """Copy what has been trained through the nodes into the repository: live parts, float16."""
+    """Copy what has been trained through the nodes into the repository: live parts, a byte per weight."""
     for name in ("toyworld", "toyworld-no-adapter"):
         source = models / "animatediff_models" / f"{name}.safetensors"
         if source.exists():
-            size = 2 if name == "toyworld" else 1
-            weights.save_live(name.replace("toyworld", "motion"), motion.live_part(load_file(source)), size)
-    for folder, prefix in (("loras", ""), ("animatediff_motion_lora", "lora-")):
-        for source in sorted((models / folder).glob("toyworld-*.safetensors")):
-            shutil.copy(source, weights.SHIPPED / f"{prefix}{source.name.removeprefix('toyworld-')}")
+            weights.save_live(name.replace("toyworld", "motion"), motion.live_part(load_file(source)), 1)
+    shutil.copy(models / "loras" / prompts.ADAPTER, weights.SHIPPED / "adapter.safetensors")
+    for source in sorted((models / "animatediff_motion_lora").glob("toyworld-*.safetensors")):
+        shutil.copy(source, weights.SHIPPED / f"lora-{source.name.removeprefix('toyworld-')}")

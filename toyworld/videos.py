@@ -42,7 +42,7 @@ def write_clips(folder: Path, count: int, seed: int, path_of: Callable = scenes.
 
 
 def path_towards(motion: str) -> Callable:
-    """What the clips of a MotionLoRA show: a direction, or "zoom-in"."""
+    """What the clips of a MotionLoRA show: a zoom-in, or the shape crossing the frame in one of ``DIRECTIONS``."""
     if motion == "zoom-in":
         return scenes.random_zoom
-    return lambda rng, caption: scenes.random_path(rng, DIRECTIONS[motion], caption)
+    return lambda rng, caption: scenes.random_path(rng, DIRECTIONS[motion], caption, scenes.CROSSING)

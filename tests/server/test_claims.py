@@ -1,0 +1,45 @@
+"""The claims of the paper on the shipped weights, in their quick form: few clips, the same limits."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NO_DIRECTION = pytest.mark.xfail(
+    reason="the shipped MotionLoRAs do not turn the motion yet: docs/toyworld.md, 'What did not work'", strict=True
+)
+
+BELOW_STILLS = pytest.mark.xfail(
+    reason="content of the shipped motion module is 12.5 points below the still model on these clips, 10 are allowed",
+    strict=True,
+)
+
+
+@pytest.fixture(scope="module")
+def claims(host_path):
+    sys.path.insert(0, str(ROOT))
+    yield importlib.import_module("toyworld.claims")
+    sys.path.remove(str(ROOT))
+
+
+@pytest.fixture(scope="module")
+def sampler(claims, new_server, host, toyworld_models):
+    with new_server(host, models=[toyworld_models]) as server:
+        yield claims.Sampler(server)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("base_claims", marks=BELOW_STILLS),
+        "adapter_claims",
+        "personalised_claims",
+        pytest.param("lora_claims", marks=NO_DIRECTION),
+    ],
+)
+def test_no_claim_misses_its_must(claims, sampler, name):
+    (found,) = (part(sampler, quick) for part, _, quick in claims.PARTS if part.__name__ == name)
+    print(claims.table(found))
+    assert [claim.measure for claim in found if claim.verdict == "MISSED"] == []
