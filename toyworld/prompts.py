@@ -14,7 +14,7 @@ MOTION_MODEL = "toyworld.safetensors"
 NO_ADAPTER_MODEL = "toyworld-no-adapter.safetensors"
 ADAPTER = "toyworld-adapter.safetensors"
 FIRST_ADAPTER = "toyworld-first-adapter.safetensors"
-SAMPLING = {"steps": 12, "cfg": 2.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+SAMPLING = {"steps": 12, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
 MOTION_BETAS = "sqrt_linear (AnimateDiff)"
 
 

@@ -11,11 +11,6 @@ NO_DIRECTION = pytest.mark.xfail(
     reason="the shipped MotionLoRAs do not turn the motion yet: docs/toyworld.md, 'What did not work'", strict=True
 )
 
-BELOW_STILLS = pytest.mark.xfail(
-    reason="content of the shipped motion module is 12.5 points below the still model on these clips, 10 are allowed",
-    strict=True,
-)
-
 
 @pytest.fixture(scope="module")
 def claims(host_path):
@@ -33,7 +28,7 @@ def sampler(claims, new_server, host, toyworld_models):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param("base_claims", marks=BELOW_STILLS),
+        "base_claims",
         "adapter_claims",
         "personalised_claims",
         pytest.param("lora_claims", marks=NO_DIRECTION),
