@@ -80,7 +80,7 @@ def _content(clips: list[Clip], frames: list[np.ndarray]) -> float:
 
 
 def base_claims(sample: Sampler, count: int) -> list[Claim]:
-    """Coherence, content and motion of plain text to animation, and what the adapter was for."""
+    """Coherence, content and motion of plain text to animation."""
     clips = _clips(count, 0)
     frames = sample(clips)
     tracks = _tracks(frames)

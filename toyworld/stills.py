@@ -18,7 +18,7 @@ TIMESTEPS = 1000
 CAPTION_DROPOUT = 0.1
 # The autoencoder has to know more than the videos show.
 WIDEST_WATERMARK, WIDEST_CONTRAST_LOSS = 0.4, 0.25
-# Share of pictures that are noised as in the motion stage (arXiv 2307.04725, section 4.2: a linear schedule), whose
+# Share of pictures that are noised as in the motion stage (arXiv 2307.04725: a linear schedule), whose
 # noise goes further. A large model copes with the difference; this one would leave it to the motion module to mend.
 LINEAR_SHARE = 0.7
 

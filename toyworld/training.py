@@ -126,7 +126,7 @@ def train_all(new_server: Callable, work: Path, until: str | None = None) -> Non
 
 
 def keep(models: Path) -> None:
-    """Copy what has been trained through the nodes into the repository: live parts, a byte per weight."""
+    """Copy what has been trained through the nodes into the repository: of motion modules the live part."""
     for name in ("toyworld", "toyworld-no-adapter"):
         source = models / "animatediff_models" / f"{name}.safetensors"
         if source.exists():
