@@ -153,7 +153,7 @@ def settings_of(values: dict) -> TrainingSettings:
     settings["objective"] = values.pop("loss", "epsilon")
     settings["frames"] = values.pop("frames", 1)
     # prompts of earlier versions do not have these
-    optional = {name: values.pop(name, None) for name in ("start_percent", "end_percent")}
+    optional = {name: values.pop(name, None) for name in ("start_percent", "end_percent", "noise_pairs")}
     settings |= {name: value for name, value in optional.items() if value is not None}
     return TrainingSettings(**settings)
 
@@ -206,6 +206,13 @@ class TrainMotionLoRA(TrainingNode):
                 *loop_inputs(batch=1, learning_rate=5e-4, steps=1000, weight_decay=1e-2),
                 objective_input(),
                 *noise_level_inputs(),
+                io.Boolean.Input(
+                    "noise_pairs",
+                    default=False,
+                    optional=True,
+                    tooltip="Show each clip twice, with a noise and with its opposite; batch must be even. What only the "
+                    "noise suggests cancels out: a direction is learned from fewer steps.",
+                ),
                 sockets.MotionLora.Input("resume", optional=True, tooltip="A MotionLoRA to train on. Its rank wins."),
             ],
             outputs=[sockets.MotionLora.Output("MOTION_LORA"), *LOOP_OUTPUTS],

@@ -16,6 +16,10 @@ class Batch:
     latents: torch.Tensor
     conditionings: list[int]
 
+    def twice(self) -> "Batch":
+        """All of it, and then all of it again."""
+        return Batch(self.latents.repeat(2, 1, 1, 1, 1), self.conditionings * 2)
+
 
 @dataclass(frozen=True)
 class Clips:

@@ -30,6 +30,8 @@ class TrainingSettings:
     """How long and how to train. ``batch`` counts clips, ``preview_every`` steps (0: never).
 
     Noise levels are drawn between two percents of the sampling schedule, 0 being pure noise and 1 the finished clip.
+    ``noise_pairs``: each clip of a step is there twice, with a noise and with its opposite (antithetic variates, which
+    lower the variance of the gradient), so a batch of 4 holds 2 clips.
     """
 
     steps: int
@@ -48,12 +50,17 @@ class TrainingSettings:
     preview_every: int = 0
     start_percent: float = 0.0
     end_percent: float = 1.0
+    noise_pairs: bool = False
 
     def __post_init__(self):
         if not 0.0 <= self.start_percent < self.end_percent <= 1.0:
             raise TrainingFailed(
                 f"start_percent is {self.start_percent} and end_percent {self.end_percent}: no noise levels lie between them. "
                 "Set start_percent below end_percent, both from 0 to 1."
+            )
+        if self.noise_pairs and self.batch % 2:
+            raise TrainingFailed(
+                f"noise_pairs shows each clip twice, but batch is {self.batch}. Use an even batch, or turn noise_pairs off."
             )
 
     def timesteps(self, count: int) -> tuple[int, int]:
@@ -105,9 +112,12 @@ def train(
     def one_step() -> bool:
         """False if the loss is no number, and the weights were left as they are."""
         host.check_stopped()
-        batch = clips.draw(settings.batch, settings.frames, settings.caption_dropout, generator)
-        timesteps = torch.randint(*settings.timesteps(unet.timesteps), (settings.batch,), generator=generator)
+        count = settings.batch // 2 if settings.noise_pairs else settings.batch
+        batch = clips.draw(count, settings.frames, settings.caption_dropout, generator)
+        timesteps = torch.randint(*settings.timesteps(unet.timesteps), (count,), generator=generator)
         noise = torch.randn(batch.latents.shape, generator=generator).to(unet.device)
+        if settings.noise_pairs:
+            batch, timesteps, noise = batch.twice(), timesteps.repeat(2), torch.cat((noise, -noise))
         sigma = unet.sigma(timesteps)
         noisy = unet.add_noise(batch.latents.to(unet.device), noise, sigma)
         predicted = unet.predict_noise(noisy, sigma, batch.conditionings, inputs())

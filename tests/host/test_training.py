@@ -125,6 +125,30 @@ def test_an_empty_range_of_noise_levels_is_told(settings, training):
         settings(start_percent=0.5, end_percent=0.5)
 
 
+def test_noise_pairs_show_each_clip_with_a_noise_and_its_opposite(train_lora, training, monkeypatch):
+    seen = []
+    unet = training("unet").TrainingUNet
+    add_noise = unet.add_noise
+
+    def record(self, latents, noise, sigma):
+        seen.append((latents, noise, sigma))
+        return add_noise(self, latents, noise, sigma)
+
+    monkeypatch.setattr(unet, "add_noise", record)
+    train_lora(steps=2, batch=4, noise_pairs=True)
+    for latents, noise, sigma in seen:
+        assert len(latents) == len(noise) == 4
+        for one in (latents, sigma):
+            assert torch.equal(one[:2], one[2:])
+        assert torch.equal(noise[:2], -noise[2:])
+        assert not torch.equal(noise[0], noise[1])
+
+
+def test_noise_pairs_need_an_even_batch(settings, training):
+    with pytest.raises(training("trainer").TrainingFailed, match="batch is 3"):
+        settings(batch=3, noise_pairs=True)
+
+
 # -- gradients ----------------------------------------------------------------------------------------------------------
 
 
