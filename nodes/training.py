@@ -210,8 +210,8 @@ class TrainMotionLoRA(TrainingNode):
                     "noise_pairs",
                     default=False,
                     optional=True,
-                    tooltip="Show each clip twice, with a noise and with its opposite; batch must be even. What only the "
-                    "noise suggests cancels out: a direction is learned from fewer steps.",
+                    tooltip="Show each clip twice, with a noise and with its opposite; batch must be even. Meant to let what "
+                    "the noise alone suggests cancel out of a step.",
                 ),
                 sockets.MotionLora.Input("resume", optional=True, tooltip="A MotionLoRA to train on. Its rank wins."),
             ],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import runpy
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -93,6 +94,15 @@ def weights(host: hosts.Host, shared: Path) -> Path:
 def toyworld_models(host: hosts.Host) -> Path:
     """Folder of the toy world's model files: small weights that were really trained."""
     return hosts.toyworld_models(host)
+
+
+@pytest.fixture(scope="session")
+def toyworld(host_path: Path) -> Callable:
+    """`toyworld("scenes")`: a module of the toy world, which stands beside the pack and not in it."""
+    sys.path.insert(0, str(ROOT))
+    importlib.import_module("toyworld")
+    sys.path.remove(str(ROOT))  # else the host's `nodes` could be ours
+    return lambda name: importlib.import_module(f"toyworld.{name}")
 
 
 @pytest.fixture(scope="session")

@@ -134,7 +134,7 @@ def _angles(sample: Sampler, count: int, first: int, loras: tuple[str, ...], dir
 
 
 def lora_claims(sample: Sampler, count: int) -> list[Claim]:
-    """Whether MotionLoRAs set the motion, add up, and need more than five clips."""
+    """Whether MotionLoRAs set the motion, and add up."""
     angles = np.concatenate(
         [
             _angles(sample, count, 4000 + 100 * i, (f"toyworld-{name}",), direction)

@@ -73,7 +73,8 @@ class MotionStages:
     def _saved(self, folder: str) -> list[Path]:
         return sorted((self.server.run / "models" / folder).glob("*.safetensors"))
 
-    def adapter(self, name: str, steps: int, rank: int) -> None:
+    def adapter(self, file: str, steps: int, rank: int) -> None:
+        name = Path(file).stem
         folder = self.clips("videos", MOTION_CLIPS, seed=11)
         self.run("loras", name, prompts.domain_adapter_prompt(folder, name, steps, rank))
 
@@ -109,8 +110,8 @@ def train_all(new_server: Callable, work: Path, until: str | None = None) -> Non
         return
     with new_server(work / "run", models=[models]) as server:
         stages = MotionStages(server, models)
-        stages.adapter("toyworld-first-adapter", steps=300, rank=8)
-        stages.adapter("toyworld-adapter", steps=600, rank=16)
+        stages.adapter(prompts.FIRST_ADAPTER, steps=300, rank=8)
+        stages.adapter(prompts.ADAPTER, steps=600, rank=16)
         if until == "adapter":
             return
         stages.module("toyworld", MOTION_STRETCHES)

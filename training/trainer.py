@@ -30,8 +30,8 @@ class TrainingSettings:
     """How long and how to train. ``batch`` counts clips, ``preview_every`` steps (0: never).
 
     Noise levels are drawn between two percents of the sampling schedule, 0 being pure noise and 1 the finished clip.
-    ``noise_pairs``: each clip of a step is there twice, with a noise and with its opposite (antithetic variates, which
-    lower the variance of the gradient), so a batch of 4 holds 2 clips.
+    ``noise_pairs``: each clip of a step is there twice, with a noise and with its opposite (antithetic variates, meant
+    to lower the variance of the gradient), so a batch of 4 holds 2 clips.
     """
 
     steps: int

@@ -1,22 +1,15 @@
 """The claims of the paper on the shipped weights, in their quick form: few clips, the same limits."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
 NO_DIRECTION = pytest.mark.xfail(
     reason="the shipped MotionLoRAs do not turn the motion yet: docs/toyworld.md, 'What did not work'", strict=True
 )
 
 
 @pytest.fixture(scope="module")
-def claims(host_path):
-    sys.path.insert(0, str(ROOT))
-    yield importlib.import_module("toyworld.claims")
-    sys.path.remove(str(ROOT))
+def claims(toyworld):
+    return toyworld("claims")
 
 
 @pytest.fixture(scope="module")

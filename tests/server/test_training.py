@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -27,21 +26,11 @@ SMALL = {"steps": 2, "preview_every": 2, "width": 64, "height": 64, "rank": 4, "
 
 
 @pytest.fixture(scope="module")
-def toyworld():
-    sys.path.insert(0, str(ROOT))
-    import toyworld.scenes
-    import toyworld.videos
-
-    yield toyworld
-    sys.path.remove(str(ROOT))
-
-
-@pytest.fixture(scope="module")
 def server(new_server, host, toyworld_models, toyworld, tmp_path_factory):
     models = tmp_path_factory.mktemp("models")
     shutil.copytree(toyworld_models, models, dirs_exist_ok=True, copy_function=lambda a, b: Path(b).symlink_to(a))
     with new_server(host, models=[models]) as server:
-        toyworld.videos.write_clips(server.run / "input" / "clips", CLIPS, seed=0)
+        toyworld("videos").write_clips(server.run / "input" / "clips", CLIPS, seed=0)
         yield server
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-ROOT = Path(__file__).resolve().parents[2]
 SIZE = 64
 CHECKPOINT = MOTION = "toyworld.safetensors"
 # One level of the toy world's UNet, and three of them: SDXL's depth, at a width that a CPU can sample.
@@ -24,16 +21,6 @@ THREE_LEVELS = {
     "transformer_depth_output": [0, 0, 1, 1, 1, 1],
     "transformer_depth_middle": 1,
 }
-
-
-@pytest.fixture(scope="module")
-def toyworld():
-    sys.path.insert(0, str(ROOT))
-    import toyworld.measure
-    import toyworld.prompts
-
-    yield toyworld
-    sys.path.remove(str(ROOT))
 
 
 @pytest.fixture(scope="module")
@@ -375,10 +362,10 @@ MOST_SEAM, SAME_DIRECTION = 1.3, 0.8
 )
 def test_64_frames_in_windows_go_on_moving_in_one_direction(server, toyworld):
     """On the shipped weights: no seam to be seen, and the shape does not turn back where windows meet."""
-    seams, directions = [], []
+    prompts, seams, directions = toyworld("prompts"), [], []
     for seed in (910_001, 910_002):
-        clip = toyworld.prompts.Clip("a red circle", seed, loras=("toyworld-right",), frames=64)
-        graph = toyworld.prompts.sampling_prompt(clip)
+        clip = prompts.Clip("a red circle", seed, loras=("toyworld-right",), frames=64)
+        graph = prompts.sampling_prompt(clip)
         graph["context"] = context("StandardStatic")
         graph["animated"]["inputs"]["context_options"] = ["context", 0]
         graph["metrics"] = node("AnimateDiffMetrics", images=["decode", 0], context_length=16, context_overlap=4)
@@ -386,7 +373,7 @@ def test_64_frames_in_windows_go_on_moving_in_one_direction(server, toyworld):
         entry = server.queue(graph)
         seams.append(float(entry["outputs"].pop("ratio")["text"][0]))
         frames = np.stack([np.asarray(Image.open(file).convert("RGB"), np.float32) / 255 for file in server.outputs(entry)])
-        track = toyworld.measure.follow(frames)
+        track = toyworld("measure").follow(frames)
         assert track is not None, "the shape was not seen in three frames of four"
         steps = track.places[4:] - track.places[:-4]  # over four frames: a pixel of rounding is no direction
         forward = steps @ (track.displacement / np.linalg.norm(track.displacement))

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
 LOOKS = ("draw_still", "draw_personalised", "draw_video_frame")
-
-
-@pytest.fixture(scope="module")
-def toyworld(host_path):
-    """`toyworld("scenes")`: a module of the toy world, which stands beside the pack and not in it."""
-    sys.path.insert(0, str(ROOT))
-    yield lambda name: importlib.import_module(f"toyworld.{name}")
-    sys.path.remove(str(ROOT))
 
 
 @pytest.fixture
