@@ -97,10 +97,15 @@ class Track:
         return float(np.exp(0.5 * slope * (len(self.areas) - 1)))
 
     def angle_to(self, direction: float) -> float:
-        """Degrees between the displacement and ``direction`` (radians, 0 right, pi/2 up)."""
-        x, y = self.displacement
-        difference = np.angle(np.exp(1j * (np.arctan2(-y, x) - direction)))
-        return float(np.degrees(abs(difference)))
+        """Degrees between the displacement and ``direction`` (radians)."""
+        return angle_between(self.displacement, direction)
+
+
+def angle_between(displacement: np.ndarray, direction: float) -> float:
+    """Degrees between ``displacement`` ``(2,)`` and ``direction`` (radians, 0 right, pi/2 up)."""
+    x, y = displacement
+    difference = np.angle(np.exp(1j * (np.arctan2(-y, x) - direction)))
+    return float(np.degrees(abs(difference)))
 
 
 def follow(frames: np.ndarray) -> Track | None:

@@ -15,6 +15,8 @@ NO_ADAPTER_MODEL = "toyworld-no-adapter.safetensors"
 ADAPTER = "toyworld-adapter.safetensors"
 FIRST_ADAPTER = "toyworld-first-adapter.safetensors"
 SAMPLING = {"steps": 12, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+# Of MotionLoRAs when sampling, found on other seeds than those of the claims.
+LORA_STRENGTH = 1.25
 MOTION_BETAS = "sqrt_linear (AnimateDiff)"
 
 
@@ -31,6 +33,7 @@ class Clip:
     checkpoint: str = CHECKPOINT
     motion: str | None = MOTION_MODEL
     loras: tuple[str, ...] = ()
+    lora_strength: float = LORA_STRENGTH
     adapter: float = 0.0
     frames: int = scenes.FRAMES
 
@@ -50,7 +53,7 @@ def sampling_prompt(clip: Clip) -> dict[str, dict]:
     if clip.motion:
         lora = {}
         for i, name in enumerate(clip.loras):
-            nodes[f"lora{i}"] = node("ADE_AnimateDiffLoRALoader", name=f"{name}.safetensors", strength=1.0, **lora)
+            nodes[f"lora{i}"] = node("ADE_AnimateDiffLoRALoader", name=f"{name}.safetensors", strength=clip.lora_strength, **lora)
             lora = {"prev_motion_lora": [f"lora{i}", 0]}
         last = {"motion_lora": lora["prev_motion_lora"]} if lora else {}
         nodes["motion"] = node("ADE_LoadAnimateDiffModel", model_name=clip.motion)
@@ -169,24 +172,23 @@ def motion_module_prompt(folder: str, start: str, stretch: Stretch, seed: int) -
     return nodes
 
 
-def motion_lora_prompt(folder: str, name: str, steps: int) -> dict:
+def motion_lora_prompt(folder: str, name: str, steps: int, end_percent: float) -> dict:
     return {
         **_training_data(folder),
-        "adapter": node("AnimateDiffLoadDomainAdapter", model=["checkpoint", 0], lora_name=ADAPTER, scale=1.0),
         "motion": node("ADE_LoadAnimateDiffModel", model_name=MOTION_MODEL),
         "apply": node("ADE_ApplyAnimateDiffModelSimple", motion_model=["motion", 0]),
         "model": node(
-            "ADE_UseEvolvedSampling", model=["adapter", 0], m_models=["apply", 0], beta_schedule="autoselect"
+            "ADE_UseEvolvedSampling", model=["checkpoint", 0], m_models=["apply", 0], beta_schedule="autoselect"
         ),
         "train": node(
             "AnimateDiffTrainMotionLoRA",
             model=["model", 0],
-            rank=8,
-            alpha=8.0,
+            rank=16,
+            alpha=32.0,
             frames=scenes.FRAMES,
-            loss="appearance-debiased",
-            # direction is decided where noise is high
-            **_loop(steps, 1, 1.2e-2, 3, end_percent=0.15),
+            loss="epsilon",
+            noise_pairs=True,
+            **_loop(steps, 4, 5e-3, 3, end_percent=end_percent),
         ),
         "save": node("AnimateDiffSaveMotionLoRA", motion_lora=["train", 0], filename_prefix=name, dtype="float16"),
     }

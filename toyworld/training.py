@@ -23,8 +23,9 @@ MOTION_STRETCHES = (
 )
 # For the comparison without an adapter: what that does to the look shows soon.
 NO_ADAPTER_STRETCHES = (prompts.Stretch(None, 300),)
-LORA_STEPS = 300
-MOTIONS = (*videos.DIRECTIONS, "zoom-in")
+# Steps of each MotionLoRA, and down to which noise level: where the shape travels is decided where noise is high, its
+# growth a little later.
+LORA_TRAINING = {"right": (300, 0.25), "up": (400, 0.25), "left": (300, 0.25), "zoom-in": (200, 0.5)}
 
 
 def _contexts() -> torch.Tensor:
@@ -93,7 +94,7 @@ class MotionStages:
 
     def motion_lora(self, motion_name: str, count: int, name: str) -> None:
         folder = self.clips(name, count, seed=13, path_of=videos.path_towards(motion_name))
-        self.run("animatediff_motion_lora", name, prompts.motion_lora_prompt(folder, name, LORA_STEPS))
+        self.run("animatediff_motion_lora", name, prompts.motion_lora_prompt(folder, name, *LORA_TRAINING[motion_name]))
 
 
 def train_all(new_server: Callable, work: Path, until: str | None = None) -> None:
@@ -117,7 +118,7 @@ def train_all(new_server: Callable, work: Path, until: str | None = None) -> Non
         stages.module("toyworld", MOTION_STRETCHES)
         if until == "module":
             return
-        for name in MOTIONS:
+        for name in LORA_TRAINING:
             stages.motion_lora(name, LORA_CLIPS, f"toyworld-{name}")
         stages.motion_lora("right", FEW_CLIPS, "toyworld-right-5-clips")
         keep(models)
@@ -127,11 +128,12 @@ def train_all(new_server: Callable, work: Path, until: str | None = None) -> Non
 
 
 def keep(models: Path) -> None:
-    """Copy what has been trained through the nodes into the repository: of motion modules the live part."""
+    """Keep what has been trained through the nodes in the repository: of motion modules the live part."""
     for name in ("toyworld", "toyworld-no-adapter"):
         source = models / "animatediff_models" / f"{name}.safetensors"
         if source.exists():
             weights.save_live(name.replace("toyworld", "motion"), motion.live_part(load_file(source)), 1)
     shutil.copy(models / "loras" / prompts.ADAPTER, weights.SHIPPED / "adapter.safetensors")
     for source in sorted((models / "animatediff_motion_lora").glob("toyworld-*.safetensors")):
-        shutil.copy(source, weights.SHIPPED / f"lora-{source.name.removeprefix('toyworld-')}")
+        name = source.stem.replace("toyworld", "lora", 1)
+        weights.save_live(name, load_file(source), 1, weights.notes_of(source))

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from . import checkpoint, motion
@@ -16,8 +17,13 @@ SCALE = ".scale"
 UNETS = {"stills": "toyworld", "personalised": "toyworld-personalised"}
 
 
-def save_live(name: str, tensors: dict[str, torch.Tensor], bytes_per_weight: int = 2) -> None:
-    """Keep ``tensors`` in the repository, matrices as float16 or as one byte per weight with a scale for each row."""
+def save_live(
+    name: str, tensors: dict[str, torch.Tensor], bytes_per_weight: int = 2, notes: dict[str, str] | None = None
+) -> None:
+    """Keep ``tensors`` in the repository, matrices as float16 or as one byte per weight with a scale for each row.
+
+    ``notes`` are kept as the file's metadata.
+    """
     SHIPPED.mkdir(exist_ok=True)
     kept = {}
     for key, value in tensors.items():
@@ -27,7 +33,7 @@ def save_live(name: str, tensors: dict[str, torch.Tensor], bytes_per_weight: int
             kept[f"{key}{SCALE}"] = scale.float()
         else:
             kept[key] = value.half()
-    save_file({key: value.contiguous() for key, value in kept.items()}, SHIPPED / f"{name}.safetensors")
+    save_file({key: value.contiguous() for key, value in kept.items()}, SHIPPED / f"{name}.safetensors", notes)
 
 
 def load_live(name: str) -> dict[str, torch.Tensor]:
@@ -56,14 +62,22 @@ def expand(models: Path) -> None:
     for source in sorted(SHIPPED.glob("motion*.safetensors")):
         full = motion.full(load_live(source.stem))
         _save(full, models / "animatediff_models" / source.name.replace("motion", "toyworld"))
-    for pattern, folder in (("adapter", "loras"), ("lora-*", "animatediff_motion_lora")):
-        for source in sorted(SHIPPED.glob(f"{pattern}.safetensors")):
-            (models / folder).mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, models / folder / f"toyworld-{source.name.removeprefix('lora-')}")
+    for source in sorted(SHIPPED.glob("lora-*.safetensors")):
+        tensors = {key: value.half() for key, value in load_live(source.stem).items()}
+        name = source.name.replace("lora", "toyworld", 1)
+        _save(tensors, models / "animatediff_motion_lora" / name, notes_of(source))
+    (models / "loras").mkdir(parents=True, exist_ok=True)
+    shutil.copy(SHIPPED / "adapter.safetensors", models / "loras" / "toyworld-adapter.safetensors")
 
 
-def _save(tensors: dict[str, torch.Tensor], path: Path) -> None:
+def notes_of(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file."""
+    with safe_open(path, "pt") as file:
+        return file.metadata()
+
+
+def _save(tensors: dict[str, torch.Tensor], path: Path, notes: dict[str, str] | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file({key: value.contiguous() for key, value in tensors.items()}, partial)
+    save_file({key: value.contiguous() for key, value in tensors.items()}, partial, notes)
     os.replace(partial, path)
