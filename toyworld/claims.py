@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from . import measure, scenes
-from .prompts import NO_ADAPTER_MODEL, PERSONALISED, Clip, sampling_prompt
+from .prompts import LORA_STRENGTH, NO_ADAPTER_MODEL, PERSONALISED, Clip, sampling_prompt
 from .videos import DIRECTIONS
 
 FIRST_SEED = 900_000
@@ -135,8 +135,8 @@ def _angles(tracks: list[measure.Track], direction: float) -> np.ndarray:
 def lora_claims(sample: Sampler, count: int) -> list[Claim]:
     """Whether MotionLoRAs set the motion, and add up."""
 
-    def tracks(first: int, *loras: str) -> list[measure.Track]:
-        return _tracks(sample(_clips(count, first, loras=loras)))
+    def tracks(first: int, *loras: str, strength: float = LORA_STRENGTH) -> list[measure.Track]:
+        return _tracks(sample(_clips(count, first, loras=loras, lora_strength=strength)))
 
     angles = np.concatenate(
         [
@@ -144,7 +144,8 @@ def lora_claims(sample: Sampler, count: int) -> list[Claim]:
             for i, (name, direction) in enumerate(DIRECTIONS.items())
         ]
     )
-    both = tracks(5000, "toyworld-right", "toyworld-up")
+    # two of them at more than 1 leave too little of the shapes
+    both = tracks(5000, "toyworld-right", "toyworld-up", strength=1.0)
     together = measure.angle_between(np.mean([track.displacement for track in both], axis=0), np.pi / 4)
     zoom = tracks(6000, "toyworld-zoom-in")
     within = 100 * float((angles < 45).mean())

@@ -2,10 +2,6 @@
 
 import pytest
 
-NO_DIRECTION = pytest.mark.xfail(
-    reason="the shipped MotionLoRAs do not turn the motion yet: docs/toyworld.md, 'What did not work'", strict=True
-)
-
 
 @pytest.fixture(scope="module")
 def claims(toyworld):
@@ -18,15 +14,7 @@ def sampler(claims, new_server, host, toyworld_models):
         yield claims.Sampler(server)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "base_claims",
-        "adapter_claims",
-        "personalised_claims",
-        pytest.param("lora_claims", marks=NO_DIRECTION),
-    ],
-)
+@pytest.mark.parametrize("name", ["base_claims", "adapter_claims", "personalised_claims", "lora_claims"])
 def test_no_claim_misses_its_must(claims, sampler, name):
     (found,) = (part(sampler, quick) for part, _, quick in claims.PARTS if part.__name__ == name)
     print(claims.table(found))
