@@ -2,6 +2,10 @@
 
 import pytest
 
+NOT_TOGETHER = pytest.mark.xfail(
+    reason="two of the shipped MotionLoRAs do not add up yet: docs/toyworld.md, 'What did not work'", strict=True
+)
+
 
 @pytest.fixture(scope="module")
 def claims(toyworld):
@@ -14,7 +18,16 @@ def sampler(claims, new_server, host, toyworld_models):
         yield claims.Sampler(server)
 
 
-@pytest.mark.parametrize("name", ["base_claims", "adapter_claims", "personalised_claims", "lora_claims"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "base_claims",
+        "adapter_claims",
+        "personalised_claims",
+        "lora_claims",
+        pytest.param("two_loras_claims", marks=NOT_TOGETHER),
+    ],
+)
 def test_no_claim_misses_its_must(claims, sampler, name):
     (found,) = (part(sampler, quick) for part, _, quick in claims.PARTS if part.__name__ == name)
     print(claims.table(found))
