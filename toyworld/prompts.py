@@ -173,6 +173,7 @@ def motion_module_prompt(folder: str, start: str, stretch: Stretch, seed: int) -
 
 
 def motion_lora_prompt(folder: str, name: str, steps: int, end_percent: float) -> dict:
+    """Without the domain adapter, as the clips are sampled: directions are learned in fewer steps (docs/toyworld.md)."""
     return {
         **_training_data(folder),
         "motion": node("ADE_LoadAnimateDiffModel", model_name=MOTION_MODEL),

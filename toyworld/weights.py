@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from . import checkpoint, motion
+from . import checkpoint, motion, prompts
 
 SHIPPED = Path(__file__).parent / "weights"
 SCALE = ".scale"
@@ -67,7 +67,7 @@ def expand(models: Path) -> None:
         name = source.name.replace("lora", "toyworld", 1)
         _save(tensors, models / "animatediff_motion_lora" / name, notes_of(source))
     (models / "loras").mkdir(parents=True, exist_ok=True)
-    shutil.copy(SHIPPED / "adapter.safetensors", models / "loras" / "toyworld-adapter.safetensors")
+    shutil.copy(SHIPPED / "adapter.safetensors", models / "loras" / prompts.ADAPTER)
 
 
 def notes_of(path: Path) -> dict[str, str]:
