@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import comfy.ldm.modules.attention as host_attention
 import comfy.model_management
+import torch
 from comfy.cli_args import args
 
 
@@ -16,8 +17,16 @@ def temporal_attention() -> Callable:
 
     The function is called as ``f(q, k, v, heads)`` with tensors of shape ``(sequences, frames, channels)``.
     """
-    if comfy.model_management.pytorch_attention_enabled() or comfy.model_management.cpu_mode():
+    if comfy.model_management.cpu_mode():
+        return _attention_on_cpu
+    if comfy.model_management.pytorch_attention_enabled():
         return host_attention.attention_pytorch
     if args.use_split_cross_attention:
         return host_attention.attention_split
     return host_attention.attention_sub_quad
+
+
+def _attention_on_cpu(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
+    """At least in float32: PyTorch's bf16 kernel takes many times longer in the backward pass of short sequences."""
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    return host_attention.attention_pytorch(q.to(dtype), k.to(dtype), v.to(dtype), heads).to(q.dtype)

@@ -396,3 +396,12 @@ def test_a_named_module_has_its_own_strengths(new_module, inputs, pack, hidden):
     module.layer_name = "down_blocks.0.motion_modules.1"
     named = call.MotionInputs(call.ModuleInputs(effect=0.5), {module.layer_name: call.ModuleInputs(effect=0.0)})
     assert module(hidden, FRAMES, named) is hidden
+
+
+def test_attention_of_bf16_on_the_cpu_is_computed_in_float32(pack):
+    # Pytorch's bf16 kernel rounds on the way (and its backward pass takes many times longer).
+    attend = pack.submodule("host.attention").temporal_attention()
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = torch.randn(3, 32, 16, CHANNELS, generator=generator).to(torch.bfloat16)
+    expected = attend(q.float(), k.float(), v.float(), 8).to(torch.bfloat16)
+    assert torch.equal(attend(q, k, v, 8), expected)
