@@ -12,10 +12,28 @@ FILE_INPUTS = {
     "model_name": "animatediff_models",
     "name": "animatediff_motion_lora",
 }
+# What the examples name, as it is called in the toy world.
+TOYWORLD = {
+    "ckpt_name": "toyworld.safetensors",
+    "model_name": "toyworld.safetensors",
+    "lora_name": "toyworld-adapter.safetensors",
+    "name": "toyworld-right.safetensors",
+    "width": 64,
+    "height": 64,
+}
 
 
 def api_form(name: str) -> dict:
     return json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def in_toyworld(name: str, **changes) -> dict:
+    """The prompt with the files of the toy world, and with ``changes`` of inputs wherever they occur."""
+    prompt = api_form(name)
+    for node in prompt.values():
+        inputs = node["inputs"]
+        inputs.update({key: value for key, value in {**TOYWORLD, **changes}.items() if key in inputs})
+    return prompt
 
 
 def lay_out_files(prompts: Iterable[dict], models: Path, run: Path) -> None:

@@ -20,6 +20,7 @@ import_file = runpy.run_path(str(ROOT / "dev" / "pack.py"))["import_file"]
 dev_pack = import_file("animatediff_dev_pack", ROOT / "dev" / "pack.py")
 hosts = import_file("animatediff_dev_hosts", ROOT / "dev" / "hosts.py")
 dev_server = import_file("animatediff_dev_server", ROOT / "dev" / "server.py")
+import_file("animatediff_dev_examples", ROOT / "dev" / "examples.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from pathlib import Path
 
 import pytest
+from animatediff_dev_examples import in_toyworld
 from safetensors import safe_open
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "example_workflows" / "api"
 CLIPS = 3
-# What the examples name, as it is called in the toy world.
-TOYWORLD = {
-    "ckpt_name": "toyworld.safetensors",
-    "model_name": "toyworld.safetensors",
-    "lora_name": "toyworld-adapter.safetensors",
-    "name": "toyworld-right.safetensors",
-    "folder": "clips",
-}
 STARTED = "AnimateDiff training: step 1 of"
-SMALL = {"steps": 2, "preview_every": 2, "width": 64, "height": 64, "rank": 4, "alpha": 4.0, "batch": 1}
+SMALL = {"folder": "clips", "steps": 2, "preview_every": 2, "rank": 4, "alpha": 4.0, "batch": 1}
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +27,7 @@ def server(new_server, host, toyworld_models, toyworld, tmp_path_factory):
 
 def example(name: str, **changes) -> dict:
     """An example workflow on the toy world, small and short."""
-    prompt = json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
-    for node in prompt.values():
-        inputs = node["inputs"]
-        inputs.update({key: value for key, value in {**TOYWORLD, **SMALL, **changes}.items() if key in inputs})
-    return prompt
+    return in_toyworld(name, **{**SMALL, **changes})
 
 
 def newest(server, folder: str) -> Path:
@@ -48,24 +35,27 @@ def newest(server, folder: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "folder", "tensors"),
+    ("name", "folder", "tensors", "notes"),
     [
-        ("train_motion_lora", "animatediff_motion_lora", 2 * 4 * 2 * 4),
-        ("train_domain_adapter", "loras", 2 * 4 * 2 * 4),
-        ("train_motion_module", "animatediff_models", 3 * 28),
+        ("train_motion_lora", "animatediff_motion_lora", 2 * 4 * 2 * 4, {"base": "toyworld", "rank": "4", "objective": "epsilon"}),
+        ("train_domain_adapter", "loras", 2 * 4 * 2 * 4, {"base": "SD1.5", "rank": "4"}),
+        ("train_motion_module", "animatediff_models", 3 * 28, {"base": "SD1.5", "version": "v3"}),
     ],
 )
-def test_the_example_trains_and_saves(server, name, folder, tensors):
-    entry = server.queue(example(name))
+def test_the_example_trains_and_saves(server, name, folder, tensors, notes):
+    prompt = example(name)
+    if "steps" in prompt["save"]["inputs"]:
+        prompt["save"]["inputs"]["steps"] = ["train", 2]  # as in the example, not the number of SMALL
+    entry = server.queue(prompt)
     (graph,) = [file for file in server.outputs(entry) if file.suffix == ".png"]
     assert graph.stat().st_size > 0
     with safe_open(newest(server, folder), "pt") as saved:
         assert len(list(saved.keys())) == tensors
         metadata = saved.metadata()
-    if name == "train_motion_lora":
-        assert metadata["animatediff.base"] == "toyworld"
-        assert metadata["animatediff.steps"] == "2"
-        assert metadata["animatediff.rank"] == "4"
+    for note, value in {**notes, "steps": "2"}.items():
+        assert metadata[f"animatediff.{note}"] == value
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{metadata["animatediff.pack_version"]}"\n' in pyproject
 
 
 def test_the_example_with_a_motion_lora_samples(server):
@@ -157,7 +147,7 @@ def test_stopping_saves_what_was_trained_and_the_next_run_trains_again(server):
     assert train_and_stop(server, prompt) != saved
 
 
-def test_too_short_clips_are_told_before_anything_is_loaded(server):
+def test_too_short_clips_are_told(server):
     from animatediff_dev_server import PromptError
 
     with pytest.raises(PromptError, match="Clip 1 has 16 frames, but training takes 24 at a time"):

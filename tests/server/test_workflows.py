@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from animatediff_dev_examples import in_toyworld
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -357,27 +358,12 @@ MOST_SEAM, SAME_DIRECTION = 1.3, 0.8
 
 
 def long_clip(prompts, seed: int) -> dict:
-    """64 frames: all at once while it is decided what moves where, windows of 16 from the middle of the sampling on.
-
-    The positions that the motion model knows are spread over the clip, and the MotionLoRA acts in the first part.
-    """
-    graph = prompts.sampling_prompt(prompts.Clip("a red circle", seed, loras=("toyworld-right",), frames=64))
-    graph |= {
-        "positions": node("ADE_AdjustPESweetspotStretch", sweetspot=16, new_sweetspot=64, print_adjustment=False),
-        "settings": node("ADE_AnimateDiffSettings", pe_adjust=["positions", 0]),
-        "all_frames": context("StandardStatic", 64, 0),
-        "context": context("StandardStatic", 16, 8, start_percent=0.5, prev_context=["all_frames", 0]),
-        "scheduled": node(
-            "AnimateDiffScheduleMotionLoRA",
-            motion_lora=["lora0", 0],
-            strengths="0.0: 1.0, 0.5: 0.0",
-            interpolation="hold",
-            frame_strengths="",
-        ),
-    }
-    graph["motion"]["inputs"]["ad_settings"] = ["settings", 0]
-    graph["apply"]["inputs"]["motion_lora"] = ["scheduled", 0]
-    graph["animated"]["inputs"]["context_options"] = ["context", 0]
+    """The example workflow for long clips, as the toy world is sampled."""
+    settings = {**prompts.SAMPLING, "seed": seed, "strength": prompts.LORA_STRENGTH}
+    graph = in_toyworld("long_clip", **settings)
+    graph["positive"]["inputs"]["text"] = "a red circle"
+    graph["negative"]["inputs"]["text"] = ""
+    graph["webp"] = node("SaveImage", images=["decode", 0], filename_prefix="long_clip")
     return graph
 
 
