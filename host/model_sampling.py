@@ -26,10 +26,12 @@ class OwnTables:
         self.sigmas = sigmas.float()
         self.log_sigmas = sigmas.double().log().float()
 
-    def timestep(self, sigma: torch.Tensor) -> torch.Tensor:
-        # LCM schedulers ask for steps half-way between two entries of the table. In float32 the rounding of log(),
-        # which differs from machine to machine, would decide which of the two it is, and that is visible.
-        return super().timestep(sigma.double() if sigma.device.type in ("cpu", "cuda") else sigma)
+    def _register_schedule(self, given_betas=None, beta_schedule="linear", timesteps=TIMESTEPS, **settings):
+        zsnr = settings.pop("zsnr", False)
+        if given_betas is None:
+            # as_tensor: for squaredcos_cap_v2 the host's function returns a NumPy array
+            given_betas = torch.as_tensor(make_beta_schedule(beta_schedule, timesteps, **settings))
+        super()._register_schedule(given_betas=given_betas, timesteps=timesteps, zsnr=zsnr, **settings)
 
     def register_buffer(self, name, tensor, persistent=True):
         if name not in ("sigmas", "log_sigmas"):
@@ -67,10 +69,17 @@ def discrete_schedule(
             "Choose beta_schedule 'use existing'."
         )
     sampling = type("ModelSampling", (OwnTables, table, prediction), {})(config)
-    # as_tensor: for squaredcos_cap_v2 the host's function returns a NumPy array
-    betas = torch.as_tensor(make_beta_schedule(schedule, TIMESTEPS, linear_start=linear_start, linear_end=linear_end))
-    sampling._register_schedule(given_betas=betas, zsnr=zsnr)
+    sampling._register_schedule(beta_schedule=schedule, linear_start=linear_start, linear_end=linear_end, zsnr=zsnr)
     return sampling
+
+
+class FewSteps(OwnTables):
+    """Tables of the few timesteps of a latent consistency model."""
+
+    def timestep(self, sigma: torch.Tensor) -> torch.Tensor:
+        # LCM schedulers ask for steps half-way between two entries of the table. In float32 the rounding of log(),
+        # which differs from machine to machine, would decide which of the two it is, and that is visible.
+        return super().timestep(sigma.double() if sigma.device.type in ("cpu", "cuda") else sigma)
 
 
 def lcm_schedule(
@@ -82,6 +91,6 @@ def lcm_schedule(
 ) -> torch.nn.Module:
     """The few timesteps a latent consistency model was distilled on, sampled as LCM (arXiv 2310.04378)."""
     settings = {"beta_schedule": schedule, "linear_start": linear_start, "linear_end": linear_end, "zsnr": zsnr}
-    bases = (OwnTables, ModelSamplingDiscreteDistilled, LCM)
+    bases = (FewSteps, ModelSamplingDiscreteDistilled, LCM)
     sampling = type("ModelSamplingLCM", bases, {"original_timesteps": original_timesteps})
     return sampling(SimpleNamespace(sampling_settings=settings))

@@ -21,7 +21,7 @@ import torch
 from ..motion_models.files import PREFIX, Tensors, our_names, read_tensors
 from ..motion_models.saving import METADATA_PREFIX, save_tensors
 from ..motion_models.strength import StrengthSchedule
-from ..motion_models.wrong_files import is_motion_lora, what_is_it
+from ..motion_models.wrong_files import MOTION, is_motion_lora, what_is_it
 
 PEFT_PREFIX = re.compile(r"^(?:unet\.)?base_model\.model\.")
 # A layer's name and which half of the pair a tensor is, in all of the layouts above.
@@ -100,6 +100,12 @@ def read_motion_lora(path: str) -> MotionLora:
 
 
 def _pairs(file_name: str, tensors: Tensors) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    others = [key for key in tensors if not MOTION.search(key)]
+    if others:
+        logging.warning(
+            "[AnimateDiff] '%s': %d tensors of layers that are no motion module's are left out (%s, …).", file_name, len(others), others[0]
+        )
+        tensors = {key: value for key, value in tensors.items() if MOTION.search(key)}
     halves: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
     unknown = []
     for key, value in tensors.items():

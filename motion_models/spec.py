@@ -50,11 +50,9 @@ class MotionModelSpec:
     @property
     def beta_schedule(self) -> str:
         """The noise schedule that the model was trained with (an option of the beta_schedule inputs)."""
-        if self.layout == "AnimateLCM":
-            return "lcm"
         if self.family == "SDXL":
             return "linear (HotshotXL/default)" if self.layout == "HotshotXL" else "linear (AnimateDiff-SDXL)"
-        return "sqrt_linear (AnimateDiff)"
+        return "lcm" if self.layout == "AnimateLCM" else "sqrt_linear (AnimateDiff)"
 
     def __str__(self) -> str:
         family = self.family if self.family != "custom" else f"a UNet of {'/'.join(map(str, self.levels))} channels"

@@ -192,7 +192,6 @@ NODES = [
             VIEW_OPTIONS,
         ],
         category=f"{CATEGORY}/legacy",
-        is_deprecated=True,
     ),
     _context_node(
         "ADE_BatchedContextOptions",

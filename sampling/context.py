@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .windows import ALL_FRAMES, WindowOptions
+from .windows import ALL_FRAMES, WindowOptions, windows
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,12 @@ class Context:
         """How many frames attend to each other, which is what a motion model's position table has to hold."""
         at_once = self.frames_at_once(frames)
         return self.views.windows.length if self.views and self.views.cut(at_once) else at_once
+
+    def check(self, frames: int) -> None:
+        """Raise WindowError, before a model runs, if a clip of ``frames`` frames cannot be cut like this."""
+        windows(frames, self.windows)
+        if self.views:
+            windows(self.frames_at_once(frames), self.views.windows)
 
 
 Contexts = tuple[Context, ...]

@@ -57,13 +57,14 @@ def _pyramid(window: Window, context: FuseContext) -> torch.Tensor:
 def _overlap_linear(window: Window, context: FuseContext) -> torch.Tensor:
     """1, with a ramp over the overlap at each end that is not an end of the clip."""
     weights = torch.ones(len(window))
-    ramp = torch.linspace(LEAST, 1, context.overlap)[: len(window)]
-    if len(ramp) == 0:
+    ramp = min(context.overlap, len(window))
+    if ramp == 0:
         return weights
     if min(window) > 0:
-        weights[: len(ramp)] = ramp
+        weights[:ramp] = torch.linspace(LEAST, 1, context.overlap)[:ramp]
     if max(window) < context.frames - 1:
-        weights[-len(ramp) :] = ramp.flip(0)
+        # not the first ramp turned round: of a single frame each begins with its first weight
+        weights[-ramp:] = torch.linspace(1, LEAST, context.overlap)[-ramp:]
     return weights
 
 

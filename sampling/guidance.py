@@ -166,13 +166,13 @@ def _current(args: dict) -> CfgKeyframe:
 def _guided(args: dict, theirs: Callable | None) -> torch.Tensor:
     guidance, sigma = _guidance(args)
     cond, uncond = args["cond"], args["uncond"]
-    if guidance.leaves_out_uncond(args["model_options"], sigma):
-        return cond
     keyframe = guidance.at(sigma)
     cfg = for_latents(keyframe.cfg, args["input"])
     rescale = [extra for extra in keyframe.extras if isinstance(extra, RescaleCfg)]
     function = rescale[-1] if rescale else theirs
-    return uncond + (cond - uncond) * cfg if function is None else function({**args, "cond_scale": cfg})
+    if function is not None:
+        return function({**args, "cond_scale": cfg})
+    return cond if guidance.leaves_out_uncond(args["model_options"], sigma) else uncond + (cond - uncond) * cfg
 
 
 def _with_our_cfg(function: Callable) -> Callable:

@@ -81,5 +81,9 @@ class FreeInit(Iterations):
         table = model_sampling.sigmas
         if len(table) == 1000:
             return float(table[self.sigma_step])
-        # tables of fewer steps (LCM): the noise level at that of 1000 timesteps
+        # Tables of fewer steps (LCM): counted from the end of the table, as ADE does; where that leads out of it, the
+        # noise level at that of 1000 timesteps.
+        from_end = self.sigma_step - 1000
+        if from_end >= -len(table):
+            return float(table[from_end])
         return float(model_sampling.sigma(torch.tensor(float(self.sigma_step))))

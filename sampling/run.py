@@ -118,12 +118,13 @@ def outer_sample(
     keep_on(model_sampling, patcher.load_device)
     if settings.custom_cfg:
         install(model_options)
-    if settings.ancestral is not None:
-        sampler = settings.ancestral.applied(sampler, seed, noise.shape)
     conds = {name: list(map(dict, conds)) for name, conds in guider.conds.items()}
 
     cut_by = animation.cut(frames)
-    _check_length(frames, animation.motion_models, cut_by, model_options.get("context_handler"))
+    contexts = () if cut_by is None else animation.contexts
+    for context in contexts:
+        context.check(frames)
+    _check_length(frames, animation.motion_models, contexts, model_options.get("context_handler"))
     warn_about_lengths(guider.conds, frames, windowed=cut_by is not None)
     window = _noise_window(cut_by, frames)
     # later stages of KSamplerAdvanced add no noise
@@ -138,15 +139,17 @@ def outer_sample(
         # the host prepares conds for a pass in place
         guider.conds = {name: list(map(dict, of_name)) for name, of_name in conds.items()}
         counted = _counting(run.windowed, callback)
+        # anew in each pass: its noise begins again
+        ours = sampler if settings.ancestral is None else settings.ancestral.applied(sampler, seed, noise.shape)
         try:
             return executor(
-                start.noise, start.latents, sampler, sigmas, denoise_mask, counted, disable_pbar, seed, **kwargs
+                start.noise, start.latents, ours, sigmas, denoise_mask, counted, disable_pbar, seed, **kwargs
             )
         finally:
             if run.windowed is not None:
                 run.windowed.controls.restore()
 
-    source = LatentSource(model_sampling, patcher.model.latent_format)
+    source = LatentSource(model_sampling, patcher.get_model_object("latent_format"))
     try:
         start, made = first, latent_image
         for i in range(settings.iterations.count):
@@ -240,7 +243,7 @@ def _host_window(options: dict, frames: int) -> list[int] | None:
     return indices if len(indices) == frames else None
 
 
-def _check_length(frames: int, motion_models: MotionModels, context: Context | None, context_handler) -> None:
+def _check_length(frames: int, motion_models: MotionModels, contexts: Contexts, context_handler) -> None:
     if not motion_models:
         return
     if frames == 1:
@@ -249,8 +252,8 @@ def _check_length(frames: int, motion_models: MotionModels, context: Context | N
             "For an animation set batch_size of the empty latent to the number of frames, for example 16."
         )
     length, cut_by = frames, ""
-    if context is not None:
-        length = context.frames_attending(frames)
+    if contexts:
+        length = max(context.frames_attending(frames) for context in contexts)
         cut_by = "Lower context_length (or view_length) of the Context Options node."
     elif context_handler is not None and context_handler.dim == 0 and frames > context_handler.context_length:
         length = context_handler.context_length + bool(getattr(context_handler, "causal_window_fix", False))

@@ -31,9 +31,11 @@ Interpolation = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
 def with_replacement(key: str, values: Iterable[float], previous: Replacements = ()) -> Replacements:
     """``previous``, and ``values`` for `key` in texts: one for each frame, of which the last serves all that follow."""
     if not KEY.fullmatch(key):
-        raise ValueError(
-            f"value_key is '{key}'. It has to be a name of the characters a-z, A-Z, 0-9 and _, such as zoom."
+        logging.warning(
+            "[AnimateDiff] value_key is '%s', so nothing is replaced: it has to be a name of the characters a-z, A-Z, 0-9 and _, such as zoom.",
+            key,
         )
+        return previous
     values = tuple(values)
     if not values:
         raise ValueError(f"The list of values for '{key}' is empty. Connect one with a value for each frame.")

@@ -35,20 +35,23 @@ class WindowOptions:
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
             raise WindowError(f"There is no context schedule '{self.schedule}'. Choose one of {', '.join(SCHEDULES)}.")
-        if self.schedule in OVERLAPPING and self.overlap >= self.length:
-            raise WindowError(
-                f"context_overlap is {self.overlap}, but windows are {self.length} frames long: they would never move on. "
-                "Lower context_overlap below context_length (a quarter of it is usual)."
-            )
 
 
 def windows(frames: int, options: WindowOptions, step: int = 0) -> list[Window]:
     """The windows of a clip of ``frames`` frames at sampling step ``step``.
 
     Every frame is in at least one window, and every index is in range. An index may occur twice in a window of a
-    looped schedule with strides.
+    looped schedule with strides. Raises WindowError if such windows would never get to the end of the clip.
     """
     return SCHEDULES[options.schedule](frames, options, step)
+
+
+def _check_overlap(options: WindowOptions) -> None:
+    if options.overlap >= options.length:
+        raise WindowError(
+            f"The overlap is {options.overlap}, but windows are {options.length} frames long: they would never move on. "
+            "Lower context_overlap below context_length (view_overlap below view_length); a quarter of it is usual."
+        )
 
 
 def _static(frames: int, options: WindowOptions, step: int) -> list[Window]:
@@ -56,6 +59,7 @@ def _static(frames: int, options: WindowOptions, step: int) -> list[Window]:
     length = options.length
     if frames <= length:
         return [list(range(frames))]
+    _check_overlap(options)
     starts = list(range(0, frames - length, options.length - options.overlap))
     return [list(range(start, start + length)) for start in (*starts, frames - length)]
 
@@ -78,6 +82,7 @@ def _looped(frames: int, options: WindowOptions, step: int) -> list[Window]:
     """Windows that run over the end of the clip into its beginning."""
     if frames < options.length:
         return [list(range(frames))]
+    _check_overlap(options)
     length, overlap = options.length, options.overlap
     levels = min(options.stride, math.ceil(math.log2(frames / length)) + 1)
     shift = bit_reversed(step)
@@ -138,4 +143,3 @@ SCHEDULES: dict[str, Callable[[int, WindowOptions, int], list[Window]]] = {
     BATCHED: _batched,
     ALL_FRAMES: _all_frames,
 }
-OVERLAPPING = (STANDARD_STATIC, STANDARD_UNIFORM, LOOPED_UNIFORM)

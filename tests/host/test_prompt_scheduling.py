@@ -277,9 +277,14 @@ def test_values_replace_changes_nothing_that_it_was_given(run, schedule):
 
 
 @pytest.mark.parametrize("key", ["", "a b", "`a`", "ä"])
-def test_wrong_keys_are_refused_in_words(run, key):
-    with pytest.raises(ValueError, match=r"value_key is .* a-z, A-Z, 0-9 and _"):
-        run("ADE_ValuesReplace", value_key=key, floats=[1.0])
+def test_a_key_that_no_prompt_can_name_replaces_nothing_and_says_so(run, key, caplog):
+    """The key is empty until the user writes one: such workflows run."""
+    (before,) = run("ADE_ValuesReplace", value_key="a", floats=[1.0])
+    assert run("ADE_ValuesReplace", value_key=key, floats=[1.0], prev_replace=before) == (before,)
+    assert "has to be a name of the characters a-z, A-Z, 0-9 and _" in caplog.text
+
+
+def test_values_need_a_list(run):
     with pytest.raises(ValueError, match="empty"):
         run("ADE_ValuesReplace", value_key="a", floats=[])
 

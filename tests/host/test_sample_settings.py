@@ -142,12 +142,12 @@ def test_nothing_of_a_run_stays_on_the_model(settled, sample, parts):
     assert torch.equal(sample(plain), before)
 
 
-def sampled(model, noise, latent, positive, negative, steps=2):
+def sampled(model, noise, latent, positive, negative, steps=2, sampler="euler"):
     import comfy.sample
 
     with torch.inference_mode():
         return comfy.sample.sample(
-            model, noise, steps, 3.0, "euler", "normal", positive, negative, latent, disable_pbar=True, seed=3
+            model, noise, steps, 3.0, sampler, "normal", positive, negative, latent, disable_pbar=True, seed=3
         )
 
 
@@ -186,6 +186,23 @@ def test_free_init_starts_from_mixed_noise(settled, parts, noise, positive, nega
     assert close(sampled(ours, noise, latent, positive, negative), expected)
 
 
+def test_free_init_reckons_with_a_scale_of_latents_set_on_the_model(pack, settled, parts, noise, positive, negative):
+    """In the first run as in the second: the host has put the scale on the network by then."""
+    model = settled(iterations=parts["iterations"].FreeInit(2))
+    scaled = pack.submodule("host.loading").with_latent_scale(model, model.model.latent_format.scale_factor / 2)
+    latent = torch.zeros_like(noise)
+    first, second = (sampled(scaled, noise, latent, positive, negative) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("sigma_step", "entry"), [(999, -1), (990, -10), (950, 0)])
+def test_free_init_counts_steps_from_the_end_of_short_tables(parts, sigma_step, entry):
+    """As ADE does where its index is in the table: `sigmas[sigma_step - 1000]`."""
+    table = torch.linspace(0.1, 14.0, 50)
+    sampling = type("Sampling", (), {"sigmas": table})
+    assert parts["iterations"].FreeInit(sigma_step=sigma_step)._sigma(sampling) == float(table[entry])
+
+
 def test_free_init_works_with_few_step_schedules(pack, new_model, new_motion, parts, noise, positive, negative):
     motion = parts["motion"]
     settings = pack.submodule("sampling.sample_settings").SampleSettings(
@@ -218,6 +235,16 @@ def test_ancestral_noise(settled, sample, parts):
     constant = sample(settled(ancestral=options("constant", seed_offset=1)), sampler="euler_ancestral")
     assert not close(constant, plain)
     assert close(sample(settled(ancestral=options()), sampler="euler"), sample(settled(), sampler="euler"))
+
+
+@pytest.mark.parametrize("kind", ["Iterations", "FreeInit"])
+def test_ancestral_noise_begins_again_in_each_iteration(settled, parts, noise, positive, negative, kind):
+    """As the host's own does, to which the noise of this seed is equal."""
+    latent, seen = torch.zeros_like(noise), []
+    for ancestral in (None, parts["ancestral"].AncestralOptions(seed_offset=1)):
+        twice = settled(iterations=getattr(parts["iterations"], kind)(2), ancestral=ancestral)
+        seen.append(sampled(twice, noise, latent, positive, negative, sampler="euler_ancestral"))
+    assert close(*seen)
 
 
 def test_a_keyframe_without_effect_equals_the_end_of_a_percent_range(settled, sample, parts):

@@ -121,6 +121,16 @@ def test_views_of_all_frames_are_windows_inside_the_motion_model(windowed, conte
 def test_windows_longer_than_the_motion_model_are_told(windowed, context, sample):
     with pytest.raises(ValueError, match="A context window of 6 frames is longer than the 4 frames"):
         sample(windowed(context("standard_static", 6, 2), frames=4), frames=12)
+    later = (context("standard_static", 4, 2), context("standard_static", 12, 2, start_percent=0.5))
+    with pytest.raises(ValueError, match="A context window of 12 frames is longer than the 4 frames"):
+        sample(windowed(*later, frames=4), frames=12)
+
+
+def test_an_overlap_as_long_as_the_windows_is_told_only_where_it_counts(windowed, context, sample):
+    options = context("standard_static", 8, 8)
+    assert torch.equal(sample(windowed(options), frames=8), sample(windowed(), frames=8))
+    with pytest.raises(ValueError, match="The overlap is 8, but windows are 8 frames long"):
+        sample(windowed(options), frames=9)
 
 
 def test_what_has_an_entry_for_each_frame_follows_the_window(pack):

@@ -129,9 +129,11 @@ def test_the_sum_of_the_weights_on_each_frame_is_positive_and_finite(windows, fu
 
 def test_an_overlap_as_long_as_the_windows_is_refused_in_words(windows):
     for schedule in ("standard_static", "standard_uniform", "looped_uniform"):
+        options = windows.WindowOptions(schedule, length=16, overlap=16)
         with pytest.raises(windows.WindowError, match="Lower context_overlap"):
-            windows.WindowOptions(schedule, length=16, overlap=16)
-    windows.WindowOptions("batched", length=16, overlap=16)
+            windows.windows(17, options)
+        assert windows.windows(15, options) == [list(range(15))], "nothing to cut, so the overlap does not count"
+    assert windows.windows(17, windows.WindowOptions("batched", length=16, overlap=16))
     with pytest.raises(windows.WindowError, match="no context schedule 'uniform'"):
         windows.WindowOptions("uniform", length=16)
 
@@ -180,6 +182,9 @@ def test_ramps_are_only_where_the_clip_goes_on(fuse):
     assert first[-1] < 1e-30
     assert last[0] < 1e-30
     assert last[-1] == 1
+    one = fuse.fuse_weights("overlap-linear", list(range(8, 16)), fuse.FuseContext(frames=24, overlap=1))
+    assert one[0] < 1e-30
+    assert one[-1] == 1, "linspace(1, 1e-37, 1), as in the specification: the earlier window has the frame"
     flat = fuse.fuse_weights("overlap-linear", list(range(8, 16)), fuse.FuseContext(frames=24, overlap=0))
     assert torch.equal(flat, torch.ones(8))
 
