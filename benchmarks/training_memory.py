@@ -133,13 +133,13 @@ def main() -> None:
 
     weights = sum(p.numel() for model in (unet, motion) for p in model.parameters()) * BYTES
     trained = sum(half.numel() for pair in pairs.values() for half in pair)
-    # float32: the weight, its gradient and AdamW's two averages
-    optimizer = trained * 4 * 4
+    # float32: the weight, its gradient, AdamW's two averages, and the weight before the last step
+    optimizer = trained * 4 * 5
     everything = sum(kept.values())
     checkpointed = sum(inputs.values()) + max(kept.values())
     print(f"SD1.5 + v2 motion model, {options.frames} frames of {options.size} px, batch {options.batch}, bf16")
     print(f"  frozen weights                     {weights / GB:6.2f} GB")
-    print(f"  MotionLoRA of rank {options.rank:<4} and AdamW    {optimizer / GB:6.2f} GB ({trained / 1e6:.1f} M parameters)")
+    print(f"  MotionLoRA of rank {options.rank:<4}, AdamW, copy {optimizer / GB:6.2f} GB ({trained / 1e6:.1f} M parameters)")
     print(f"  activations, checkpointing on      {checkpointed / GB:6.2f} GB")
     print(f"  activations, checkpointing off     {everything / GB:6.2f} GB")
     fixed = weights + optimizer

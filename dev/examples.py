@@ -28,11 +28,12 @@ def api_form(name: str) -> dict:
 
 
 def in_toyworld(name: str, **changes) -> dict:
-    """The prompt with the files of the toy world, and with ``changes`` of inputs wherever they occur."""
+    """The prompt with the files of the toy world, and with ``changes`` of inputs wherever they have a value."""
     prompt = api_form(name)
     for node in prompt.values():
         inputs = node["inputs"]
-        inputs.update({key: value for key, value in {**TOYWORLD, **changes}.items() if key in inputs})
+        changed = {key: value for key, value in {**TOYWORLD, **changes}.items() if key in inputs}
+        inputs.update({key: value for key, value in changed.items() if not isinstance(inputs[key], list)})  # links stay
     return prompt
 
 

@@ -26,6 +26,11 @@ def temporal_attention() -> Callable:
     return host_attention.attention_sub_quad
 
 
+def attention_for_training() -> Callable:
+    """Return a function as ``temporal_attention`` does, but one that has a backward pass everywhere."""
+    return _attention_on_cpu if comfy.model_management.cpu_mode() else host_attention.attention_pytorch
+
+
 def _attention_on_cpu(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
     """At least in float32: PyTorch's bf16 kernel takes many times longer in the backward pass of short sequences."""
     dtype = torch.promote_types(q.dtype, torch.float32)

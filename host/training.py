@@ -1,6 +1,7 @@
 """Copies of the host's models that gradients can flow through, and what a node says while it trains."""
 
 import copy
+import gc
 import logging
 import sys
 import time
@@ -23,6 +24,12 @@ Conditioning = list  # the host's CONDITIONING: [[tensor, options], ...]
 def free_memory() -> None:
     """Unload all models, so that weights are as loaded from their files and the device is free for training."""
     comfy.model_management.unload_all_models()
+    comfy.model_management.soft_empty_cache()
+
+
+def collect_garbage() -> None:
+    """Give back the memory of a training that is over: its networks refer to each other in cycles."""
+    gc.collect()
     comfy.model_management.soft_empty_cache()
 
 
@@ -89,7 +96,10 @@ class PreparedConds:
         conds = [comfy.sampler_helpers.convert_cond(conditioning)[0] for conditioning in conditionings]
         for cond in conds:
             cond["cross_attn"] = cond["cross_attn"].detach().clone()
-        conds = comfy.samplers.encode_model_conds(base.extra_conds, conds, latent, device, "positive")
+        # inpainting checkpoints want latent_image: they are trained with all of the picture masked
+        conds = comfy.samplers.encode_model_conds(
+            base.extra_conds, conds, latent, device, "positive", latent_image=latent
+        )
         self.conds = [cond["model_conds"] for cond in conds]
 
     def batch(self, indices: list[int], frames: int) -> dict[str, torch.Tensor]:
@@ -139,6 +149,7 @@ class Progress:
 # where it is caught, the nodes behind still run.
 Stopped = comfy.model_management.InterruptProcessingException
 check_stopped = comfy.model_management.throw_exception_if_processing_interrupted
+OutOfMemory = comfy.model_management.OOM_EXCEPTION
 
 
 def frames_preview(base: nn.Module) -> Callable[[torch.Tensor], Image.Image]:

@@ -1,5 +1,6 @@
 """All measures of one animation, and their report as text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -63,13 +64,12 @@ def measure(
     stills: torch.Tensor | None = None,
     clip=None,
     text: str = "",
-    context_length: int = 0,
-    context_overlap: int = 0,
+    windows: Sequence[Sequence[int]] = (),
 ) -> Animation:
     """Measure a clip ``(frames, h, w, channels)`` in 0..1.
 
     ``clip_vision`` and ``clip`` are the host's models; ``stills (n, h, w, channels)`` pictures that the same
-    checkpoint makes without motion; ``context_length`` 0 means that the clip was sampled without windows.
+    checkpoint makes without motion; ``windows`` the frames of each context window it was sampled with.
     What cannot be measured says why in its ``Measure.not_available``. Raises ValueError for pictures that are none.
     """
     frames = pictures(images, "images")
@@ -78,7 +78,6 @@ def measure(
             "Metrics of an animation compare frames with each other, and images holds only one. "
             "Connect the frames of a clip as one batch."
         )
-    windows = frame_measures.static_windows(len(frames), context_length, context_overlap) if context_length else []
     seams = tuple(frame_measures.seams(len(frames), windows))
     differences = frame_measures.frame_differences(frames)
     smoothness, domain, alignment = clip_curves(frames, clip_vision, stills, clip, text)
@@ -101,7 +100,7 @@ def measure(
         ),
         dynamic_degree=mean_of("dynamic degree", "pixels/frame", dynamic),
         warp_error=mean_of("warp error", "levels of 255", warp),
-        seam_ratio=seam_measure(differences, seams, context_length),
+        seam_ratio=seam_measure(differences, seams, bool(windows)),
     )
 
 
@@ -163,9 +162,9 @@ def motion(frames: torch.Tensor) -> list[torch.Tensor | str]:
     return [torch.tensor(curve) for curve in zip(*found, strict=True)]
 
 
-def seam_measure(differences: torch.Tensor, seams: tuple[int, ...], context_length: int) -> Measure:
+def seam_measure(differences: torch.Tensor, seams: tuple[int, ...], in_windows: bool) -> Measure:
     name, unit = "seam ratio", "(1 = no seam)"
-    if not context_length:
+    if not in_windows:
         return Measure(name, unit, not_available="enter context_length and context_overlap of the windows used")
     try:
         return Measure(name, unit, frame_measures.seam_ratio(differences, list(seams)))

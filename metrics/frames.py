@@ -1,5 +1,6 @@
 """Measures on frames as they are: no model, no motion."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -18,23 +19,8 @@ def temporal_flickering(differences: torch.Tensor) -> float:
     return 100 * (255 - float(differences.mean())) / 255
 
 
-def static_windows(frames: int, context_length: int, context_overlap: int) -> list[range]:
-    """The windows of a "static standard" schedule: steps of length minus overlap, the last one moved back to fit.
-
-    Raises ValueError if windows do not overlap by less than their length.
-    """
-    if not 0 <= context_overlap < context_length:
-        raise ValueError(
-            f"context_overlap ({context_overlap}) must be smaller than context_length ({context_length}). "
-            "Enter the values that the clip was sampled with."
-        )
-    starts = range(0, max(1, frames - context_overlap), context_length - context_overlap)
-    starts = [max(0, min(start, frames - context_length)) for start in starts]
-    return [range(start, min(start + context_length, frames)) for start in starts]
-
-
-def seams(frames: int, windows: list[range]) -> list[int]:
-    """The frames after which the set of windows that cover a frame changes."""
+def seams(frames: int, windows: Sequence[Sequence[int]]) -> list[int]:
+    """The frames after which the set of ``windows`` (frame indices of each) that cover a frame changes."""
     covering = [{i for i, window in enumerate(windows) if frame in window} for frame in range(frames)]
     return [frame for frame, (here, after) in enumerate(pairwise(covering)) if here != after]
 

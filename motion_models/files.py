@@ -229,17 +229,27 @@ def _gaps(channels: dict[str, dict[int, dict[int, int]]]) -> list[str]:
 def _module_shapes(channels: int, spec: MotionModelSpec) -> dict[str, tuple[int, ...]]:
     c, inner = channels, 4 * channels
     block = "transformer_blocks.0."
-    affine = {"norm": (c,), "proj_in": (c, c), "proj_out": (c, c), f"{block}ff_norm": (c,)}
-    affine |= {f"{block}ff.net.0.proj": (2 * inner, c), f"{block}ff.net.2": (c, inner)}
-    shapes = {}
-    for i in range(spec.attention_blocks):
-        attention = f"{block}attention_blocks.{i}."
-        affine |= {f"{attention}to_out.0": (c, c), f"{block}norms.{i}": (c,)}
-        shapes |= {f"{attention}to_{name}.weight": (c, c) for name in "qkv"}
-        shapes[f"{attention}pos_encoder.pe"] = (1, spec.max_frames, c)
-    for name, shape in affine.items():
-        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
-    return shapes
+    blocks = [f"{block}attention_blocks.{i}." for i in range(spec.attention_blocks)]
+    # in the order in which the network runs through them
+    weights = {"norm": (c,), "proj_in": (c, c)}
+    weights |= {f"{attention}to_{name}": (c, c) for attention in blocks for name in ("q", "k", "v", "out.0")}
+    weights |= {f"{block}norms.{i}": (c,) for i in range(spec.attention_blocks)}
+    weights |= {f"{block}ff.net.0.proj": (2 * inner, c), f"{block}ff.net.2": (c, inner), f"{block}ff_norm": (c,)}
+    weights["proj_out"] = (c, c)
+    shapes = {f"{name}.weight": shape for name, shape in weights.items()}
+    shapes |= {f"{name}.bias": shape[:1] for name, shape in weights.items() if not name.endswith(("to_q", "to_k", "to_v"))}
+    return shapes | {f"{attention}pos_encoder.pe": (1, spec.max_frames, c) for attention in blocks}
+
+
+def tensor_shapes(spec: MotionModelSpec) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor in the state dict of a MotionModel of ``spec``; names end with .weight, .bias or .pe."""
+    return {
+        f"{BLOCKS[part].format(i)}.motion_modules.{j}.temporal_transformer.{name}": shape
+        for part, levels in (("down", spec.down), ("mid", (spec.mid,)), ("up", spec.up))
+        for i, modules in enumerate(levels)
+        for j, channels in enumerate(modules)
+        for name, shape in _module_shapes(channels, spec).items()
+    }
 
 
 def _check(spec: MotionModelSpec, tensors: Tensors) -> None:
@@ -247,13 +257,7 @@ def _check(spec: MotionModelSpec, tensors: Tensors) -> None:
 
     Before the network is built, and not by it: the host's layers may take weights of any shape without a word.
     """
-    shapes = {
-        f"{BLOCKS[part].format(i)}.motion_modules.{j}.temporal_transformer.{name}": shape
-        for part, levels in (("down", spec.down), ("mid", (spec.mid,)), ("up", spec.up))
-        for i, modules in enumerate(levels)
-        for j, channels in enumerate(modules)
-        for name, shape in _module_shapes(channels, spec).items()
-    }
+    shapes = tensor_shapes(spec)
     missing = [key for key in shapes if key not in tensors and not key.endswith(".pe")]
     unknown = [key for key in tensors if key not in shapes]
     misshapen = [

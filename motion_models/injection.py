@@ -73,16 +73,21 @@ def find_sites(unet: nn.Module) -> dict[str, list[Site]]:
     return {part: [site for site in map(_site, blocks) if site is not None] for part, blocks in parts.items()}
 
 
+def check_unet(unet: nn.Module, what: str, family: str = "SD1.5 or SDXL") -> None:
+    """Raise MotionModelMismatch unless ``unet`` has blocks for motion modules; ``what`` begins the message."""
+    if not all(hasattr(unet, name) for name in ("input_blocks", "middle_block", "output_blocks")):
+        raise MotionModelMismatch(
+            f"{what} for a Stable Diffusion UNet, but this checkpoint is a {type(unet).__name__}. "
+            f"Load a checkpoint for {family}."
+        )
+
+
 def check_fit(spec: MotionModelSpec, unet: nn.Module) -> None:
     """Raise MotionModelMismatch unless the motion model has exactly one module for each place of the UNet.
 
     A part that the motion model lacks altogether (no mid block, down blocks only) is fine.
     """
-    if not all(hasattr(unet, name) for name in ("input_blocks", "middle_block", "output_blocks")):
-        raise MotionModelMismatch(
-            f"{spec.name} is a motion model for a Stable Diffusion UNet, but this checkpoint is a "
-            f"{type(unet).__name__}. Load a checkpoint for {spec.family}."
-        )
+    check_unet(unet, f"{spec.name} is a motion model", spec.family)
     sites = find_sites(unet)
     for part, modules in (("down", spec.down), ("mid", (spec.mid,)), ("up", spec.up)):
         wanted = [channels for level in modules for channels in level]

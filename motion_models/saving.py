@@ -8,7 +8,8 @@ import torch
 
 # The version of this pack, noted in the files that it writes (the one in pyproject.toml).
 PACK_VERSION = "0.1.0"
-# Metadata keys are "animatediff." and one of: heads, version (motion models); rank, alpha (LoRAs); base, steps, caption.
+# Metadata keys are "animatediff." and one of: heads, version (motion models); rank, alpha (LoRAs); base, steps,
+# objective, caption.
 METADATA_PREFIX = "animatediff."
 
 

@@ -16,7 +16,6 @@ from ..motion_models.strength import HOLD, LINEAR
 from . import sockets
 
 CATEGORY = "AnimateDiff/LoRA"
-LoraModel = io.Custom("LORA_MODEL")
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 AS_LOADED = "as loaded"
 
@@ -206,7 +205,7 @@ class SaveDomainAdapter(io.ComfyNode):
             description="Saves a trained LoRA of a UNet where Load Domain Adapter and ComfyUI's Load LoRA find it.",
             is_output_node=True,
             inputs=[
-                LoraModel.Input("lora", tooltip="From Train Domain Adapter, or from ComfyUI's Train LoRA."),
+                sockets.LoraModel.Input("lora", tooltip="From Train Domain Adapter, or from ComfyUI's Train LoRA."),
                 _filename_prefix("domain_adapter", folders.LORAS),
                 _dtype(list(DTYPES)),
                 *_training_notes(),

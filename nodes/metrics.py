@@ -6,6 +6,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..host.schema import schema
 from ..metrics.animation import Measure, measure, report
 from ..metrics.plot import plot
+from ..sampling.windows import STANDARD_STATIC, WindowOptions, windows
 
 
 class AnimateDiffMetrics(io.ComfyNode):
@@ -83,14 +84,14 @@ class AnimateDiffMetrics(io.ComfyNode):
     def execute(
         cls, images, clip_vision=None, reference_images=None, clip=None, text="", context_length=0, context_overlap=4
     ):
+        static = WindowOptions(STANDARD_STATIC, context_length, context_overlap)
         animation = measure(
             images,
             clip_vision=clip_vision,
             stills=reference_images,
             clip=clip,
             text=text,
-            context_length=context_length,
-            context_overlap=context_overlap,
+            windows=windows(len(images), static) if context_length else (),
         )
         return io.NodeOutput(*map(number, animation.measures), report(animation), plot(animation))
 

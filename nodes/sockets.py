@@ -17,6 +17,9 @@ CustomCfg = io.Custom("CUSTOM_CFG")
 Settings = io.Custom("AD_SETTINGS")
 ContextOptions = io.Custom("CONTEXT_OPTIONS")
 SampleSettings = io.Custom("SAMPLE_SETTINGS")
+# The host's own types: its nodes for them (loss graph, LoRA saving and loading) work on what we return.
+LossMap = io.Custom("LOSS_MAP")
+LoraModel = io.Custom("LORA_MODEL")
 
 MOTION_LORA = MotionLora.Input("motion_lora", optional=True, tooltip="MotionLoRAs to apply to the motion model.")
 SCALE = Multival.Input(

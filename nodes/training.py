@@ -1,12 +1,15 @@
 """Training in the graph: MotionLoRAs, domain adapters, motion modules."""
 
+from collections import Counter
+from typing import ClassVar
+
 import torch
 from comfy_api.latest import io
 
+from ..host import training as host
 from ..host.schema import schema
 from ..lora.motion_lora import AppliedMotionLora
 from ..sampling import beta_schedules
-from ..sampling.animate import animate
 from ..training.domain_adapter import train_domain_adapter
 from ..training.motion_lora import train_motion_lora
 from ..training.motion_module import LAYOUTS, train_motion_module
@@ -16,10 +19,6 @@ from . import sockets
 
 CATEGORY = "AnimateDiff/training"
 PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
-
-# The host's own types, so that its nodes for them (loss graph, LoRA saving and loading) work on what we return.
-LossMap = io.Custom("LOSS_MAP")
-LoraModel = io.Custom("LORA_MODEL")
 
 
 def data_inputs(model: str) -> list[io.Input]:
@@ -131,7 +130,7 @@ def noise_level_inputs() -> list[io.Input]:
 
 
 LOOP_OUTPUTS = [
-    LossMap.Output("loss_map", tooltip="For Plot Loss Graph."),
+    sockets.LossMap.Output("loss_map", tooltip="For Plot Loss Graph."),
     io.Int.Output("steps_done", tooltip="Steps that were trained; fewer than asked for if training was stopped."),
 ]
 
@@ -162,12 +161,13 @@ class TrainingNode(io.ComfyNode):
     """A node that trains. Clips and captions come as lists, so the host hands every input over as a list."""
 
     # Stopping a training gives what was trained so far. The host would hand that out again when the same graph is
-    # queued once more; counting the stops makes it train again.
-    stops = 0
+    # queued once more; counting the stops makes it train again. Counted by node type: not every release tells
+    # fingerprint_inputs which node it is asked for, and the host calls clones of the class.
+    stops: ClassVar[Counter] = Counter()
 
     @classmethod
     def fingerprint_inputs(cls, **_):
-        return TrainingNode.stops
+        return cls.stops[cls.define_schema().node_id]
 
     @classmethod
     def single(cls, inputs: dict) -> dict:
@@ -183,10 +183,13 @@ class TrainingNode(io.ComfyNode):
     @classmethod
     def run(cls, train, **inputs) -> tuple:
         """Call ``train`` where gradients exist: the host runs nodes in inference mode."""
-        with torch.inference_mode(False), torch.enable_grad():
-            *result, record = train(**inputs, node_id=cls.hidden.unique_id)
+        try:
+            with torch.inference_mode(False), torch.enable_grad():
+                *result, record = train(**inputs, node_id=cls.hidden.unique_id)
+        finally:
+            host.collect_garbage()
         if record.ended_early:
-            TrainingNode.stops += 1
+            cls.stops[cls.define_schema().node_id] += 1
         return (*result, record.loss_map, record.steps)
 
 
@@ -248,7 +251,7 @@ class TrainDomainAdapter(TrainingNode):
                 *loop_inputs(batch=8, learning_rate=1e-4, steps=1000, weight_decay=1e-2),
                 *noise_level_inputs(),
             ],
-            outputs=[LoraModel.Output("lora"), *LOOP_OUTPUTS],
+            outputs=[sockets.LoraModel.Output("lora"), *LOOP_OUTPUTS],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -275,13 +278,14 @@ class TrainMotionModule(TrainingNode):
                     "layout",
                     options=list(LAYOUTS),
                     default="v3",
-                    tooltip="v1: 24 frames. v2: 32 frames and a module in the mid block. v3: 32 frames. With start, its layout wins.",
+                    tooltip="v1: 24 frames, the UNet's group norms joint over all frames of a clip. v2: 32 frames and a module in the mid "
+                    "block. v3: 32 frames. With start, its layout wins.",
                 ),
                 io.Combo.Input(
                     "beta_schedule",
                     options=beta_schedules.OPTIONS,
-                    default="sqrt_linear (AnimateDiff)",
-                    tooltip="Noise schedule to train on; sample with the same. The published SD1.5 modules use sqrt_linear (AnimateDiff).",
+                    default=beta_schedules.AUTOSELECT,
+                    tooltip="Noise schedule to train on; sample with the same. autoselect: the one that autoselect samples it with.",
                 ),
                 *loop_inputs(batch=1, learning_rate=1e-4, steps=10000, weight_decay=1e-2),
                 *noise_level_inputs(),
@@ -296,7 +300,6 @@ class TrainMotionModule(TrainingNode):
         inputs = cls.single(inputs)
         settings = settings_of(inputs)
         inputs["version"] = inputs.pop("layout")
-        inputs["model"] = animate(inputs["model"], (), inputs.pop("beta_schedule"))
         return io.NodeOutput(*cls.run(train_motion_module, **inputs, settings=settings))
 
 

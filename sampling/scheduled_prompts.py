@@ -32,7 +32,8 @@ def with_replacement(key: str, values: Iterable[float], previous: Replacements =
     """``previous``, and ``values`` for `key` in texts: one for each frame, of which the last serves all that follow."""
     if not KEY.fullmatch(key):
         logging.warning(
-            "[AnimateDiff] value_key is '%s', so nothing is replaced: it has to be a name of the characters a-z, A-Z, 0-9 and _, such as zoom.",
+            "[AnimateDiff] value_key is '%s', so nothing is replaced. "
+            "It has to be a name of the characters a-z, A-Z, 0-9 and _, such as zoom.",
             key,
         )
         return previous

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..host import training as host
 from ..lora.domain_adapter import lora_model
+from ..motion_models.injection import check_unet
 from .clips import Clips
 from .low_rank import LowRankLinear, new_pairs, parameters
 from .trainer import TrainingRecord, TrainingSettings, train
@@ -31,8 +32,10 @@ def train_domain_adapter(
     """Train a LoRA for the spatial attention of ``model`` on single frames of ``latents``.
 
     ``settings.frames`` must be 1: each step takes ``settings.batch`` random frames. Returns the tensors under names
-    that the host's LoRA loaders know. Motion models on ``model`` take no part. Arguments else as in train_motion_lora.
+    that the host's LoRA loaders know. Motion models on ``model`` take no part. Arguments else as in train_motion_lora; raises
+    MotionModelMismatch if ``model`` has no Stable Diffusion UNet.
     """
+    check_unet(model.model.diffusion_model, "A domain adapter is trained")
     clips = Clips.of(latents, len(positive), settings.frames)
     host.free_memory()
     dtype = host.compute_dtype(settings.precision, host.training_device())

@@ -1,7 +1,10 @@
 """Training MotionLoRAs: a motion from a few dozen clips (AnimateDiff, arXiv 2307.04725, section 4.3)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
+
+from torch import nn
 
 from ..host import training as host
 from ..lora.motion_lora import MotionLora
@@ -46,19 +49,21 @@ def train_motion_lora(
             f"{applied.spec.max_frames} frames. Lower frames."
         )
     clips = Clips.of(latents, len(positive), settings.frames)
+    (patcher,) = model.get_additional_models_with_key(MODEL_KEY)
     if resume is not None:
         rank = resume.rank
+        _check_resume(dict(patcher.model.projections()), resume, applied.spec.name)
 
     host.free_memory()
     device = host.training_device()
     dtype = host.compute_dtype(settings.precision, device)
-    (patcher,) = model.get_additional_models_with_key(MODEL_KEY)
     motion_model = host.trainable_copy(patcher, dtype, device)
     unet = TrainingUNet(model, [motion_model], dtype, settings.checkpointing)
     unet.prepare([*positive, negative], clips.size, settings.frames)
     pairs = new_pairs(dict(motion_model.projections()), rank, alpha, settings.seed, device)
     if resume is not None:
-        _resume(pairs, resume, applied.spec.name)
+        for name, pair in pairs.items():
+            pair.resume(resume.pairs[name])
 
     inputs = replace(
         inputs_at_keyframes(applied.settings, applied.spec, settings.frames)[0],
@@ -76,19 +81,19 @@ def train_motion_lora(
     return MotionLora("trained", MappingProxyType(result), MappingProxyType(metadata)), record
 
 
-def _resume(pairs, resume: MotionLora, motion_model: str) -> None:
-    other = sorted(resume.pairs.keys() ^ pairs.keys())
+def _check_resume(layers: Mapping[str, nn.Linear], resume: MotionLora, motion_model: str) -> None:
+    """Raise TrainingFailed unless ``resume`` has one pair, of its rank, for each of the motion model's ``layers``."""
+    other = sorted(resume.pairs.keys() ^ layers.keys())
     if other:
         raise TrainingFailed(
             f"The MotionLoRA '{resume.name}' cannot be resumed on the motion model '{motion_model}': {len(other)} layers are "
             f"in one of the two only ({other[0]}, …). Resume on the motion model it was trained for."
         )
-    for name, pair in pairs.items():
-        down, up = resume.pairs[name]
-        if down.shape != pair.down.shape or up.shape != pair.up.shape:
+    for name, layer in layers.items():
+        found = tuple(tuple(half.shape) for half in resume.pairs[name])
+        wanted = (resume.rank, layer.in_features), (layer.out_features, resume.rank)
+        if found != wanted:
             raise TrainingFailed(
-                f"The MotionLoRA '{resume.name}' cannot be resumed: {name} is {tuple(down.shape)} and {tuple(up.shape)}, not "
-                f"{tuple(pair.down.shape)} and {tuple(pair.up.shape)}. All its layers need one rank, and the motion model must "
-                "be of the family it was trained for."
+                f"The MotionLoRA '{resume.name}' cannot be resumed: {name} is {found[0]} and {found[1]}, not {wanted[0]} and "
+                f"{wanted[1]}. All its layers need one rank, and the motion model must be of the family it was trained for."
             )
-        pair.resume((down, up))

@@ -1,6 +1,7 @@
 """Training motion modules, from scratch or from one that exists (AnimateDiff, arXiv 2307.04725, section 4.2)."""
 
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from torch import nn
@@ -8,10 +9,11 @@ from torch import nn
 from ..host import training as host
 from ..host.patcher import make_patcher, weight_dtype
 from ..motion_models.call import MotionInputs
-from ..motion_models.files import PUBLISHED_HEADS
-from ..motion_models.injection import check_fit, find_sites
+from ..motion_models.files import PUBLISHED_HEADS, tensor_shapes
+from ..motion_models.injection import check_fit, check_unet, find_sites
 from ..motion_models.spec import MotionModelSpec
-from ..motion_models.temporal import MotionModel, TemporalTransformer
+from ..motion_models.temporal import MotionModel, sinusoidal_table
+from ..sampling import beta_schedules
 from .clips import Clips
 from .trainer import TrainingFailed, TrainingSettings, train
 from .unet import TrainingUNet
@@ -31,6 +33,7 @@ LAYOUTS = {
     "v3": Layout(mid=False, max_frames=32),
 }
 ATTENTION_BLOCKS = 2
+NAME = "trained"
 
 
 def new_spec(name: str, version: str, unet: nn.Module) -> MotionModelSpec:
@@ -49,9 +52,8 @@ def new_spec(name: str, version: str, unet: nn.Module) -> MotionModelSpec:
         max_frames=layout.max_frames,
         parameters=0,
     )
-    with torch.device("meta"):
-        parameters = sum(parameter.numel() for parameter in MotionModel(spec).parameters())
-    return replace(spec, parameters=parameters)
+    shapes = tensor_shapes(spec).items()
+    return replace(spec, parameters=sum(prod(shape) for name, shape in shapes if not name.endswith(".pe")))
 
 
 def _levels(channels: list[int], modules_per_level: list[int]) -> tuple[tuple[int, ...], ...]:
@@ -59,21 +61,22 @@ def _levels(channels: list[int], modules_per_level: list[int]) -> tuple[tuple[in
     return tuple(tuple(next(places) for _ in range(count)) for count in modules_per_level)
 
 
-def initialise(motion_model: MotionModel, seed: int) -> None:
-    """Fresh weights. The output projections are zero, so that the untrained model changes no picture (section 4.2)."""
+def new_weights(spec: MotionModelSpec, seed: int) -> dict[str, torch.Tensor]:
+    """Fresh tensors of a motion model, float32, by the names of its state dict.
+
+    The output projections are zero, so that the untrained model changes no picture (section 4.2).
+    """
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in motion_model.named_parameters():
-        norm = "norm" in name
-        if name.endswith("bias"):
-            parameter.data.zero_()
-        elif norm:
-            parameter.data.fill_(1.0)
+    tensors = {}
+    for name, shape in tensor_shapes(spec).items():
+        if name.endswith(".pe"):
+            tensors[name] = sinusoidal_table(*shape[1:])
+        elif len(shape) == 1:
+            tensors[name] = torch.zeros(shape) if name.endswith(".bias") else torch.ones(shape)
         else:
-            bound = parameter.shape[1] ** -0.5
-            parameter.data.copy_((torch.rand(parameter.shape, generator=generator) * 2 - 1) * bound)
-    for module in motion_model.modules():
-        if isinstance(module, TemporalTransformer):
-            module.proj_out.weight.data.zero_()
+            bound = 0.0 if name.endswith("proj_out.weight") else shape[1] ** -0.5
+            tensors[name] = (torch.rand(shape, generator=generator) * 2 - 1) * bound
+    return tensors
 
 
 def train_motion_module(
@@ -83,18 +86,20 @@ def train_motion_module(
     negative: host.Conditioning,
     settings: TrainingSettings,
     version: str = "v3",
+    beta_schedule: str = beta_schedules.AUTOSELECT,
     start=None,
-    name: str = "trained",
     node_id: str | None = None,
 ):
     """Train a motion model for ``model``: a new one of the layout ``version``, or on from ``start``.
 
-    ``start`` is a MOTION_MODEL_ADE; its layout wins over ``version``. Motion models that ``model`` carries take no part;
-    its noise schedule is the one that is trained on. Returns ``(patcher of the trained model, record)``. Arguments else
-    as in train_motion_lora; raises MotionModelMismatch if ``start`` does not fit.
+    ``start`` is a MOTION_MODEL_ADE; its layout wins over ``version``. ``beta_schedule`` is an option of the nodes' inputs
+    of that name; AUTOSELECT means the schedule that it selects for the trained model in sampling. Motion models that
+    ``model`` carries take no part. Returns ``(patcher of the trained model, record)``. Arguments else as in
+    train_motion_lora; raises MotionModelMismatch if ``model`` has no Stable Diffusion UNet or ``start`` does not fit it.
     """
     diffusion_model = model.model.diffusion_model
-    spec = start.model.spec if start is not None else new_spec(name, version, diffusion_model)
+    check_unet(diffusion_model, "A motion module is trained")
+    spec = start.model.spec if start is not None else new_spec(NAME, version, diffusion_model)
     check_fit(spec, diffusion_model)
     if settings.frames > spec.max_frames:
         raise TrainingFailed(
@@ -102,6 +107,9 @@ def train_motion_module(
             f"{spec.max_frames} frames. Lower frames or choose another layout."
         )
     clips = Clips.of(latents, len(positive), settings.frames)
+    if beta_schedule == beta_schedules.AUTOSELECT:
+        beta_schedule = spec.beta_schedule
+    model = beta_schedules.with_schedule(model, beta_schedule)
     host.free_memory()
     device = host.training_device()
     if start is not None:
@@ -109,7 +117,8 @@ def train_motion_module(
     else:
         # Weights to be trained are float32 whatever the UNet computes in: small steps would be rounded away.
         motion_model = MotionModel(spec, torch.float32)
-        initialise(motion_model, settings.seed)
+        # not set one by one: under dynamic VRAM the host's layers have no weights before they are loaded
+        motion_model.load_state_dict(new_weights(spec, settings.seed))
         motion_model.to(device)
     motion_model.requires_grad_(True)
     dtype = host.compute_dtype(settings.precision, device)
@@ -117,7 +126,7 @@ def train_motion_module(
     unet.prepare([*positive, negative], clips.size, settings.frames)
     record = train(unet, list(motion_model.parameters()), clips, settings, lambda: (MotionInputs(),), node_id)
     tensors = {key: value.detach().cpu().clone() for key, value in motion_model.state_dict().items()}
-    return motion_model_patcher(replace(spec, name=name), tensors), record
+    return motion_model_patcher(replace(spec, name=NAME), tensors), record
 
 
 def motion_model_patcher(spec: MotionModelSpec, tensors: dict[str, torch.Tensor], disable_dynamic: bool = False):

@@ -19,6 +19,8 @@ OPTIMIZERS = {
 }
 LEARNING_RATE_SCHEDULES = ("constant", "cosine")
 PREVIEW_STEPS = 10
+AGAINST_NAN = "Lower learning_rate, use precision fp32 or bf16, and check that the VAE does not give black frames."
+AGAINST_OUT_OF_MEMORY = "Turn gradient_checkpointing on, or lower batch, frames, or the width and height of the clips."
 
 
 class TrainingFailed(ValueError):
@@ -71,7 +73,10 @@ class TrainingSettings:
 
 @dataclass
 class TrainingRecord:
-    """What happened: the loss of each step done, and why training ended early, if it did."""
+    """What happened: the loss of each step that the weights hold, and why training ended early, if it did.
+
+    A loss is that of the weights before its step.
+    """
 
     losses: list[float] = field(default_factory=list)
     ended_early: str | None = None
@@ -96,8 +101,10 @@ def train(
 ) -> TrainingRecord:
     """Fit ``parameters`` to ``clips``; returns the record. ``inputs()`` gives the motion models' inputs of a step.
 
-    The parameters hold the weights of the last step whose loss was finite, also when the user stops the training.
-    Raises TrainingFailed if there is no such step.
+    The parameters hold the weights of the last step, also when the user stops the training or memory runs out. A loss
+    that is NaN or infinite tells that the step before it was a bad one: that step is undone, and is not in the record.
+    So the weights from before the last step are kept on the device: once more the memory of ``parameters``.
+    Raises TrainingFailed if no step is left, and host.Stopped if the user stops the training before one is done.
     """
     optimizer = _optimizer(settings, parameters)
     schedule = _learning_rate(settings, optimizer)
@@ -106,11 +113,27 @@ def train(
     generator = torch.Generator().manual_seed(settings.seed)
     objective = OBJECTIVES[settings.objective]
     progress = host.Progress(settings.steps, node_id)
-    preview = host.frames_preview(unet.base) if settings.preview_every else None
+    preview_every = settings.preview_every
     record = TrainingRecord()
 
+    def preview():
+        """The picture, where one is due. One that fails is the last, and does not end the training."""
+        nonlocal preview_every
+        if not preview_every or record.steps % preview_every:
+            return None
+        try:
+            noise = torch.Generator().manual_seed(settings.seed)
+            first = torch.randn(settings.frames, *clips.size, generator=noise)
+            return host.frames_preview(unet.base)(unet.draw(first, 0, inputs(), PREVIEW_STEPS))
+        except host.Stopped:
+            raise
+        except Exception:
+            preview_every = 0
+            logging.warning("[AnimateDiff] A preview failed. Training goes on without previews.", exc_info=True)
+            return None
+
     def one_step() -> bool:
-        """False if the loss is no number, and the weights were left as they are."""
+        """False if the loss or its gradient is no number; then the weights were left as they are."""
         host.check_stopped()
         count = settings.batch // 2 if settings.noise_pairs else settings.batch
         batch = clips.draw(count, settings.frames, settings.caption_dropout, generator)
@@ -129,36 +152,41 @@ def train(
         # A scaler looks for its scale by trial, so gradients that overflow are its own business.
         if not torch.isfinite(loss) or not (scaler.is_enabled() or torch.isfinite(norm)):
             return False
+        for kept, parameter in zip(before, parameters, strict=True):
+            kept.copy_(parameter.detach())
         scaler.step(optimizer)
         scaler.update()
         schedule.step()
         record.losses.append(loss.item())
-        picture = None
-        if preview and record.steps % settings.preview_every == 0:
-            first = torch.randn(batch.latents.shape[1:], generator=torch.Generator().manual_seed(settings.seed))
-            picture = preview(unet.draw(first, 0, inputs(), PREVIEW_STEPS))
-        progress.step(record.steps, record.losses[-1], picture)
+        progress.step(record.steps, record.losses[-1], preview())
         return True
 
+    advice = ""
     try:
+        before = [parameter.detach().clone() for parameter in parameters]
         while record.steps < settings.steps:
             if not one_step():
-                record.ended_early = "the loss became NaN or infinite"
+                for kept, parameter in zip(before, parameters, strict=True):
+                    parameter.data.copy_(kept)
+                del record.losses[-1:]
+                record.ended_early, advice = "the loss became NaN or infinite", AGAINST_NAN
                 break
     except host.Stopped:
+        if not record.steps:
+            raise
         record.ended_early = "it was stopped"
+    except host.OutOfMemory:
+        record.ended_early, advice = "memory ran out", AGAINST_OUT_OF_MEMORY
     if record.ended_early:
         if not record.steps:
-            raise TrainingFailed(
-                f"Training ended before its first step: {record.ended_early}. If the loss is NaN, lower learning_rate, use "
-                "precision fp32 or bf16, and check that the VAE does not give black frames."
-            )
+            raise TrainingFailed(f"Training came to nothing: {record.ended_early}. {advice}")
         logging.warning(
-            "[AnimateDiff] Training ended after %d of %d steps: %s. The weights of step %d are kept.",
+            "[AnimateDiff] Training ended after %d of %d steps: %s. The weights of step %d are kept. %s",
             record.steps,
             settings.steps,
             record.ended_early,
             record.steps,
+            advice,
         )
     return record
 

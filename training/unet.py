@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer
@@ -12,10 +12,11 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..host import training as host
+from ..host.attention import attention_for_training
 from ..motion_models.call import OPTIONS_KEY, MotionCall, MotionInputs
 from ..motion_models.group_norm import joint_group_norm
 from ..motion_models.injection import MotionSlot, inject, run_slot
-from ..motion_models.temporal import MotionModel
+from ..motion_models.temporal import MotionModel, TemporalAttention
 
 
 class TrainingUNet:
@@ -30,6 +31,9 @@ class TrainingUNet:
         self.sampling = self.base.model_sampling
         self.unet = self.base.diffusion_model
         inject(self.unet, motion_models)
+        for module in chain.from_iterable(model.modules() for model in motion_models):
+            if isinstance(module, TemporalAttention):
+                module.attend = attention_for_training()
         self.joint_group_norm = bool(motion_models) and motion_models[0].spec.joint_group_norm
         self.options = host.transformer_options(patcher)
         patches = self.options.get("patches", {})

@@ -104,6 +104,39 @@ def new_model(host_path):
 
 
 @pytest.fixture
+def new_sdxl_model(host_path):
+    """A MODEL of the host's SDXL class around a tiny UNet; `pooled` is the width of its pooled texts."""
+
+    def new(pooled: int, seed: int = 0):
+        import comfy.model_base
+        import comfy.model_patcher
+        import comfy.supported_models
+
+        config = comfy.supported_models.SDXL(
+            {
+                "image_size": 8,
+                "in_channels": 4,
+                "out_channels": 4,
+                "model_channels": WIDTH,
+                "num_heads": 4,
+                "use_spatial_transformer": True,
+                "context_dim": CONTEXT,
+                "legacy": False,
+                "dtype": torch.float32,
+                "num_classes": "sequential",
+                "adm_in_channels": pooled + 6 * 256,  # six embedded sizes
+                **SDXL,
+            }
+        )
+        model = comfy.model_base.SDXL(config)
+        randomise(model, seed)
+        cpu = torch.device("cpu")
+        return comfy.model_patcher.ModelPatcher(model.eval().requires_grad_(False), cpu, cpu)
+
+    return new
+
+
+@pytest.fixture
 def new_motion_file(pack, tmp_path):
     """Write a motion model for a layout of blocks; returns the path."""
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from dataclasses import replace
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 FRAMES = 4
+SDXL_POOLED = 16
 
 
 @pytest.fixture
@@ -99,6 +105,44 @@ def train_adapter(training, new_model, new_latents, positive, negative, settings
         )
 
     return run
+
+
+@pytest.fixture
+def nothing_unloaded(pack, monkeypatch):
+    """Fail where training begins to unload models."""
+
+    def free_memory():
+        raise AssertionError("models were unloaded")
+
+    monkeypatch.setattr(pack.submodule("host.training"), "free_memory", free_memory)
+
+
+@pytest.fixture
+def in_step(training, monkeypatch):
+    """`in_step(3, do)`: call `do` with the loss of the third step; its result is the loss instead."""
+    objectives = training("objectives").OBJECTIVES
+    epsilon = objectives["epsilon"]
+
+    def patch(step: int, do):
+        calls = iter(range(1, 1000))
+
+        def objective(*arguments):
+            loss = epsilon(*arguments)
+            return do(loss) if next(calls) == step else loss
+
+        monkeypatch.setitem(objectives, "epsilon", objective)
+
+    return patch
+
+
+def out_of_memory(*_):
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+
+def assert_same_lora(lora, expected) -> None:
+    for name, (down, up) in expected.pairs.items():
+        assert torch.equal(lora.pairs[name][0], down)
+        assert torch.equal(lora.pairs[name][1], up)
 
 
 # -- noise levels -------------------------------------------------------------------------------------------------------
@@ -202,6 +246,82 @@ def test_an_untrained_motion_module_changes_no_picture(train_module, animate, ne
     )
 
 
+def test_a_motion_module_is_trained_from_scratch_under_dynamic_vram(train_module, new_model, monkeypatch):
+    """The host's layers have no weights then before some are loaded."""
+    memory_management = pytest.importorskip("comfy.memory_management")
+    if not hasattr(memory_management, "aimdo_enabled"):
+        pytest.skip("this release has no dynamic VRAM")
+    expected, _ = train_module(seed=3)
+    model = new_model()
+    monkeypatch.setattr(memory_management, "aimdo_enabled", True)
+    patcher, record = train_module(model=model, seed=3)
+    assert record.steps == 2
+    for name, value in expected.model.state_dict().items():
+        assert torch.equal(patcher.model.state_dict()[name], value), name
+
+
+def test_motion_models_are_trained_with_an_attention_that_has_a_backward_pass(train_lora, animated, pack):
+    """The one that they sample with may have none."""
+    model = animated()
+    for motion_model in model.get_additional_models_with_key("AnimateDiff"):
+        for module in motion_model.model.modules():
+            if isinstance(module, pack.submodule("motion_models.temporal").TemporalAttention):
+                module.attend = lambda q, *_: q.detach()
+    lora, _ = train_lora(model=model)
+    for name, (_, up) in lora.pairs.items():
+        assert up.abs().max() > 0, name
+
+
+def test_inpainting_checkpoints_can_be_trained_for(train_lora, animate, new_model, new_motion, layouts):
+    model = new_model({**layouts["SD1.5"], "in_channels": 9})
+    model.model.set_inpaint()
+    _, record = train_lora(model=animate(model, new_motion()))
+    assert record.steps == 2
+
+
+# -- SDXL ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sdxl(pack, new_sdxl_model, layouts, monkeypatch, positive, negative):
+    """A tiny SDXL MODEL, whose widths pass for SDXL's; the conditionings are for it then."""
+    families = pack.submodule("motion_models.spec").FAMILIES
+    widths = tuple(32 * mult for mult in layouts["SDXL"]["channel_mult"])
+    monkeypatch.setitem(families, widths, "SDXL")
+    for [[_, options]] in (positive, negative):
+        options["pooled_output"] = torch.ones(1, SDXL_POOLED)
+    return new_sdxl_model(SDXL_POOLED)
+
+
+def test_a_motion_lora_is_trained_for_sdxl(train_lora, sdxl, animate, new_motion, layouts):
+    lora, record = train_lora(model=animate(sdxl, new_motion(layouts["SDXL"])))
+    assert record.steps == 2
+    for name, (_, up) in lora.pairs.items():
+        assert up.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("from_start", [False, True])
+def test_a_motion_module_is_trained_on_the_schedule_that_it_is_sampled_with(
+    pack, training, train_module, sdxl, new_motion, layouts, monkeypatch, from_start
+):
+    schedules = []
+    network = training("unet").TrainingUNet
+    prepare = network.prepare
+    monkeypatch.setattr(network, "prepare", lambda self, *_: schedules.append(self.sampling.sigmas) or prepare(self, *_))
+    start = {"start": new_motion(layouts["SDXL"], mid=False)} if from_start else {}
+    patcher, record = train_module(model=sdxl, **start)
+    assert record.steps == 2
+    assert patcher.model.spec.family == "SDXL"
+    beta_schedules = pack.submodule("sampling.beta_schedules")
+    expected = beta_schedules.model_sampling("linear (AnimateDiff-SDXL)", sdxl.model.model_type).sigmas
+    assert torch.equal(schedules[0], expected)
+
+
+def test_the_node_leaves_the_schedule_to_the_motion_module(pack):
+    inputs = {input.id: input for input in pack.submodule("nodes.training").TrainMotionModule.define_schema().inputs}
+    assert inputs["beta_schedule"].default == "autoselect"
+
+
 # -- what is learned ----------------------------------------------------------------------------------------------------
 
 
@@ -268,45 +388,126 @@ def test_weights_that_are_patched_are_trained_as_patched(training, new_model, wi
     torch.testing.assert_close(model.model.state_dict()[name], unpatched)
 
 
+# -- what others make of it ---------------------------------------------------------------------------------------------
+
+
+def test_an_independent_reader_finds_the_change_that_was_trained(train_lora, pack, tmp_path):
+    """diffusers' own renaming of old LoRA names, on a file of ours with diffusers' names for the modules."""
+    utils = pytest.importorskip("diffusers.utils.state_dict_utils")
+    lora, _ = train_lora()
+    path = str(tmp_path / "trained.safetensors")
+    pack.submodule("lora.motion_lora").save_motion_lora(lora, path, dtype=torch.float32)
+
+    def theirs(name: str) -> str:
+        name = name.replace(".temporal_transformer.", ".")
+        return name.replace("attention_blocks.0", "attn1").replace("attention_blocks.1", "attn2")
+
+    peft = utils.convert_unet_state_dict_to_peft({theirs(name): value for name, value in load_file(path).items()})
+    assert len(peft) == 2 * len(lora.pairs)
+    for name, (down, up) in lora.pairs.items():
+        assert torch.equal(peft[f"{theirs(name)}.lora_A.weight"], down)
+        assert torch.equal(peft[f"{theirs(name)}.lora_B.weight"], up)
+
+
 # -- stopping, resuming -------------------------------------------------------------------------------------------------
 
 
-def test_stopping_returns_what_was_trained(train_lora, training, monkeypatch):
+def stop(*_):
+    import comfy.model_management
+
+    comfy.model_management.interrupt_current_processing(True)
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def test_stopping_returns_what_was_trained(train_lora, in_step):
     """The host raises Stop out of any of its layers: the step at hand is dropped, the weights before it are kept."""
     import comfy.model_management
 
-    objectives = training("objectives").OBJECTIVES
-    good, calls = objectives["epsilon"], iter(range(10))
-
-    def stop_in_the_third_step(*arguments):
-        if next(calls) == 2:
-            comfy.model_management.interrupt_current_processing(True)
-            comfy.model_management.throw_exception_if_processing_interrupted()
-        return good(*arguments)
-
-    monkeypatch.setitem(objectives, "epsilon", stop_in_the_third_step)
+    in_step(3, stop)
     lora, record = train_lora(steps=10)
     assert record.steps == 2
     assert "stopped" in record.ended_early
     assert lora.metadata["animatediff.steps"] == "2"
     assert not comfy.model_management.processing_interrupted()  # the nodes that save the result still run
-    monkeypatch.setitem(objectives, "epsilon", good)
-    until_then, _ = train_lora(steps=2)
-    for name, (_, up) in until_then.pairs.items():
-        assert torch.equal(lora.pairs[name][1], up)
+    assert_same_lora(lora, train_lora(steps=2)[0])
 
 
-def test_nan_keeps_the_last_good_weights(train_lora, training, monkeypatch):
-    objectives = training("objectives").OBJECTIVES
-    good = objectives["epsilon"]
-    calls = iter(range(10))
-    monkeypatch.setitem(
-        objectives, "epsilon", lambda *arguments: good(*arguments) * (float("nan") if next(calls) == 2 else 1.0)
-    )
+def test_stopping_before_the_first_step_is_done_is_no_failure(train_lora, in_step, pack):
+    in_step(1, stop)
+    with pytest.raises(pack.submodule("host.training").Stopped):
+        train_lora()
+
+
+def test_nan_keeps_the_last_weights_whose_loss_was_good(train_lora, in_step):
+    """The second step made the weights that give NaN in the third, so it is undone."""
+    in_step(3, lambda loss: loss * float("nan"))
+    lora, record = train_lora(steps=5)
+    assert record.steps == 1
+    assert lora.metadata["animatediff.steps"] == "1"
+    assert "NaN" in record.ended_early
+    assert_same_lora(lora, train_lora(steps=1)[0])
+
+
+def test_what_a_too_high_learning_rate_leaves_can_be_trained_on(train_lora, training):
+    lora, record = train_lora(steps=5, learning_rate=30.0)
+    assert 1 <= record.steps < 4
+    _, again = train_lora(steps=1, resume=lora, learning_rate=1e-12)
+    assert torch.tensor(again.losses).isfinite().all()
+    with pytest.raises(training("trainer").TrainingFailed, match="Lower learning_rate"):
+        train_lora(steps=5, learning_rate=1e20)
+
+
+def test_running_out_of_memory_keeps_what_was_trained(train_lora, in_step):
+    in_step(3, out_of_memory)
     lora, record = train_lora(steps=5)
     assert record.steps == 2
-    assert "NaN" in record.ended_early
-    assert all(torch.isfinite(half).all() for pair in lora.pairs.values() for half in pair)
+    assert "memory" in record.ended_early
+    assert_same_lora(lora, train_lora(steps=2)[0])
+
+
+def test_running_out_of_memory_in_the_first_step_says_what_to_do(train_lora, training, in_step):
+    in_step(1, out_of_memory)
+    with pytest.raises(training("trainer").TrainingFailed, match=r"memory ran out\. .*gradient_checkpointing on, or lower batch, frames"):
+        train_lora()
+
+
+def test_a_preview_that_fails_does_not_end_the_training(train_lora, training, monkeypatch, caplog):
+    monkeypatch.setattr(training("unet").TrainingUNet, "draw", out_of_memory)
+    lora, record = train_lora(steps=3, preview_every=1)
+    assert record.steps == 3
+    assert caplog.text.count("Training goes on without previews") == 1
+    assert_same_lora(lora, train_lora(steps=3)[0])
+
+
+def test_stopping_one_kind_of_training_lets_the_others_be(pack):
+    nodes = pack.submodule("nodes.training")
+    record = pack.submodule("training.trainer").TrainingRecord([1.0], "it was stopped")
+    kinds = (nodes.TrainMotionLoRA, nodes.TrainMotionModule)
+
+    def fingerprints():
+        return [kind.PREPARE_CLASS_CLONE(None).fingerprint_inputs() for kind in kinds]  # clones, as the host does
+
+    lora, module = fingerprints()
+    nodes.TrainMotionLoRA.PREPARE_CLASS_CLONE(None).run(lambda node_id: (None, record))
+    assert fingerprints() == [lora + 1, module]
+
+
+def test_the_memory_of_a_training_is_given_back_at_once(
+    pack, training, animated, new_latents, positive, negative, settings, monkeypatch
+):
+    networks = []
+    network = training("unet").TrainingUNet
+    prepare = network.prepare
+    monkeypatch.setattr(network, "prepare", lambda self, *_: networks.append(weakref.ref(self.base)) or prepare(self, *_))
+    node = pack.submodule("nodes.training").TrainMotionLoRA.PREPARE_CLASS_CLONE(None)
+    data = {"latents": new_latents(), "positive": [positive], "negative": negative, "settings": settings()}
+    gc.disable()
+    try:
+        with torch.inference_mode():
+            node.run(training("motion_lora").train_motion_lora, model=animated(), **data, rank=4, alpha=4.0)
+        assert networks[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_nan_in_the_first_step_is_an_error_that_says_what_to_do(train_lora, training, monkeypatch):
@@ -326,10 +527,16 @@ def test_a_motion_lora_is_resumed_where_it_was(train_lora):
         torch.testing.assert_close(resumed.pairs[name][1], up)
 
 
-def test_resuming_on_another_motion_model_is_an_error(train_lora, animated, training):
+def test_resuming_on_another_motion_model_is_told_before_anything_is_unloaded(train_lora, animated, training, request):
     first, _ = train_lora()
+    request.getfixturevalue("nothing_unloaded")
     with pytest.raises(training("trainer").TrainingFailed, match="motion model it was trained for"):
         train_lora(model=animated(mid=False), resume=first)
+    name = next(iter(first.pairs))
+    down, up = first.pairs[name]
+    mixed = replace(first, pairs={**first.pairs, name: (down[:2], up[:, :2])})
+    with pytest.raises(training("trainer").TrainingFailed, match="All its layers need one rank"):
+        train_lora(resume=mixed)
 
 
 def test_a_motion_module_is_trained_on_from_a_loaded_one(train_module, new_motion):
@@ -350,6 +557,7 @@ def test_a_trained_motion_module_can_be_applied_twice(train_module, animate, new
 # -- bad input ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("nothing_unloaded")
 def test_bad_data_is_refused_before_anything_is_computed(train_lora, training, new_latents, positive):
     error = training("clips").TrainingDataError
     with pytest.raises(error, match="Clip 1 has 3 frames, but training takes 4"):
@@ -366,6 +574,17 @@ def test_bad_data_is_refused_before_anything_is_computed(train_lora, training, n
         train_lora(latents=[{"samples": torch.zeros(6, 16, 8, 8)}])
 
 
+@pytest.mark.usefixtures("nothing_unloaded")
+@pytest.mark.parametrize("train", ["train_module", "train_adapter"])
+def test_a_model_that_is_no_stable_diffusion_is_told(request, pack, new_model, train):
+    model = new_model()
+    model.model.diffusion_model = torch.nn.Linear(1, 1)
+    error = pack.submodule("motion_models.injection").MotionModelMismatch
+    with pytest.raises(error, match="a Stable Diffusion UNet, but this checkpoint is a Linear"):
+        request.getfixturevalue(train)(model=model)
+
+
+@pytest.mark.usefixtures("nothing_unloaded")
 def test_a_motion_lora_needs_exactly_one_motion_model(train_lora, training, new_model, new_motion, animate):
     error = training("trainer").TrainingFailed
     with pytest.raises(error, match="has no motion model"):

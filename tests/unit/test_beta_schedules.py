@@ -45,6 +45,15 @@ def test_tables(schedules, model_type, name, entries, lowest, middle, highest):
     assert found == pytest.approx([lowest, middle, highest], rel=rough)
 
 
+def test_the_raw_schedules_work_for_lcm_too(pack):
+    """For squaredcos_cap_v2 the host's own function gives what its constructor cannot take."""
+    for name in ("linear", "sqrt_linear", "sqrt", "cosine", "squaredcos_cap_v2"):
+        sigmas = pack.submodule("host.model_sampling").lcm_schedule(name, 50).sigmas
+        assert len(sigmas) == 50
+        assert sigmas.isfinite().all()
+        assert (sigmas.diff() > 0).all()
+
+
 def test_prediction_type_follows_the_checkpoint_but_lcm_predicts_eps(schedules, model_type, host_path):
     import comfy.model_sampling
     from comfy_extras.nodes_model_advanced import LCM

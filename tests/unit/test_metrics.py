@@ -22,6 +22,15 @@ def frame_measures(pack):
     return pack.submodule("metrics.frames")
 
 
+@pytest.fixture(scope="session")
+def static(pack):
+    """`static(frames, length, overlap)`: the windows of Animation Metrics."""
+    windows = pack.submodule("sampling.windows")
+    return lambda frames, length, overlap=0: windows.windows(
+        frames, windows.WindowOptions(windows.STANDARD_STATIC, length, overlap)
+    )
+
+
 @pytest.fixture
 def opencv():
     pytest.importorskip("cv2", reason="needs OpenCV: pip install opencv-python-headless")
@@ -75,8 +84,8 @@ def test_flow_of_pictures_of_any_size(opencv, pack, size):
     assert pack.submodule("metrics.flow").optical_flow(clip[0], clip[1]).shape == (2, *size)
 
 
-def test_a_still_clip_has_the_best_flicker_score_and_no_motion(opencv, animation):
-    measured = animation.measure(texture(64, seed=4).permute(0, 2, 3, 1).repeat(5, 1, 1, 1), context_length=3)
+def test_a_still_clip_has_the_best_flicker_score_and_no_motion(opencv, animation, static):
+    measured = animation.measure(texture(64, seed=4).permute(0, 2, 3, 1).repeat(5, 1, 1, 1), windows=static(5, 3))
     assert measured.flicker.value == 100
     assert measured.dynamic_degree.value == pytest.approx(0, abs=1e-3)
     assert measured.warp_error.value == pytest.approx(0, abs=1e-3)
@@ -109,49 +118,42 @@ def test_warp_takes_a_frame_back_along_the_flow(pack):
 
 
 @pytest.mark.parametrize(("jump", "low", "high"), [(0.0, 0.8, 1.2), (0.25, 2.0, 50.0)])
-def test_seam_ratio_sees_a_jump_where_windows_meet(animation, jump, low, high):
+def test_seam_ratio_sees_a_jump_where_windows_meet(animation, static, jump, low, high):
     clip = panned(32, step=1) * 0.7
     clip[16:] += jump  # with windows of 16 and no overlap the second window begins here
-    measured = animation.measure(clip, context_length=16, context_overlap=0)
+    measured = animation.measure(clip, windows=static(32, 16))
     assert measured.seams == (15,)
     assert low < measured.seam_ratio.value < high
 
 
-def test_a_jump_elsewhere_is_no_seam(animation):
+def test_a_jump_elsewhere_is_no_seam(animation, static):
     clip = panned(32, step=1) * 0.7
     clip[10:] += 0.25
-    assert animation.measure(clip, context_length=16, context_overlap=0).seam_ratio.value < 1
+    assert animation.measure(clip, windows=static(32, 16)).seam_ratio.value < 1
 
 
 def test_seam_ratio_is_seams_over_the_rest(frame_measures):
     assert frame_measures.seam_ratio(torch.tensor([1.0, 3.0, 8.0, 2.0]), [2]) == pytest.approx(8 / 2)
 
 
-def test_seams_lie_where_an_overlap_begins_and_ends(frame_measures):
-    windows = frame_measures.static_windows(28, 16, 4)
-    assert windows == [range(16), range(12, 28)]
-    assert frame_measures.seams(28, windows) == [11, 15]
+def test_seams_lie_where_an_overlap_begins_and_ends(frame_measures, static):
+    assert frame_measures.seams(28, static(28, 16, 4)) == [11, 15]
 
 
-@given(frames=st.integers(1, 60), length=st.integers(1, 24), overlap=st.integers(0, 23))
-def test_windows_are_those_of_the_host(host_path, frame_measures, frames, length, overlap):
+@given(frames=st.integers(1, 60), overlap=st.integers(0, 23), stride=st.integers(1, 24))
+def test_windows_are_those_of_the_host(host_path, static, frames, overlap, stride):
     from comfy.context_windows import create_windows_static_standard
 
-    if overlap >= length:
-        with pytest.raises(ValueError, match=r"context_overlap .* must be smaller than context_length"):
-            frame_measures.static_windows(frames, length, overlap)
-        return
-    settings = SimpleNamespace(context_length=length, context_overlap=overlap)
-    windows = create_windows_static_standard(frames, settings, {})
-    assert [list(window) for window in frame_measures.static_windows(frames, length, overlap)] == windows
+    settings = SimpleNamespace(context_length=overlap + stride, context_overlap=overlap)
+    assert static(frames, overlap + stride, overlap) == create_windows_static_standard(frames, settings, {})
 
 
 @pytest.mark.parametrize(
     ("frames", "length", "reason"),
     [(16, 0, "enter context_length"), (16, 16, "no seam"), (4, 1, "change after every frame")],
 )
-def test_without_seams_the_ratio_says_why(animation, frames, length, reason):
-    measured = animation.measure(panned(frames, step=1), context_length=length).seam_ratio
+def test_without_seams_the_ratio_says_why(animation, static, frames, length, reason):
+    measured = animation.measure(panned(frames, step=1), windows=static(frames, length) if length else ()).seam_ratio
     assert measured.value is None
     assert reason in measured.not_available
 
@@ -185,8 +187,8 @@ def test_what_is_no_clip_is_refused_in_words(animation, images, message):
         animation.measure(images)
 
 
-def test_report_has_every_number_or_its_reason(opencv, animation):
-    measured = animation.measure(panned(32, step=2), context_length=16, context_overlap=0)
+def test_report_has_every_number_or_its_reason(opencv, animation, static):
+    measured = animation.measure(panned(32, step=2), windows=static(32, 16))
     lines = animation.report(measured).splitlines()
     assert lines[0] == "32 frames of 96 x 96 pixels"
     assert lines[1] == "motion smoothness: not available: connect clip_vision"
@@ -206,11 +208,11 @@ def test_axes_have_few_round_numbers_around_the_curve(pack, low, high):
     assert len(set(written)) == len(written)
 
 
-def test_plot_draws_a_panel_for_each_curve_there_is(opencv, animation, pack):
+def test_plot_draws_a_panel_for_each_curve_there_is(opencv, animation, static, pack):
     clip = panned(20, step=2)
     plot = pack.submodule("metrics.plot").plot
     without_windows = plot(animation.measure(clip))
-    with_windows = plot(animation.measure(clip, context_length=16, context_overlap=0))
+    with_windows = plot(animation.measure(clip, windows=static(20, 16)))
     assert without_windows.shape == with_windows.shape == (1, 60 + 3 * 190, 960, 3)
     assert 0 <= without_windows.min() <= without_windows.max() <= 1
     red = [(plot[0, 60:, :, 0] > 0.7) & (plot[0, 60:, :, 1] < 0.4) for plot in (without_windows, with_windows)]

@@ -191,21 +191,3 @@ def test_the_version_noted_in_files_is_that_of_the_pack(pack):
 
     version = pack.submodule("motion_models.saving").PACK_VERSION
     assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-
-
-def test_an_independent_reader_finds_the_same_change(motion_lora, pairs, tmp_path):
-    """diffusers' own renaming of old LoRA names, on a file of ours with diffusers' names for the modules."""
-    utils = pytest.importorskip("diffusers.utils.state_dict_utils")
-    path = str(tmp_path / "ours.safetensors")
-    motion_lora.save_motion_lora(motion_lora.MotionLora("right", pairs), path)
-    tensors = {}
-    for key, value in safetensors.torch.load_file(path).items():
-        key = key.replace(".temporal_transformer.", ".")
-        tensors[key.replace("attention_blocks.0", "attn1").replace("attention_blocks.1", "attn2")] = value
-    peft = utils.convert_unet_state_dict_to_peft(tensors)
-    assert len(peft) == 2 * len(LAYERS)
-    for layer, (down, up) in pairs.items():
-        name = layer.replace("temporal_transformer.", "")
-        name = name.replace("attention_blocks.0", "attn1").replace("attention_blocks.1", "attn2")
-        assert torch.equal(peft[f"{name}.lora_A.weight"], down)
-        assert torch.equal(peft[f"{name}.lora_B.weight"], up)
