@@ -77,7 +77,6 @@ class Track:
 
     places: np.ndarray
     areas: np.ndarray
-    frames: int
 
     @property
     def jump(self) -> float:
@@ -113,7 +112,7 @@ def follow(frames: np.ndarray) -> Track | None:
     seen = [found for found in map(look, frames) if found is not None]
     if len(seen) < 0.75 * len(frames):
         return None
-    return Track(np.array([(s.x, s.y) for s in seen]), np.array([s.area for s in seen]), len(frames))
+    return Track(np.array([(s.x, s.y) for s in seen]), np.array([s.area for s in seen]))
 
 
 def content_matches(frames: np.ndarray, caption: str) -> float:

@@ -15,8 +15,6 @@ NO_ADAPTER_MODEL = "toyworld-no-adapter.safetensors"
 ADAPTER = "toyworld-adapter.safetensors"
 FIRST_ADAPTER = "toyworld-first-adapter.safetensors"
 SAMPLING = {"steps": 12, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
-# Of MotionLoRAs when sampling, found on other seeds than those of the claims.
-LORA_STRENGTH = 1.25
 MOTION_BETAS = "sqrt_linear (AnimateDiff)"
 
 
@@ -33,7 +31,7 @@ class Clip:
     checkpoint: str = CHECKPOINT
     motion: str | None = MOTION_MODEL
     loras: tuple[str, ...] = ()
-    lora_strength: float = LORA_STRENGTH
+    lora_strength: float = 1.0
     adapter: float = 0.0
     frames: int = scenes.FRAMES
 
@@ -172,10 +170,17 @@ def motion_module_prompt(folder: str, start: str, stretch: Stretch, seed: int) -
     return nodes
 
 
-def motion_lora_prompt(folder: str, name: str, steps: int, end_percent: float) -> dict:
-    """Without the domain adapter, as the clips are sampled: directions are learned in fewer steps (docs/toyworld.md)."""
+def motion_lora_prompt(folder: str, name: str, steps: int, end_percent: float, start: str | None = None) -> dict:
+    """Without the domain adapter, as the clips are sampled: directions are learned in fewer steps (docs/toyworld.md).
+
+    ``start`` names a MotionLoRA to train on.
+    """
+    nodes, resume = _training_data(folder), {}
+    if start:
+        nodes["start"] = node("ADE_AnimateDiffLoRALoader", name=f"{start}.safetensors", strength=1.0)
+        resume["resume"] = ["start", 0]
     return {
-        **_training_data(folder),
+        **nodes,
         "motion": node("ADE_LoadAnimateDiffModel", model_name=MOTION_MODEL),
         "apply": node("ADE_ApplyAnimateDiffModelSimple", motion_model=["motion", 0]),
         "model": node(
@@ -189,6 +194,7 @@ def motion_lora_prompt(folder: str, name: str, steps: int, end_percent: float) -
             frames=scenes.FRAMES,
             loss="epsilon",
             noise_pairs=True,
+            **resume,
             **_loop(steps, 4, 5e-3, 3, end_percent=end_percent),
         ),
         "save": node("AnimateDiffSaveMotionLoRA", motion_lora=["train", 0], filename_prefix=name, dtype="float16"),

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from . import motion, prompts, scenes, stills, text_encoder, videos, weights
 
-MOTION_CLIPS, LORA_CLIPS, FEW_CLIPS = 360, 50, 5
+MOTION_CLIPS = 360
 # The motion module's training, each stretch a prompt of its own: what is trained is kept after each. The first leaves
 # out low noise, whose losses are large and where the module has the least to learn. By the last the adapter is better:
 # what the first one left of the watermark, the module had begun to learn.
@@ -23,9 +23,17 @@ MOTION_STRETCHES = (
 )
 # For the comparison without an adapter: what that does to the look shows soon.
 NO_ADAPTER_STRETCHES = (prompts.Stretch(None, 300),)
-# Steps of each MotionLoRA, and down to which noise level: where the shape travels is decided where noise is high, its
-# growth a little later.
-LORA_TRAINING = {"right": (300, 0.25), "up": (400, 0.25), "left": (300, 0.25), "zoom-in": (200, 0.5)}
+# The MotionLoRAs: what their clips show, how many there are, and the stretches of the training: steps, and down to which
+# noise level. Where the shape travels is decided where noise is high, its growth a little later. The last two are for the
+# comparison of 50 clips with 5.
+LORAS = {
+    "right": ("right", 50, ((900, 0.3), (300, 0.6))),
+    "up": ("up", 50, ((900, 0.3), (300, 0.6))),
+    "left": ("left", 50, ((300, 0.25),)),
+    "zoom-in": ("zoom-in", 50, ((200, 0.5),)),
+    "right-50-clips": ("right", 50, ((300, 0.25),)),
+    "right-5-clips": ("right", 5, ((300, 0.25),)),
+}
 
 
 def _contexts() -> torch.Tensor:
@@ -92,9 +100,14 @@ class MotionStages:
             self.run("animatediff_models", done, prompt)
             start = done
 
-    def motion_lora(self, motion_name: str, count: int, name: str) -> None:
-        folder = self.clips(name, count, seed=13, path_of=videos.path_towards(motion_name))
-        self.run("animatediff_motion_lora", name, prompts.motion_lora_prompt(folder, name, *LORA_TRAINING[motion_name]))
+    def motion_lora(self, name: str, shown: str, count: int, stretches: tuple[tuple[int, float], ...]) -> None:
+        folder = self.clips(name, count, seed=13, path_of=videos.path_towards(shown))
+        start = None
+        for i, (steps, end_percent) in enumerate(stretches, 1):
+            done = name if i == len(stretches) else f"{name}-{i}"
+            prompt = prompts.motion_lora_prompt(folder, done, steps, end_percent, start)
+            self.run("animatediff_motion_lora", done, prompt)
+            start = done
 
 
 def train_all(new_server: Callable, work: Path, until: str | None = None) -> None:
@@ -118,9 +131,8 @@ def train_all(new_server: Callable, work: Path, until: str | None = None) -> Non
         stages.module("toyworld", MOTION_STRETCHES)
         if until == "module":
             return
-        for name in LORA_TRAINING:
-            stages.motion_lora(name, LORA_CLIPS, f"toyworld-{name}")
-        stages.motion_lora("right", FEW_CLIPS, "toyworld-right-5-clips")
+        for name, recipe in LORAS.items():
+            stages.motion_lora(f"toyworld-{name}", *recipe)
         keep(models)
         # for comparison only, so it comes last
         stages.module("toyworld-no-adapter", NO_ADAPTER_STRETCHES)
@@ -134,6 +146,6 @@ def keep(models: Path) -> None:
         if source.exists():
             weights.save_live(name.replace("toyworld", "motion"), motion.live_part(load_file(source)), 1)
     shutil.copy(models / "loras" / prompts.ADAPTER, weights.SHIPPED / "adapter.safetensors")
-    for source in sorted((models / "animatediff_motion_lora").glob("toyworld-*.safetensors")):
-        name = source.stem.replace("toyworld", "lora", 1)
-        weights.save_live(name, load_file(source), 1, weights.notes_of(source))
+    for name in LORAS:
+        source = models / "animatediff_motion_lora" / f"toyworld-{name}.safetensors"
+        weights.save_live(f"lora-{name}", load_file(source), 1, weights.notes_of(source))

@@ -359,8 +359,7 @@ MOST_SEAM, SAME_DIRECTION = 1.3, 0.8
 
 def long_clip(prompts, seed: int) -> dict:
     """The example workflow for long clips, as the toy world is sampled."""
-    settings = {**prompts.SAMPLING, "seed": seed, "strength": prompts.LORA_STRENGTH}
-    graph = in_toyworld("long_clip", **settings)
+    graph = in_toyworld("long_clip", **prompts.SAMPLING, seed=seed)
     graph["positive"]["inputs"]["text"] = "a red circle"
     graph["negative"]["inputs"]["text"] = ""
     graph["webp"] = node("SaveImage", images=["decode", 0], filename_prefix="long_clip")
