@@ -108,7 +108,7 @@ def test_schedule_uniform_is_looped_uniform(load, nodes, motion_file, sample):
     assert torch.equal(sample(load(V1_ADVANCED, name, **v1, context_length=4, **WINDOWS), frames=6), expected)
     assert not torch.equal(sample(load(V1, name, **v1), frames=6), expected)
     with pytest.raises(ValueError, match="Lower context_overlap"):
-        load(V1_ADVANCED, name, **v1, context_length=2, **WINDOWS)
+        sample(load(V1_ADVANCED, name, **v1, context_length=2, **WINDOWS), frames=6)
 
 
 ATTENTION = ("pe", "attn", "attn_q", "attn_k", "attn_v", "attn_out_weight", "attn_out_bias", "other")
