@@ -200,7 +200,7 @@ PARTS = (
     (adapter_claims, 6, 2),
     (personalised_claims, 6, 2),
     (lora_claims, 8, 2),
-    (two_loras_claims, 8, 2),
+    (two_loras_claims, 8, 4),
     (few_clips_claims, 8, 0),
 )
 
