@@ -93,7 +93,11 @@ def control_net() -> dict[str, torch.Tensor]:
         image_size=32, in_channels=4, hint_channels=3, model_channels=320, num_heads=8, use_spatial_transformer=True,
         context_dim=768, legacy=False, **ONE_LEVEL,
     )  # fmt: skip
-    return {f"control_model.{key}": value for key, value in randomised(network).items()}
+    tensors = randomised(network)
+    for key, value in tensors.items():
+        if key.startswith("input_hint_block") and value.ndim > 1:
+            value *= 3  # the hint goes through eight layers without norms: what is left of it has to be seen
+    return {f"control_model.{key}": value for key, value in tensors.items()}
 
 
 def unet() -> dict[str, torch.Tensor]:
