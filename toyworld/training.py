@@ -24,7 +24,7 @@ MOTION_STRETCHES = (
 # For the comparison without an adapter: what that does to the look shows soon.
 NO_ADAPTER_STRETCHES = (prompts.Stretch(None, 300),)
 # The MotionLoRAs: what their clips show, how many there are, and the stretches of the training: steps, and down to which
-# noise level. Where the shape travels is decided where noise is high, its growth a little later. The last two are for the
+# noise level. High noise teaches a direction in the fewest steps, growth needs lower levels too. The last two are for the
 # comparison of 50 clips with 5.
 LORAS = {
     "right": ("right", 50, ((900, 0.3), (300, 0.6))),

@@ -38,6 +38,19 @@ def layouts() -> dict[str, dict]:
 def channels_per_level(layout: dict) -> tuple[int, ...]:
     return tuple(WIDTH * mult for mult in layout["channel_mult"])
 
+# What the UNets of all layouts share.
+TINY = {
+    "image_size": 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": WIDTH,
+    "num_heads": 4,
+    "use_spatial_transformer": True,
+    "context_dim": CONTEXT,
+    "legacy": False,
+    "dtype": torch.float32,
+}
+
 
 def randomise(module: torch.nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -54,15 +67,7 @@ def new_unet(host_path):
         from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
         unet = UNetModel(
-            image_size=8,
-            in_channels=4,
-            out_channels=4,
-            model_channels=WIDTH,
-            num_heads=4,
-            use_spatial_transformer=True,
-            context_dim=CONTEXT,
-            legacy=False,
-            dtype=torch.float32,
+            **TINY,
             operations=comfy.ops.disable_weight_init,
             **layout,
         )
@@ -83,15 +88,7 @@ def new_model(host_path):
 
         config = comfy.supported_models.SD15(
             {
-                "image_size": 8,
-                "in_channels": 4,
-                "out_channels": 4,
-                "model_channels": WIDTH,
-                "num_heads": 4,
-                "use_spatial_transformer": True,
-                "context_dim": CONTEXT,
-                "legacy": False,
-                "dtype": torch.float32,
+                **TINY,
                 **layout,
             }
         )
@@ -114,15 +111,7 @@ def new_sdxl_model(host_path):
 
         config = comfy.supported_models.SDXL(
             {
-                "image_size": 8,
-                "in_channels": 4,
-                "out_channels": 4,
-                "model_channels": WIDTH,
-                "num_heads": 4,
-                "use_spatial_transformer": True,
-                "context_dim": CONTEXT,
-                "legacy": False,
-                "dtype": torch.float32,
+                **TINY,
                 "num_classes": "sequential",
                 "adm_in_channels": pooled + 6 * 256,  # six embedded sizes
                 **SDXL,
