@@ -28,16 +28,6 @@ UNUSUAL = {  # two levels, one residual block each
 }
 WIDTH = 32
 CONTEXT = 16
-
-
-@pytest.fixture(scope="session")
-def layouts() -> dict[str, dict]:
-    return {"SD1.5": SD15, "SDXL": SDXL, "unusual": UNUSUAL}
-
-
-def channels_per_level(layout: dict) -> tuple[int, ...]:
-    return tuple(WIDTH * mult for mult in layout["channel_mult"])
-
 # What the UNets of all layouts share.
 TINY = {
     "image_size": 8,
@@ -50,6 +40,15 @@ TINY = {
     "legacy": False,
     "dtype": torch.float32,
 }
+
+
+@pytest.fixture(scope="session")
+def layouts() -> dict[str, dict]:
+    return {"SD1.5": SD15, "SDXL": SDXL, "unusual": UNUSUAL}
+
+
+def channels_per_level(layout: dict) -> tuple[int, ...]:
+    return tuple(WIDTH * mult for mult in layout["channel_mult"])
 
 
 def randomise(module: torch.nn.Module, seed: int) -> None:
@@ -66,11 +65,7 @@ def new_unet(host_path):
         import comfy.ops
         from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-        unet = UNetModel(
-            **TINY,
-            operations=comfy.ops.disable_weight_init,
-            **layout,
-        )
+        unet = UNetModel(**TINY, operations=comfy.ops.disable_weight_init, **layout)
         randomise(unet, seed=0)
         return unet.eval().requires_grad_(False)
 
@@ -86,12 +81,7 @@ def new_model(host_path):
         import comfy.model_patcher
         import comfy.supported_models
 
-        config = comfy.supported_models.SD15(
-            {
-                **TINY,
-                **layout,
-            }
-        )
+        config = comfy.supported_models.SD15({**TINY, **layout})
         model = comfy.model_base.BaseModel(config)
         randomise(model, seed)
         cpu = torch.device("cpu")
