@@ -35,6 +35,7 @@ HEADS_METADATA = f"{METADATA_PREFIX}heads"
 VERSION_METADATA = f"{METADATA_PREFIX}version"
 VERSIONS = ("v1", "v2", "v3")
 ANIMATELCM_FRAMES = 64
+FANCY_VIDEO = "FancyVideo"  # both a layout and the entry of a file that marks it
 
 PREFIX = re.compile(
     r"^(?:(?:state_dict|module|model|unet|diffusion_model|motion_adapter|motion_module|_orig_mod)\.)+"
@@ -96,6 +97,8 @@ def read_tensors(path: str) -> tuple[Tensors, dict[str, str]]:
             f"Download it again and compare its size. ({reason})"
         ) from error
     tensors = _flat(content) if isinstance(content, dict) else {}
+    if tensors and FANCY_VIDEO in content:
+        tensors[FANCY_VIDEO] = torch.empty(0)  # it need not be a tensor
     if not tensors:
         raise MotionModelFileError(f"'{name}' holds no named tensors. Download it again or use another file.")
     return tensors, metadata or {}
@@ -124,8 +127,8 @@ def interpret(name: str, tensors: Tensors, metadata: dict[str, str]) -> tuple[Mo
 
 
 def _layout(name: str, tensors: Tensors) -> str:
-    if "FancyVideo" in tensors:
-        return "FancyVideo"
+    if FANCY_VIDEO in tensors:
+        return FANCY_VIDEO
     if {"conv_in.weight", "conv_in.bias"} <= tensors.keys() and not any(".resnets." in key for key in tensors):
         return "PIA"
     if any(key.endswith("pos_encoder.positional_encoding") for key in tensors):

@@ -155,7 +155,7 @@ EXTRA_NODES = [
         "PAG",
         PAG,
         PerturbedAttention,
-        io.Float.Input("scale", default=3.0, min=0.0, max=100.0, step=0.1, tooltip="How strongly. 0: off."),
+        io.Float.Input("scale", default=3.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="How strongly. 0: off."),
     ),
     _extra_node(
         "ADE_CFGExtrasPAG",

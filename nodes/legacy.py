@@ -10,6 +10,7 @@ from ..sampling import beta_schedules
 from ..sampling.animate import animate
 from ..sampling.context import Context, Contexts
 from ..sampling.motion import MotionSettings
+from ..sampling.multival import pictures
 from ..sampling.windows import LOOPED_UNIFORM, WindowOptions
 from . import sockets
 from .make import node
@@ -195,7 +196,7 @@ def _settings(groups: tuple[str, ...], positions: dict[str, str]) -> Callable:
         weight = WeightAdjustment(MULTIPLY, {group: values[f"{group}_strength"] for group in groups})
         scale = mask_motion_scale
         if scale is not None:
-            scale = stretched(scale, min_motion_scale, max_motion_scale)
+            scale = stretched(pictures(scale), min_motion_scale, max_motion_scale)
         return Adjustments((position,) if positions else (), (weight,) if groups else (), scale)
 
     return execute

@@ -13,7 +13,9 @@ from ..lora.motion_lora import AppliedMotionLora, read_motion_lora, save_motion_
 from ..motion_models.files import save_motion_model
 from ..motion_models.saving import METADATA_PREFIX
 from ..motion_models.strength import HOLD, LINEAR
+from ..sampling.multival import pictures
 from . import sockets
+from .make import tell_unknown
 
 CATEGORY = "AnimateDiff/LoRA"
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -40,7 +42,8 @@ class LoadMotionLora(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, name, strength, prev_motion_lora=None):
+    def execute(cls, name, strength, prev_motion_lora=None, **unknown):
+        tell_unknown("ADE_AnimateDiffLoRALoader", unknown)
         lora = read_motion_lora(folders.full_path(folders.MOTION_LORAS, name))
         return io.NodeOutput((*(prev_motion_lora or ()), AppliedMotionLora(lora, strength)))
 
@@ -91,8 +94,7 @@ class ScheduleMotionLora(io.ComfyNode):
     @classmethod
     def execute(cls, motion_lora, strengths, interpolation, frame_strengths, mask=None):
         over_run = schedules.strength_schedule("strengths", strengths, interpolation) if strengths.strip() else None
-        if mask is not None and mask.ndim == 2:
-            mask = mask.unsqueeze(0)
+        mask = None if mask is None else pictures(mask)
         if frame_strengths.strip():
             over_frames = schedules.frame_strengths("frame_strengths", frame_strengths, interpolation)
             mask = over_frames if mask is None else schedules.masks_multiplied(mask, over_frames)

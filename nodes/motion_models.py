@@ -8,6 +8,7 @@ from ..lora.apply import apply_motion_loras
 from ..motion_models.files import load_motion_model
 from ..sampling.motion import MotionSettings, apply
 from . import sockets
+from .make import tell_unknown
 
 CATEGORY = "AnimateDiff"
 
@@ -106,7 +107,9 @@ class ApplyAnimateDiffModel(io.ComfyNode):
         ad_keyframes=None,
         prev_m_models=None,
         per_block=None,
+        **unknown,
     ):
+        tell_unknown("ADE_ApplyAnimateDiffModel", unknown)
         motion_model, varying = apply_motion_loras(motion_model, motion_lora or ())
         settings = MotionSettings(
             start_percent=start_percent,

@@ -13,7 +13,8 @@ MOST_FRAMES = 16384
 MODEL = io.Model.Input("model", tooltip="Whose noise schedule counts, and whose context options if none are connected.")
 ABOUT = (
     "One picture for each window of each step: the frames that the window takes, among the step's other windows, and "
-    "the views in it. Shows what is really sampled: of several context options at start_percent 0 the last one counts."
+    "the views in it. Shows what is really sampled (by samplers that evaluate once a step): of several context options at "
+    "start_percent 0 the last one counts."
 )
 ABOUT_MAP = (
     "How much every frame counts: frames from left to right, for each step its windows and their sum, and at the bottom "

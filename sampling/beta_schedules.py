@@ -48,12 +48,14 @@ SCHEDULES: dict[str, Callable] = {
     "cosine": partial(discrete_schedule, schedule="cosine", linear_end=0.012),
     "squaredcos_cap_v2": partial(discrete_schedule, schedule="squaredcos_cap_v2", linear_end=0.012),
 }
+# taken where a link brings its name, but not offered
+UNLISTED = {"lcm[25_ots]": partial(_lcm, original_timesteps=25)}
 OPTIONS = [AUTOSELECT, USE_EXISTING, *SCHEDULES]
 
 
 def model_sampling(name: str, model_type) -> torch.nn.Module:
     """The host's model_sampling object for the schedule ``name`` and a checkpoint of ``model_type``."""
-    return SCHEDULES[name](model_type)
+    return {**SCHEDULES, **UNLISTED}[name](model_type)
 
 
 def with_schedule(model, name: str):

@@ -70,6 +70,11 @@ class WindowedControls:
         self.used, self.used_before = {}, {}
 
     def _copy(self, control, window: Window, frames: int):
+        if not hasattr(control, "cond_hint_original"):
+            raise ValueError(
+                f"A {type(control).__name__} cannot follow context windows: it does not hold its pictures the way ComfyUI's "
+                "ControlNets do. Use ComfyUI's own ControlNet nodes, or sample without context options."
+            )
         copied = copy.copy(control)
         copied.cond_hint_original = _hints(control.cond_hint_original, window)
         copied.extra_concat_orig = [_hints(value, window) for value in control.extra_concat_orig]

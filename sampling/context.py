@@ -34,6 +34,8 @@ class Context:
         """Whether a clip of ``frames`` frames is divided into windows."""
         if self.windows.schedule == ALL_FRAMES:
             return True
+        if not self.windows.length:
+            return False
         return self.windows.length < frames or (self.windows.length == frames and self.use_on_equal_length)
 
     def frames_at_once(self, frames: int) -> int:
@@ -48,8 +50,9 @@ class Context:
     def check(self, frames: int) -> None:
         """Raise WindowError, before a model runs, if a clip of ``frames`` frames cannot be cut like this."""
         windows(frames, self.windows)
-        if self.views:
-            windows(self.frames_at_once(frames), self.views.windows)
+        at_once = self.frames_at_once(frames)
+        if self.views and self.views.cut(at_once):
+            windows(at_once, self.views.windows)
 
 
 Contexts = tuple[Context, ...]

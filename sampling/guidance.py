@@ -1,7 +1,7 @@
 """Custom CFG: guidance that varies over the run, the frames and the picture, with perturbed attention and rescaling.
 
-Works through the functions that every guider of the host passes its predictions through (``sampler_cfg_function``,
-``sampler_post_cfg_function``), so guiders that know nothing of it follow as well.
+Works through the functions that every guider of the host passes its predictions through (``sampler_cfg_function`` and
+those before and after it), so guiders that know nothing of it follow as well.
 """
 
 import logging
@@ -18,7 +18,8 @@ from .interpolation import interpolated
 from .multival import Multival, is_number, resized
 from .selection import Selection
 
-CFG, POST_CFG, KEEP_UNCOND = "sampler_cfg_function", "sampler_post_cfg_function", "disable_cfg1_optimization"
+PRE_CFG, CFG, POST_CFG = "sampler_pre_cfg_function", "sampler_cfg_function", "sampler_post_cfg_function"
+KEEP_UNCOND = "disable_cfg1_optimization"
 # Our value of KEEP_UNCOND: the host then always has the negative prediction asked for, and we leave it out at CFG 1.
 # Others set True, before or during the run, and mean it.
 WE_DECIDE = "custom CFG"
@@ -147,8 +148,9 @@ def install(model_options: dict) -> None:
     """Make the host's guiders ask the GuidanceRun of the run, whose own ``model_options`` these are."""
     theirs = model_options.get(CFG)
     model_options[CFG] = lambda args: _guided(args, theirs)
-    others = [_with_our_cfg(function) for function in model_options.get(POST_CFG, ())]
-    model_options[POST_CFG] = [*others, _extra_guidance]
+    for name in (PRE_CFG, POST_CFG):
+        model_options[name] = [_with_our_cfg(function) for function in model_options.get(name, ())]
+    model_options[POST_CFG].append(_extra_guidance)
     if not model_options.get(KEEP_UNCOND):
         model_options[KEEP_UNCOND] = WE_DECIDE
 
@@ -176,7 +178,16 @@ def _guided(args: dict, theirs: Callable | None) -> torch.Tensor:
 
 
 def _with_our_cfg(function: Callable) -> Callable:
-    return lambda args: function({**args, "cond_scale": for_latents(_current(args).cfg, args["input"])})
+    """A function before or after CFG; before it, it also learns that there is no negative at CFG 1."""
+
+    def with_our_cfg(args: dict):
+        guidance, sigma = _guidance(args)
+        changed = {"cond_scale": for_latents(guidance.at(sigma).cfg, args["input"])}
+        if len(args.get("conds", ())) == 2 and guidance.leaves_out_uncond(args["model_options"], sigma):
+            changed["conds"] = [args["conds"][0], None]
+        return function({**args, **changed})
+
+    return with_our_cfg
 
 
 def _extra_guidance(args: dict) -> torch.Tensor:

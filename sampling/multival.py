@@ -16,10 +16,14 @@ from ..motion_models.strength import for_frames
 Multival = float | torch.Tensor
 
 
+def pictures(mask: torch.Tensor) -> torch.Tensor:
+    """A MASK as any pack may give it, ``(…, height, width)`` -> ``(k, height, width)``."""
+    return mask.reshape(-1, *mask.shape[-2:])
+
+
 def resized(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """``(…, h, w)`` -> ``(k, 1, height, width)``, bilinear."""
-    mask = mask.reshape(-1, 1, *mask.shape[-2:])
-    return functional.interpolate(mask, (height, width), mode="bilinear", align_corners=False)
+    """``(k, h, w)`` -> ``(k, 1, height, width)``, bilinear."""
+    return functional.interpolate(mask.unsqueeze(1), (height, width), mode="bilinear", align_corners=False)
 
 
 def combined(first: Multival | None, second: Multival | None) -> Multival:
@@ -44,7 +48,8 @@ def is_number(value: Multival | None, number: float) -> bool:
 
 
 def of_numbers(values: float | list[float], mask: torch.Tensor | None = None) -> Multival:
-    """A number, or a list with one for each frame; times ``mask (k, height, width)`` if there is one."""
+    """A number, or a list with one for each frame; times ``mask`` if there is one."""
+    mask = None if mask is None else pictures(mask)
     if not isinstance(values, (list, tuple)):
         return values if mask is None else mask * values
     per_frame = _per_frame(values)
@@ -56,6 +61,7 @@ def of_numbers(values: float | list[float], mask: torch.Tensor | None = None) ->
 
 def scaled_mask(mask: torch.Tensor, low: float | list[float], high: float | list[float], relative: bool) -> Multival:
     """``mask`` brought from 0..1 to ``low``..``high``; ``relative``: from its own smallest and largest value."""
+    mask = pictures(mask)
     low, high = (_per_frame(value if isinstance(value, (list, tuple)) else [value]) for value in (low, high))
     frames = max(map(len, (mask, low, high)))
     mask, low, high = (for_frames(value, frames) for value in (mask, low, high))

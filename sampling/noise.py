@@ -97,7 +97,14 @@ def freenoise_order(frames: int, window: NoiseWindow, seed: int) -> list[int]:
     Qiu et al., "FreeNoise" (arXiv 2310.15169), section 3.2.
     """
     order = list(range(frames))
+    if frames <= window.length:
+        return order
     step = window.length - window.overlap
+    if step <= 0:
+        raise NoiseError(
+            f"FreeNoise moves on by what windows do not share, but the overlap is {window.overlap} and they are "
+            f"{window.length} frames long. Lower the overlap; a quarter of the length is usual."
+        )
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, frames - window.length, step):
         place = start + window.length

@@ -20,8 +20,8 @@ from .conditioning import warn_about_lengths
 from .context import Context, Contexts
 from .guidance import GuidanceRun, install
 from .iterations import Start
-from .motion import MotionModels
-from .motion_run import MotionRun
+from .motion import AppliedMotionModel, MotionModels
+from .motion_run import ActiveRange, MotionRun
 from .noise import NoiseWindow
 from .sample_settings import SampleSettings
 from .windowed import in_windows
@@ -124,7 +124,7 @@ def outer_sample(
     contexts = () if cut_by is None else animation.contexts
     for context in contexts:
         context.check(frames)
-    _check_length(frames, animation.motion_models, contexts, model_options.get("context_handler"))
+    _check_length(frames, animation.motion_models, contexts, model_options.get("context_handler"), model_sampling, sigmas)
     warn_about_lengths(guider.conds, frames, windowed=cut_by is not None)
     window = _noise_window(cut_by, frames)
     # later stages of KSamplerAdvanced add no noise
@@ -243,7 +243,24 @@ def _host_window(options: dict, frames: int) -> list[int] | None:
     return indices if len(indices) == frames else None
 
 
-def _check_length(frames: int, motion_models: MotionModels, contexts: Contexts, context_handler) -> None:
+def _meet(motion_model: AppliedMotionModel, context: Context, model_sampling, sigmas: torch.Tensor) -> bool:
+    """Whether a motion model still acts when ``context`` is in force."""
+    active = ActiveRange.of(motion_model.settings, model_sampling)
+    if active is None:
+        return True
+    start = float(model_sampling.percent_to_sigma(context.start_percent))
+    # a step at the very sigma where one ends and the other begins belongs to both
+    return active.end_sigma < start or (active.end_sigma == start and start in sigmas.tolist())
+
+
+def _check_length(
+    frames: int,
+    motion_models: MotionModels,
+    contexts: Contexts,
+    context_handler,
+    model_sampling,
+    sigmas: torch.Tensor,
+) -> None:
     if not motion_models:
         return
     if frames == 1:
@@ -253,7 +270,7 @@ def _check_length(frames: int, motion_models: MotionModels, contexts: Contexts, 
         )
     length, cut_by = frames, ""
     if contexts:
-        length = max(context.frames_attending(frames) for context in contexts)
+        length = contexts[0].frames_attending(frames)
         cut_by = "Lower context_length (or view_length) of the Context Options node."
     elif context_handler is not None and context_handler.dim == 0 and frames > context_handler.context_length:
         length = context_handler.context_length + bool(getattr(context_handler, "causal_window_fix", False))
@@ -262,11 +279,13 @@ def _check_length(frames: int, motion_models: MotionModels, contexts: Contexts, 
         )
     for motion_model in motion_models:
         most = motion_model.spec.max_frames
-        if length <= most:
+        later = [context for context in contexts[1:] if _meet(motion_model, context, model_sampling, sigmas)]
+        longest = max(length, *(context.frames_attending(frames) for context in later)) if later else length
+        if longest <= most:
             continue
         if cut_by:
             raise ValueError(
-                f"A context window of {length} frames is longer than the {most} frames that the motion model "
+                f"A context window of {longest} frames is longer than the {most} frames that the motion model "
                 f"'{motion_model.spec.name}' can handle at once. {cut_by}"
             )
         raise ValueError(

@@ -204,6 +204,21 @@ def test_old_files_link_settings_under_the_name_of_before(load, nodes, motion_fi
     assert not torch.equal(found, sample(load(LEGACY, name)))
 
 
+def test_links_to_inputs_of_before_are_told_and_an_empty_switch_is_no_link(nodes, new_motion, new_model, caplog):
+    applied = nodes("ADE_ApplyAnimateDiffModelSimple", motion_model=new_motion(), model=new_model(), motion_lora=None)[0]
+    assert len(applied) == 1
+    keyframes = nodes("ADE_AnimateDiffKeyframe", start_percent=0.5, cameractrl_multival=0.5, prev_ad_keyframes=None)[0]
+    assert [keyframe.start_percent for keyframe in keyframes] == [0.5]
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "[AnimateDiff] ADE_ApplyAnimateDiffModel has no input model",
+        "[AnimateDiff] ADE_AnimateDiffKeyframe has no input cameractrl_multival",
+    ]
+    (context,) = nodes("ADE_BatchedContextOptions", context_length=8, prev_context=None)[0]
+    assert context.windows.length == 8
+    none = nodes("ADE_AnimateDiffSettings", pe_adjust=None, weight_adjust=None)[0]
+    assert (none.positions, none.weights) == ((), ())
+
+
 def test_unload_leaves_the_schedule_and_what_others_put_there(nodes, load, motion_file, sample, new_model, animate):
     from comfy.patcher_extension import WrappersMP
 

@@ -103,6 +103,17 @@ def test_the_hosts_rescale_cfg_behind_our_nodes_sees_the_custom_cfg(settled, sam
     assert close(sample(custom, cfg=9.0), sample(expected, cfg=5.0))
 
 
+@pytest.mark.parametrize("value", [1.0, 5.0])
+def test_nodes_that_act_before_cfg_see_the_custom_cfg(settled, sample, parts, value):
+    """At 1 they learn as well that there is no negative, which stops most of them."""
+    for name, module, inputs in (
+        ("APG", "nodes_apg", {"eta": 0.5, "norm_threshold": 3.0, "momentum": 0.2}),
+        ("FreSca", "nodes_fresca", {"scale_low": 1.0, "scale_high": 1.5, "freq_cutoff": 2}),
+    ):
+        custom = core_node(name, module, settled(custom_cfg=cfg(parts, value)), **inputs)
+        assert close(sample(custom, cfg=9.0), sample(core_node(name, module, settled(), **inputs), cfg=value)), name
+
+
 @pytest.mark.parametrize("as_mask", [False, True])
 def test_extras_equal_the_hosts_own_nodes(settled, sample, parts, as_mask):
     guidance = parts["guidance"]

@@ -126,11 +126,34 @@ def test_windows_longer_than_the_motion_model_are_told(windowed, context, sample
         sample(windowed(*later, frames=4), frames=12)
 
 
-def test_an_overlap_as_long_as_the_windows_is_told_only_where_it_counts(windowed, context, sample):
+def test_later_windows_may_be_longer_than_a_motion_model_that_has_stopped_acting(pack, new_motion, windowed, context, new_model, sample):
+    motion, animate = pack.submodule("sampling.motion"), pack.submodule("sampling.animate").animate
+    contexts = (context("standard_static", 4, 2), context("standard_static", 12, 2, start_percent=0.5))
+
+    def model(end_percent: float):
+        short = motion.apply(new_motion(name="short", frames=4), motion.MotionSettings(end_percent=end_percent))
+        both = motion.apply(new_motion(frames=12), motion.MotionSettings(start_percent=0.5), short)
+        return animate(new_model(), both, "autoselect", contexts)
+
+    assert sample(model(0.5), frames=12, steps=4).isfinite().all()
+    for end_percent, steps in ((0.6, 4), (0.5, 3)):  # of 3 steps the second is at 0.5 exactly
+        with pytest.raises(ValueError, match="12 frames is longer than the 4 frames that the motion model 'short'"):
+            sample(model(end_percent), frames=12, steps=steps)
+
+
+def test_a_linked_context_length_of_0_means_no_windows(windowed, context, sample):
+    for schedule in ("standard_static", "batched"):
+        assert torch.equal(sample(windowed(context(schedule, 0, 4)), frames=8), sample(windowed(), frames=8))
+
+
+def test_an_overlap_as_long_as_the_windows_is_told_only_where_it_counts(pack, windowed, context, sample):
     options = context("standard_static", 8, 8)
     assert torch.equal(sample(windowed(options), frames=8), sample(windowed(), frames=8))
     with pytest.raises(ValueError, match="The overlap is 8, but windows are 8 frames long"):
         sample(windowed(options), frames=9)
+    views = pack.submodule("sampling.context").Views(options.windows, "flat")
+    viewed = context("standard_static", 8, 2, views=views)  # a window is no longer than a view, so there are none
+    assert torch.equal(sample(windowed(viewed), frames=12), sample(windowed(context("standard_static", 8, 2)), frames=12))
 
 
 def test_what_has_an_entry_for_each_frame_follows_the_window(pack):

@@ -9,7 +9,7 @@ INCUMBENT = (
     json.loads((SHARED / "spec" / "ade-object-info.json").read_text(encoding="utf-8")) if SHARED.is_dir() else {}
 )
 # Widget settings that change how a stored value is read, or what an omitted one becomes. Tooltips are ours.
-RELEVANT = ("default", "min", "max", "forceInput", "multiline", "rawLink", "lazy")
+RELEVANT = ("default", "min", "max", "step", "round", "forceInput", "multiline", "rawLink", "lazy")
 DISPLAY_ONLY = {"ADEAUTOSIZE", "ADEWARN"}
 
 

@@ -65,6 +65,10 @@ def test_prediction_type_follows_the_checkpoint_but_lcm_predicts_eps(schedules, 
     assert not isinstance(lcm, comfy.model_sampling.V_PREDICTION)
 
 
+def test_a_schedule_that_is_not_offered_is_taken_by_its_name(schedules, model_type):
+    assert len(schedules.model_sampling("lcm[25_ots]", model_type.EPS).sigmas) == 25
+
+
 def test_checkpoints_without_beta_schedules_are_refused_in_words(schedules, model_type):
     with pytest.raises(ValueError, match="Choose beta_schedule 'use existing'"):
         schedules.model_sampling("sqrt_linear (AnimateDiff)", model_type.FLOW)

@@ -185,6 +185,13 @@ def test_diffusers_animatelcm_is_told_by_its_name_or_by_tables_that_its_mid_bloc
     assert layouts == ["AnimateDiff", "AnimateLCM", "AnimateLCM"]
 
 
+def test_fancy_video_is_told_by_an_entry_that_need_not_be_a_tensor(files, motion_tensors, write):
+    conv_in = {key: value for key, value in BASE_UNET.items() if key.startswith("conv_in.")}
+    path = write(motion_tensors(SD15) | conv_in | {"FancyVideo": True}, suffix=".ckpt")
+    spec, _ = files.interpret("fancy", *files.read_tensors(path))
+    assert (spec.layout, spec.joint_group_norm) == ("FancyVideo", False)
+
+
 def test_pia_has_its_own_layout_and_a_saved_base_unet_does_not_look_like_it(files, motion_tensors):
     motion = motion_tensors(SD15, mid=False, shapes_only=True)
     conv_in = {key: value for key, value in BASE_UNET.items() if key.startswith("conv_in.")}

@@ -54,6 +54,15 @@ def test_numbers_and_lists(multival):
         multival.of_numbers([])
 
 
+@pytest.mark.parametrize("shape", [(4, 4), (1, 1, 4, 4), (2, 1, 4, 4)])
+def test_masks_of_any_layout(multival, shape):
+    mask = torch.rand(shape)
+    expected = mask.reshape(-1, 4, 4)
+    assert torch.equal(multival.of_numbers(2.0, mask), 2 * expected)
+    assert torch.equal(multival.of_numbers([2.0], mask), 2 * expected)
+    assert torch.equal(multival.scaled_mask(mask, 0.0, 2.0, relative=False), 2 * expected)
+
+
 def test_scaled_masks(multival):
     mask = torch.tensor([[[0.2, 0.6]]])
     assert multival.scaled_mask(mask, 1.0, 2.0, relative=False).flatten().tolist() == pytest.approx([1.2, 1.6])

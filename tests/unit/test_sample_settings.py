@@ -54,6 +54,12 @@ def test_freenoise_order(noise, frames, seed, expected):
     assert noise.freenoise_order(frames, noise.NoiseWindow(16, 4), seed) == expected
 
 
+def test_freenoise_refuses_an_overlap_as_long_as_the_windows(noise):
+    assert noise.freenoise_order(16, noise.NoiseWindow(16, 16), 0) == list(range(16))
+    with pytest.raises(noise.NoiseError, match="the overlap is 16 and they are 16 frames long"):
+        noise.freenoise_order(32, noise.NoiseWindow(16, 16), 0)
+
+
 def test_repeated_context(noise):
     latents = torch.zeros(40, 4, 2, 2)
     plain = noise.Source().draw(3, latents, None)
