@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import comfy.sd
@@ -23,16 +24,36 @@ MOTION_STRETCHES = (
 )
 # For the comparison without an adapter: what that does to the look shows soon.
 NO_ADAPTER_STRETCHES = (prompts.Stretch(None, 300),)
-# The MotionLoRAs: what their clips show, how many there are, and the stretches of the training: steps, and down to which
-# noise level. High noise teaches a direction in the fewest steps, growth needs lower levels too. The last two are for the
-# comparison of 50 clips with 5.
+
+
+@dataclass(frozen=True)
+class MotionLora:
+    """What the clips show, how many there are, and the stretches of the training: steps, and down to which noise level.
+
+    ``spread``: up to how many degrees off their direction the clips are. ``start``: the MotionLoRA that is trained on.
+    """
+
+    shown: str
+    clips: int
+    stretches: tuple[tuple[int, float], ...]
+    spread: float = 0.0
+    start: str | None = None
+
+
+# High noise teaches a direction in the fewest steps, growth needs lower levels too.
+SHORT = ((300, 0.25),)
+LONG = ((900, 0.3), (300, 0.6))
 LORAS = {
-    "right": ("right", 50, ((900, 0.3), (300, 0.6))),
-    "up": ("up", 50, ((900, 0.3), (300, 0.6))),
-    "left": ("left", 50, ((300, 0.25),)),
-    "zoom-in": ("zoom-in", 50, ((200, 0.5),)),
-    "right-50-clips": ("right", 50, ((300, 0.25),)),
-    "right-5-clips": ("right", 5, ((300, 0.25),)),
+    "right": MotionLora("right", 50, LONG),
+    "up": MotionLora("up", 50, LONG),
+    "left": MotionLora("left", 50, SHORT),
+    "zoom-in": MotionLora("zoom-in", 50, ((200, 0.5),)),
+    # For two that add up: of clips of exactly one direction those to the right and those up have nothing in common.
+    "right-spread": MotionLora("right", 50, ((300, 0.6), (300, 0.35)), spread=60, start="right"),
+    "up-spread": MotionLora("up", 50, ((300, 0.6), (300, 0.35)), spread=60, start="up"),
+    # for the comparison of 50 clips with 5
+    "right-50-clips": MotionLora("right", 50, SHORT),
+    "right-5-clips": MotionLora("right", 5, SHORT),
 }
 
 
@@ -100,11 +121,11 @@ class MotionStages:
             self.run("animatediff_models", done, prompt)
             start = done
 
-    def motion_lora(self, name: str, shown: str, count: int, stretches: tuple[tuple[int, float], ...]) -> None:
-        folder = self.clips(name, count, seed=13, path_of=videos.path_towards(shown))
-        start = None
-        for i, (steps, end_percent) in enumerate(stretches, 1):
-            done = name if i == len(stretches) else f"{name}-{i}"
+    def motion_lora(self, name: str, recipe: MotionLora) -> None:
+        folder = self.clips(name, recipe.clips, seed=13, path_of=videos.path_towards(recipe.shown, recipe.spread))
+        start = recipe.start and f"toyworld-{recipe.start}"
+        for i, (steps, end_percent) in enumerate(recipe.stretches, 1):
+            done = name if i == len(recipe.stretches) else f"{name}-{i}"
             prompt = prompts.motion_lora_prompt(folder, done, steps, end_percent, start)
             self.run("animatediff_motion_lora", done, prompt)
             start = done
@@ -132,7 +153,7 @@ def train_all(new_server: Callable, work: Path, until: str | None = None) -> Non
         if until == "module":
             return
         for name, recipe in LORAS.items():
-            stages.motion_lora(f"toyworld-{name}", *recipe)
+            stages.motion_lora(f"toyworld-{name}", recipe)
         keep(models)
         # for comparison only, so it comes last
         stages.module("toyworld-no-adapter", NO_ADAPTER_STRETCHES)
@@ -145,7 +166,8 @@ def keep(models: Path) -> None:
         source = models / "animatediff_models" / f"{name}.safetensors"
         if source.exists():
             weights.save_live(name.replace("toyworld", "motion"), motion.live_part(load_file(source)), 1)
-    shutil.copy(models / "loras" / prompts.ADAPTER, weights.SHIPPED / "adapter.safetensors")
+    source = models / "loras" / prompts.ADAPTER
+    weights.save_live("adapter", load_file(source), 1, weights.notes_of(source))
     for name in LORAS:
         source = models / "animatediff_motion_lora" / f"toyworld-{name}.safetensors"
         weights.save_live(f"lora-{name}", load_file(source), 1, weights.notes_of(source))

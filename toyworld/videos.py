@@ -41,8 +41,17 @@ def write_clips(folder: Path, count: int, seed: int, path_of: Callable = scenes.
             video.with_suffix(".txt").write_text(caption)
 
 
-def path_towards(motion: str) -> Callable:
-    """What the clips of a MotionLoRA show: a zoom-in, or the shape crossing the frame in one of ``DIRECTIONS``."""
+def path_towards(motion: str, spread: float = 0.0) -> Callable:
+    """What the clips of a MotionLoRA show: a zoom-in, or the shape crossing the frame in one of ``DIRECTIONS``.
+
+    ``spread``: up to how many degrees off that direction, the fewer the more clips.
+    """
     if motion == "zoom-in":
         return scenes.random_zoom
-    return lambda rng, caption: scenes.random_path(rng, DIRECTIONS[motion], caption, scenes.CROSSING)
+    limit = np.radians(spread)
+
+    def path(rng: np.random.Generator, caption: str) -> list[scenes.Scene]:
+        turn = rng.triangular(-limit, 0, limit) if spread else 0.0
+        return scenes.random_path(rng, DIRECTIONS[motion] + turn, caption, scenes.CROSSING)
+
+    return path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import torch
@@ -62,12 +61,13 @@ def expand(models: Path) -> None:
     for source in sorted(SHIPPED.glob("motion*.safetensors")):
         full = motion.full(load_live(source.stem))
         _save(full, models / "animatediff_models" / source.name.replace("motion", "toyworld"))
-    for source in sorted(SHIPPED.glob("lora-*.safetensors")):
-        tensors = {key: value.half() for key, value in load_live(source.stem).items()}
-        name = source.name.replace("lora", "toyworld", 1)
-        _save(tensors, models / "animatediff_motion_lora" / name, notes_of(source))
-    (models / "loras").mkdir(parents=True, exist_ok=True)
-    shutil.copy(SHIPPED / "adapter.safetensors", models / "loras" / prompts.ADAPTER)
+    loras = {
+        source: models / "animatediff_motion_lora" / source.name.replace("lora", "toyworld", 1)
+        for source in sorted(SHIPPED.glob("lora-*.safetensors"))
+    }
+    loras[SHIPPED / "adapter.safetensors"] = models / "loras" / prompts.ADAPTER
+    for source, file in loras.items():
+        _save({key: value.half() for key, value in load_live(source.stem).items()}, file, notes_of(source))
 
 
 def notes_of(path: Path) -> dict[str, str]:

@@ -2,10 +2,6 @@
 
 import pytest
 
-NOT_TOGETHER = pytest.mark.xfail(
-    reason="two of the shipped MotionLoRAs do not add up yet: docs/toyworld.md, 'What did not work'", strict=True
-)
-
 
 @pytest.fixture(scope="module")
 def claims(toyworld):
@@ -19,14 +15,7 @@ def sampler(claims, new_server, host, toyworld_models):
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "base_claims",
-        "adapter_claims",
-        "personalised_claims",
-        "lora_claims",
-        pytest.param("two_loras_claims", marks=NOT_TOGETHER),
-    ],
+    "name", ["base_claims", "adapter_claims", "personalised_claims", "lora_claims", "two_loras_claims"]
 )
 def test_no_claim_misses_its_must(claims, sampler, name):
     (found,) = (part(sampler, quick) for part, _, quick in claims.PARTS if part.__name__ == name)
