@@ -280,7 +280,7 @@ def _check_length(
     for motion_model in motion_models:
         most = motion_model.spec.max_frames
         later = [context for context in contexts[1:] if _meet(motion_model, context, model_sampling, sigmas)]
-        longest = max(length, *(context.frames_attending(frames) for context in later)) if later else length
+        longest = max([length, *(context.frames_attending(frames) for context in later)])
         if longest <= most:
             continue
         if cut_by:

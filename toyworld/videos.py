@@ -44,7 +44,7 @@ def write_clips(folder: Path, count: int, seed: int, path_of: Callable = scenes.
 def path_towards(motion: str, spread: float = 0.0) -> Callable:
     """What the clips of a MotionLoRA show: a zoom-in, or the shape crossing the frame in one of ``DIRECTIONS``.
 
-    ``spread``: up to how many degrees off that direction, the fewer the more clips.
+    ``spread``: up to how many degrees off that direction; small turns are more common.
     """
     if motion == "zoom-in":
         return scenes.random_zoom
