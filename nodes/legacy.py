@@ -170,11 +170,9 @@ class AnimateDiffLoaderV1Advanced(io.ComfyNode):
         closed_loop,
         beta_schedule,
     ):
-        contexts = ()
-        if context_length > 0:
-            options = WindowOptions(LOOPED_UNIFORM, context_length, context_overlap, context_stride, closed_loop)
-            contexts = (Context(options, fuse="flat"),)
-        return io.NodeOutput(_v1(model, model_name, beta_schedule, contexts), latents)
+        # a context_length of 0 means no windows
+        options = WindowOptions(LOOPED_UNIFORM, context_length, context_overlap, context_stride, closed_loop)
+        return io.NodeOutput(_v1(model, model_name, beta_schedule, (Context(options, fuse="flat"),)), latents)
 
 
 # Settings. The strengths multiply groups of weights, the numbers of frames change the position table.
