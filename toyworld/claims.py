@@ -89,7 +89,7 @@ def base_claims(sample: Sampler, count: int) -> list[Claim]:
     clips = _clips(count, 0)
     frames = sample(clips)
     tracks = _tracks(frames)
-    stills = _clips(max(3, count // 4), 1000, motion=None)
+    stills = _clips(max(2, count // 4), 1000, motion=None)
     still_frames = sample(stills)
     jump, still_jump = (float(np.mean([t.jump for t in _tracks(f)])) for f in (frames, still_frames))
     content, still_content = _content(clips, frames), _content(stills, still_frames)
@@ -198,8 +198,8 @@ def table(claims: list[Claim]) -> str:
 
 # How many clips each takes, and how many in the quick form (none: left out, as nothing there has a limit).
 PARTS = (
-    (base_claims, 24, 6),
-    (adapter_claims, 6, 2),
+    (base_claims, 24, 4),
+    (adapter_claims, 6, 1),
     (personalised_claims, 6, 2),
     (lora_claims, 8, 2),
     (two_loras_claims, 16, 6),
