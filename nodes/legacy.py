@@ -170,7 +170,6 @@ class AnimateDiffLoaderV1Advanced(io.ComfyNode):
         closed_loop,
         beta_schedule,
     ):
-        # a context_length of 0 means no windows
         options = WindowOptions(LOOPED_UNIFORM, context_length, context_overlap, context_stride, closed_loop)
         return io.NodeOutput(_v1(model, model_name, beta_schedule, (Context(options, fuse="flat"),)), latents)
 
