@@ -3,7 +3,7 @@
 from comfy_api.latest import ComfyExtension
 
 from .host import folders, registry
-from .motion_models import sparse_control
+from .motion_models.adapters import sparse_control
 from .nodes import NODES
 
 folders.register()

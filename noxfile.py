@@ -68,6 +68,7 @@ def hosts_(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     hosts.require_test_tools(hosts.host().python)
     run(session, "-m", "ruff", "check", ".")
+    run(session, "-m", "ruff", "format", "--check", ".")
 
 
 @nox.session(venv_backend="none")

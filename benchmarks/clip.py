@@ -56,8 +56,8 @@ def load_checkpoint(path: Path):
 
 
 def animate(pack, model, motion_model: Path):
-    motion = pack.submodule("sampling.motion")
-    patcher = pack.submodule("motion_models.files").load_motion_model(str(motion_model))
+    motion = pack.submodule("sampling.motion.applied")
+    patcher = pack.submodule("motion_models.files.motion_model").load_motion_model(str(motion_model))
     applied = motion.apply(patcher, motion.MotionSettings())
     return pack.submodule("sampling.animate").animate(model, applied, "autoselect")
 

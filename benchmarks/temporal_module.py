@@ -35,9 +35,9 @@ def main() -> None:
 
     import torch
 
-    temporal = pack.submodule("motion_models.temporal")
+    temporal = pack.submodule("motion_models.network.temporal")
     spec_type = pack.submodule("motion_models.spec").MotionModelSpec
-    inputs = pack.submodule("motion_models.call").MotionInputs()
+    inputs = pack.submodule("motion_models.network.call").MotionInputs()
     dtype = getattr(torch, options.dtype)
     print(f"{'level':>12} {'module ms':>10} {'products ms':>12} {'ratio':>6} {'memory':>7}")
     with torch.inference_mode():

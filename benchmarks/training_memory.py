@@ -35,9 +35,9 @@ def main() -> None:
     from comfy.ldm.modules.attention import SpatialTransformer
     from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 
-    call = pack.submodule("motion_models.call")
-    injection = pack.submodule("motion_models.injection")
-    temporal = pack.submodule("motion_models.temporal")
+    call = pack.submodule("motion_models.network.call")
+    injection = pack.submodule("motion_models.network.injection")
+    temporal = pack.submodule("motion_models.network.temporal")
     motion_module = pack.submodule("training.motion_module")
 
     class CountedAttention(torch.autograd.Function):
@@ -139,11 +139,15 @@ def main() -> None:
     checkpointed = sum(inputs.values()) + max(kept.values())
     print(f"SD1.5 + v2 motion model, {options.frames} frames of {options.size} px, batch {options.batch}, bf16")
     print(f"  frozen weights                     {weights / GB:6.2f} GB")
-    print(f"  MotionLoRA of rank {options.rank:<4}, AdamW, copy {optimizer / GB:6.2f} GB ({trained / 1e6:.1f} M parameters)")
+    print(
+        f"  MotionLoRA of rank {options.rank:<4}, AdamW, copy {optimizer / GB:6.2f} GB ({trained / 1e6:.1f} M parameters)"
+    )
     print(f"  activations, checkpointing on      {checkpointed / GB:6.2f} GB")
     print(f"  activations, checkpointing off     {everything / GB:6.2f} GB")
     fixed = weights + optimizer
-    print(f"  sum                                {(fixed + checkpointed) / GB:6.2f} GB, without {(fixed + everything) / GB:.2f} GB")
+    print(
+        f"  sum                                {(fixed + checkpointed) / GB:6.2f} GB, without {(fixed + everything) / GB:.2f} GB"
+    )
     print("Counted, not measured: the allocator's fragmentation, workspaces and the desktop come on top.")
 
 

@@ -59,10 +59,15 @@ def main() -> None:
 
 def animated(pack, model, motion_model: Path) -> dict[str, object]:
     """MODELs by name: without windows, and with static ones."""
-    motion = pack.submodule("sampling.motion")
+    motion = pack.submodule("sampling.motion.applied")
     animate = pack.submodule("sampling.animate").animate
-    context, windows = pack.submodule("sampling.context").Context, pack.submodule("sampling.windows").WindowOptions
-    applied = motion.apply(pack.submodule("motion_models.files").load_motion_model(str(motion_model)), motion.MotionSettings())
+    context, windows = (
+        pack.submodule("sampling.windows.context").Context,
+        pack.submodule("sampling.windows.schedules").WindowOptions,
+    )
+    applied = motion.apply(
+        pack.submodule("motion_models.files.motion_model").load_motion_model(str(motion_model)), motion.MotionSettings()
+    )
     models = {"motion model": animate(model, applied, "autoselect")}
     for overlap in OVERLAPS:
         contexts = (context(windows("standard_static", WINDOW, overlap), "pyramid"),)
@@ -94,8 +99,10 @@ def peak_memory() -> float | None:
 def report(pack, options, seconds: dict[str, float], peaks: dict[str, float | None]) -> None:
     import torch
 
-    windows = pack.submodule("sampling.windows")
-    print(f"{options.size} px, cond and uncond, {torch.get_num_threads()} CPU threads; {WINDOW} frames and {options.frames}")
+    windows = pack.submodule("sampling.windows.schedules")
+    print(
+        f"{options.size} px, cond and uncond, {torch.get_num_threads()} CPU threads; {WINDOW} frames and {options.frames}"
+    )
     for name in ("plain UNet", "motion model"):
         print(f"{name}, {WINDOW} frames: {seconds[name]:.3f} s/step")
     for overlap in OVERLAPS:
@@ -108,7 +115,9 @@ def report(pack, options, seconds: dict[str, float], peaks: dict[str, float | No
         )
     if peaks["plain UNet"] is not None:
         short, long = peaks["motion model"], peaks[name_of(OVERLAPS[-1])]
-        print(f"memory at most {short:.2f} GiB for {WINDOW} frames, {long:.2f} GiB for {options.frames}: ratio {long / short:.3f}")
+        print(
+            f"memory at most {short:.2f} GiB for {WINDOW} frames, {long:.2f} GiB for {options.frames}: ratio {long / short:.3f}"
+        )
 
 
 if __name__ == "__main__":

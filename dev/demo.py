@@ -67,7 +67,9 @@ def main() -> None:
         start = time.monotonic()
         made = {}
         for i, (title, clip) in enumerate(ANIMATIONS.items(), 1):
-            files = server.outputs(server.queue(prompt(clip, f"{i}-{re.sub('[^a-z]+', '-', title.lower()).strip('-')}")))
+            files = server.outputs(
+                server.queue(prompt(clip, f"{i}-{re.sub('[^a-z]+', '-', title.lower()).strip('-')}"))
+            )
             print(f"{title}: '{clip.caption}'", *files, sep="\n  ", flush=True)
             (made[title],) = (Image.open(file) for file in files if file.suffix == ".webp")
         print(f"Sampled in {time.monotonic() - start:.0f} s")

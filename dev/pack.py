@@ -1,7 +1,7 @@
 """The pack inside this very process, imported the way ComfyUI imports a folder of custom nodes.
 
-    pack = load_pack(comfyui, ["--cpu"])
-    files = pack.submodule("motion_models.files")
+pack = load_pack(comfyui, ["--cpu"])
+files = pack.submodule("motion_models.files.motion_model")
 """
 
 from __future__ import annotations

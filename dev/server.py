@@ -111,7 +111,13 @@ class Server:
     def command(self, port: int) -> list[str]:
         database = (self.run / "db.sqlite").as_posix()
         command = [str(self.host.python), "-u", "main.py", "--listen", "127.0.0.1", "--port", str(port)]
-        command += ["--disable-auto-launch", "--base-directory", str(self.run), "--database-url", f"sqlite:///{database}"]
+        command += [
+            "--disable-auto-launch",
+            "--base-directory",
+            str(self.run),
+            "--database-url",
+            f"sqlite:///{database}",
+        ]
         if self.models:
             command += ["--extra-model-paths-config", str(self.run / "models.yaml")]
         if self.device == "cpu":
@@ -127,7 +133,9 @@ class Server:
                 return
             except OSError:  # not listening yet
                 if time.monotonic() > deadline:
-                    raise ServerError(f"ComfyUI did not answer within {self.start_timeout} s.\n{self.log_tail()}") from None
+                    raise ServerError(
+                        f"ComfyUI did not answer within {self.start_timeout} s.\n{self.log_tail()}"
+                    ) from None
                 time.sleep(POLL)
 
     def check_alive(self) -> None:
@@ -153,7 +161,9 @@ class Server:
             return json.load(answer)
 
     def post(self, path: str, body: dict) -> bytes:
-        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
         with local.open(request, timeout=60) as answer:
             return answer.read()
 

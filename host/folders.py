@@ -23,7 +23,9 @@ def register() -> None:
         try:
             os.makedirs(in_models, exist_ok=True)
         except OSError as error:  # models on a read-only share
-            logging.warning("[AnimateDiff] The folder %s could not be created (%s). Create it by hand.", in_models, error)
+            logging.warning(
+                "[AnimateDiff] The folder %s could not be created (%s). Create it by hand.", in_models, error
+            )
         for path in (os.path.join(PACK, in_pack), in_models):
             folder_paths.add_model_folder_path(key, path)
         paths, extensions = folder_paths.folder_names_and_paths[key]

@@ -4,9 +4,9 @@ import logging
 
 import comfy.lora
 
-from ..motion_models.injection import MotionModelMismatch
-from ..motion_models.strength import VaryingLowRank
-from ..motion_models.temporal import MotionModel
+from ..motion_models.network.injection import MotionModelMismatch
+from ..motion_models.network.strength import VaryingLowRank
+from ..motion_models.network.temporal import MotionModel
 from .motion_lora import MotionLora, MotionLoras
 
 

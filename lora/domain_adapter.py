@@ -13,14 +13,16 @@ import comfy.lora
 import comfy.lora_convert
 import torch
 
-from ..motion_models.files import PREFIX, Tensors, read_tensors
-from ..motion_models.saving import METADATA_PREFIX, save_tensors
-from ..motion_models.wrong_files import is_motion_lora, what_is_it
+from ..motion_models.files.motion_model import PREFIX, Tensors, read_tensors
+from ..motion_models.files.saving import METADATA_PREFIX, save_tensors
+from ..motion_models.files.wrong_files import is_motion_lora, what_is_it
 
 # Names of the text encoder's layers in LoRA files: a domain adapter is for the UNet alone.
 TEXT_ENCODER = re.compile(r"^(lora_te|text_encoder|lora_prior_te|clip_)")
 # The attention layers of diffusers' UNets, however the writer named them: the host knows them as attnN.processor.to_P.
-DIFFUSERS_ATTENTION = re.compile(r"^((?:down|mid|up)_block.+\.attn[12])(?:\.processor)?\.(to_(?:q|k|v|out))(?:\.0)?(?=[._])")
+DIFFUSERS_ATTENTION = re.compile(
+    r"^((?:down|mid|up)_block.+\.attn[12])(?:\.processor)?\.(to_(?:q|k|v|out))(?:\.0)?(?=[._])"
+)
 
 
 class DomainAdapterError(ValueError):

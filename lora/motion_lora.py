@@ -18,10 +18,10 @@ from types import MappingProxyType
 
 import torch
 
-from ..motion_models.files import PREFIX, Tensors, our_names, read_tensors
-from ..motion_models.saving import METADATA_PREFIX, save_tensors
-from ..motion_models.strength import StrengthSchedule
-from ..motion_models.wrong_files import MOTION, is_motion_lora, what_is_it
+from ..motion_models.files.motion_model import PREFIX, Tensors, our_names, read_tensors
+from ..motion_models.files.saving import METADATA_PREFIX, save_tensors
+from ..motion_models.files.wrong_files import MOTION, is_motion_lora, what_is_it
+from ..motion_models.network.strength import StrengthSchedule
 
 PEFT_PREFIX = re.compile(r"^(?:unet\.)?base_model\.model\.")
 # A layer's name and which half of the pair a tensor is, in all of the layouts above.
@@ -38,7 +38,7 @@ class MotionLoraFileError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class MotionLora:
-    """The tensors of a MotionLoRA: ``pairs`` maps a layer's name (see motion_models/call.py) to ``(down, up)``.
+    """The tensors of a MotionLoRA: ``pairs`` maps a layer's name (see motion_models/network/call.py) to ``(down, up)``.
 
     ``down (rank, in)``, ``up (out, rank)``; the change of the layer's weight is ``up @ down``, a scale such as
     alpha / rank being part of ``up``. ``metadata`` is that of the file.
@@ -61,7 +61,7 @@ class MotionLora:
 
 @dataclass(frozen=True, eq=False)
 class AppliedMotionLora:
-    """One entry of MOTION_LORA. The strength is the product of all three (see motion_models/strength.py)."""
+    """One entry of MOTION_LORA. The strength is the product of all three (see motion_models/network/strength.py)."""
 
     lora: MotionLora
     strength: float = 1.0
@@ -95,7 +95,9 @@ def read_motion_lora(path: str) -> MotionLora:
     pairs = _pairs(file_name, our_names(tensors))
     lora = MotionLora(os.path.splitext(file_name)[0], MappingProxyType(pairs), MappingProxyType(metadata))
     mid = "with" if lora.has_mid else "without"
-    logging.info("[AnimateDiff] Loaded MotionLoRA %s: rank %d, %d layers, %s mid block", lora.name, lora.rank, len(pairs), mid)
+    logging.info(
+        "[AnimateDiff] Loaded MotionLoRA %s: rank %d, %d layers, %s mid block", lora.name, lora.rank, len(pairs), mid
+    )
     return lora
 
 
@@ -103,7 +105,10 @@ def _pairs(file_name: str, tensors: Tensors) -> dict[str, tuple[torch.Tensor, to
     others = [key for key in tensors if not MOTION.search(key)]
     if others:
         logging.warning(
-            "[AnimateDiff] '%s': %d tensors of layers that are no motion module's are left out (%s, …).", file_name, len(others), others[0]
+            "[AnimateDiff] '%s': %d tensors of layers that are no motion module's are left out (%s, …).",
+            file_name,
+            len(others),
+            others[0],
         )
         tensors = {key: value for key, value in tensors.items() if MOTION.search(key)}
     halves: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
@@ -148,7 +153,7 @@ def save_motion_lora(
     """Write ``lora`` to a new file in AnimateDiff's layout, which other programs read.
 
     ``metadata`` goes into the file beside that of ``lora``; its keys are ``animatediff.base``, ``animatediff.steps``
-    and so on (motion_models/saving.py). Raises what save_tensors raises.
+    and so on (motion_models/files/saving.py). Raises what save_tensors raises.
     """
     tensors = {}
     for layer, (down, up) in lora.pairs.items():

@@ -1,28 +1,12 @@
 """The nodes: interface, validation, one call into the layers below."""
 
-from . import (
-    animatelcm,
-    camera,
-    context,
-    extras,
-    guidance,
-    legacy,
-    lora,
-    metrics,
-    motion_models,
-    sample_settings,
-    sampling,
-    scheduling,
-    settings,
-    sigma_schedules,
-    strengths,
-    training,
-    visualize,
-)
+from . import extras, legacy, lora, metrics, scheduling, training
+from .motion_models import animatelcm, apply, camera, settings, strengths
+from .sampling import context, evolved, guidance, sample_settings, sigma_schedules, visualize
 
 FAMILIES = (
-    motion_models,
-    sampling,
+    apply,
+    evolved,
     context,
     visualize,
     settings,

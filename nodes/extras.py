@@ -4,8 +4,8 @@ from comfy_api.latest import io
 
 from ..host import folders, loading, media
 from ..host.schema import schema
-from ..sampling import beta_schedules
 from ..sampling.animate import unload
+from ..sampling.schedules import beta_schedules
 from . import sockets
 from .make import node
 

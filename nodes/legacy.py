@@ -5,17 +5,17 @@ from collections.abc import Callable
 from comfy_api.latest import io
 
 from ..host.schema import schema
-from ..motion_models.adjust import MULTIPLY, Adjustments, PositionAdjustment, WeightAdjustment, stretched
-from ..sampling import beta_schedules
+from ..motion_models.files.adjust import MULTIPLY, Adjustments, PositionAdjustment, WeightAdjustment, stretched
 from ..sampling.animate import animate
-from ..sampling.context import Context, Contexts
-from ..sampling.motion import MotionSettings
-from ..sampling.multival import pictures
-from ..sampling.windows import LOOPED_UNIFORM, WindowOptions
+from ..sampling.motion.applied import MotionSettings
+from ..sampling.schedules import beta_schedules
+from ..sampling.strength.multival import pictures
+from ..sampling.windows.context import Context, Contexts
+from ..sampling.windows.schedules import LOOPED_UNIFORM, WindowOptions
 from . import sockets
 from .make import node
-from .sampling import load_and_apply
-from .settings import ATTENTION, SOME
+from .motion_models.settings import ATTENTION, SOME
+from .sampling.evolved import load_and_apply
 
 CATEGORY = "AnimateDiff/deprecated"
 

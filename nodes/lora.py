@@ -8,12 +8,13 @@ from comfy_api.latest import io, ui
 
 from ..host import folders
 from ..host.schema import schema
-from ..lora import domain_adapter, schedules
+from ..lora import domain_adapter
 from ..lora.motion_lora import AppliedMotionLora, read_motion_lora, save_motion_lora
-from ..motion_models.files import save_motion_model
-from ..motion_models.saving import METADATA_PREFIX
-from ..motion_models.strength import HOLD, LINEAR
-from ..sampling.multival import pictures
+from ..motion_models.files.motion_model import save_motion_model
+from ..motion_models.files.saving import METADATA_PREFIX
+from ..motion_models.network.strength import HOLD, LINEAR
+from ..sampling.strength.multival import pictures
+from ..scheduling import strengths as schedules
 from . import sockets
 from .make import tell_unknown
 
@@ -33,7 +34,9 @@ class LoadMotionLora(io.ComfyNode):
             search_aliases=["Load AnimateDiff LoRA 🎭🅐🅓", "MotionLoRA", "motion lora"],
             inputs=[
                 sockets.file_of(folders.MOTION_LORAS, "name", "MotionLoRAs"),
-                io.Float.Input("strength", default=1.0, min=0.0, max=10.0, step=0.001, tooltip="How much of it is added."),
+                io.Float.Input(
+                    "strength", default=1.0, min=0.0, max=10.0, step=0.001, tooltip="How much of it is added."
+                ),
                 sockets.MotionLora.Input(
                     "prev_motion_lora", optional=True, tooltip="MotionLoRAs to apply together with this one."
                 ),
@@ -118,7 +121,9 @@ class LoadDomainAdapter(io.ComfyNode):
             inputs=[
                 io.Model.Input("model"),
                 sockets.file_of(folders.LORAS, "lora_name", "LoRAs"),
-                io.Float.Input("scale", default=1.0, min=-10.0, max=10.0, step=0.01, tooltip="How much of it is added."),
+                io.Float.Input(
+                    "scale", default=1.0, min=-10.0, max=10.0, step=0.01, tooltip="How much of it is added."
+                ),
             ],
             outputs=[io.Model.Output("MODEL")],
         )
@@ -145,15 +150,21 @@ def _dtype(options: list[str]) -> io.Combo.Input:
 
 
 def _caption() -> io.String.Input:
-    return io.String.Input("caption", default="", multiline=True, optional=True, tooltip="Noted in the file's metadata.")
+    return io.String.Input(
+        "caption", default="", multiline=True, optional=True, tooltip="Noted in the file's metadata."
+    )
 
 
 def _training_notes() -> list[io.Input]:
     """What a trained model that carries no notes of its own is noted with."""
     return [
         _caption(),
-        io.String.Input("base", default="", optional=True, tooltip="What it was trained for, noted in the file's metadata."),
-        io.Int.Input("steps", force_input=True, optional=True, min=0, tooltip="Connect steps_done of the training node."),
+        io.String.Input(
+            "base", default="", optional=True, tooltip="What it was trained for, noted in the file's metadata."
+        ),
+        io.Int.Input(
+            "steps", force_input=True, optional=True, min=0, tooltip="Connect steps_done of the training node."
+        ),
     ]
 
 

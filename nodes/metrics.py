@@ -6,7 +6,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..host.schema import schema
 from ..metrics.animation import Measure, measure, report
 from ..metrics.plot import plot
-from ..sampling.windows import STANDARD_STATIC, WindowOptions, windows
+from ..sampling.windows.schedules import STANDARD_STATIC, WindowOptions, windows
 
 
 class AnimateDiffMetrics(io.ComfyNode):

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import torch
 from comfy_api.latest import io
 
-from ..sampling.schedule_grammar import Schedule, parse_prompts, parse_values
-from ..sampling.scheduled_prompts import INTERPOLATIONS, Texts, frame_of, scheduled_conditioning, with_replacement
-from ..sampling.scheduled_values import log_schedule, values_per_frame, whole_numbers
+from ..scheduling.grammar import Schedule, parse_prompts, parse_values
+from ..scheduling.prompts import INTERPOLATIONS, Texts, frame_of, scheduled_conditioning, with_replacement
+from ..scheduling.values import log_schedule, values_per_frame, whole_numbers
 from .make import node
 
 CATEGORY = "AnimateDiff/scheduling"

@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..host import folders
-from ..sampling import beta_schedules
+from ..sampling.schedules import beta_schedules
 
 MotionModelSocket = io.Custom("MOTION_MODEL_ADE")
 MotionModelsSocket = io.Custom("M_MODELS")

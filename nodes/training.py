@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..host import training as host
 from ..host.schema import schema
 from ..lora.motion_lora import AppliedMotionLora
-from ..sampling import beta_schedules
+from ..sampling.schedules import beta_schedules
 from ..training.domain_adapter import train_domain_adapter
 from ..training.motion_lora import train_motion_lora
 from ..training.motion_module import LAYOUTS, train_motion_module
@@ -118,7 +118,9 @@ def objective_input() -> io.Input:
 def noise_level_inputs() -> list[io.Input]:
     return [
         sockets.percent(
-            "start_percent", "Noise levels to train on, as places in the sampling schedule: from here (0: pure noise) …", optional=True
+            "start_percent",
+            "Noise levels to train on, as places in the sampling schedule: from here (0: pure noise) …",
+            optional=True,
         ),
         sockets.percent(
             "end_percent",

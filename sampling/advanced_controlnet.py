@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from comfy.patcher_extension import WrappersMP
 
 from ..host import shared_dict
-from .context import Contexts
-from .windows import ALL_FRAMES
+from .windows.context import Contexts
+from .windows.schedules import ALL_FRAMES
 
 # Names of the contract.
 PACK = "ACN"

@@ -4,12 +4,13 @@ import logging
 
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 
-from ..motion_models.injection import MotionModelMismatch, MotionSlot, check_fit, eject, inject, run_slot
-from . import advanced_controlnet, beta_schedules, run
-from .context import Contexts
-from .motion import MotionModels
+from ..motion_models.network.injection import MotionModelMismatch, MotionSlot, check_fit, eject, inject, run_slot
+from . import advanced_controlnet, run
+from .motion.applied import MotionModels
 from .run import MODEL_KEY
 from .sample_settings import SampleSettings
+from .schedules import beta_schedules
+from .windows.context import Contexts
 
 TIMESTEP_EMBED_PATCH = "forward_timestep_embed_patch"
 

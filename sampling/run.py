@@ -14,19 +14,19 @@ from typing import NamedTuple
 import torch
 
 from ..host.model_sampling import keep_on
-from ..motion_models.call import BYPASS, OPTIONS_KEY, MotionCall, View
-from ..motion_models.group_norm import joint_group_norm
-from .conditioning import warn_about_lengths
-from .context import Context, Contexts
-from .guidance import GuidanceRun, install
-from .iterations import Start
-from .motion import AppliedMotionModel, MotionModels
-from .motion_run import ActiveRange, MotionRun
-from .noise import NoiseWindow
+from ..motion_models.network.call import BYPASS, OPTIONS_KEY, MotionCall, View
+from ..motion_models.network.group_norm import joint_group_norm
+from .guidance.custom_cfg import GuidanceRun, install
+from .motion.applied import AppliedMotionModel, MotionModels
+from .motion.in_run import ActiveRange, MotionRun
+from .noise.initial import NoiseWindow
+from .noise.iterations import Start
 from .sample_settings import SampleSettings
-from .windowed import in_windows
-from .windowed_run import WindowedRun
-from .windows import Window
+from .windows.conditioning import warn_about_lengths
+from .windows.context import Context, Contexts
+from .windows.schedules import Window
+from .windows.windowed import in_windows
+from .windows.windowed_run import WindowedRun
 
 # The key under which a MODEL carries everything of ours (attachment, additional models, injections, wrappers).
 MODEL_KEY = "AnimateDiff"
@@ -64,13 +64,16 @@ class SamplerRun:
     guidance: GuidanceRun | None = None
 
     @classmethod
-    def of(cls, animation: Animation, frames: int, model_sampling, sigmas: torch.Tensor, seed: int, device) -> "SamplerRun":
+    def of(
+        cls, animation: Animation, frames: int, model_sampling, sigmas: torch.Tensor, seed: int, device
+    ) -> "SamplerRun":
         first_sigma = float(sigmas.max())
         custom_cfg = animation.settings.custom_cfg
         return cls(
             frames=frames,
             motion=tuple(
-                MotionRun.of(applied, frames, model_sampling, first_sigma, device) for applied in animation.motion_models
+                MotionRun.of(applied, frames, model_sampling, first_sigma, device)
+                for applied in animation.motion_models
             ),
             windowed=WindowedRun.of(animation.contexts, frames, model_sampling, first_sigma, seed)
             if animation.cut(frames)
@@ -124,7 +127,9 @@ def outer_sample(
     contexts = () if cut_by is None else animation.contexts
     for context in contexts:
         context.check(frames)
-    _check_length(frames, animation.motion_models, contexts, model_options.get("context_handler"), model_sampling, sigmas)
+    _check_length(
+        frames, animation.motion_models, contexts, model_options.get("context_handler"), model_sampling, sigmas
+    )
     warn_about_lengths(guider.conds, frames, windowed=cut_by is not None)
     window = _noise_window(cut_by, frames)
     # later stages of KSamplerAdvanced add no noise

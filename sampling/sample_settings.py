@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from .ancestral import AncestralOptions
-from .guidance import CustomCfg
-from .iterations import Iterations
-from .noise import NoiseSettings
-from .sigma_schedules import SigmaSchedule
+from .guidance.custom_cfg import CustomCfg
+from .noise.ancestral import AncestralOptions
+from .noise.initial import NoiseSettings
+from .noise.iterations import Iterations
+from .schedules.sigma_schedules import SigmaSchedule
 
 
 @dataclass(frozen=True, eq=False)

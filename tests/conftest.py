@@ -24,7 +24,9 @@ import_file("animatediff_dev_examples", ROOT / "dev" / "examples.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--comfyui", default=hosts.DEFAULT, choices=list(hosts.RELEASES), help="ComfyUI release to test in")
+    parser.addoption(
+        "--comfyui", default=hosts.DEFAULT, choices=list(hosts.RELEASES), help="ComfyUI release to test in"
+    )
     parser.addoption("--device", default="cpu", choices=["cpu", "cuda"], help="where ComfyUI computes")
 
 
@@ -73,7 +75,7 @@ def host_path(host: hosts.Host, request: pytest.FixtureRequest, tmp_path_factory
 
 @pytest.fixture(scope="session")
 def pack(host_path: Path) -> dev_pack.Pack:
-    """The pack inside the host: `pack.submodule("sampling.windows")`."""
+    """The pack inside the host: `pack.submodule("sampling.windows.schedules")`."""
     return dev_pack.Pack()
 
 

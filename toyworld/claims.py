@@ -113,7 +113,14 @@ def adapter_claims(sample: Sampler, count: int) -> list[Claim]:
     on, off, never = watermark(adapter=1.0), watermark(), watermark(motion=NO_ADAPTER_MODEL)
     return [
         Claim("", f"watermark with the adapter (training videos: {scenes.WATERMARK_ALPHA:.2f})", on),
-        Claim("the adapter absorbs the domain gap", "watermark left, adapter 1 -> 0, %", 100 * max(off, 0) / on, 30, 10, more=False),
+        Claim(
+            "the adapter absorbs the domain gap",
+            "watermark left, adapter 1 -> 0, %",
+            100 * max(off, 0) / on,
+            30,
+            10,
+            more=False,
+        ),
         Claim("", "the same, no adapter in training, %", 100 * max(never, 0) / on),
     ]
 
@@ -163,12 +170,16 @@ def lora_claims(sample: Sampler, count: int) -> list[Claim]:
 
 def two_loras_claims(sample: Sampler, count: int) -> list[Claim]:
     """Whether two MotionLoRAs add up: the mean over clips that can be followed. Single clips scatter more, in rows of their own."""
-    frames = sample(_clips(count, 5000, loras=("toyworld-right-spread", "toyworld-up-spread"), lora_strength=TWO_STRENGTH))
+    frames = sample(
+        _clips(count, 5000, loras=("toyworld-right-spread", "toyworld-up-spread"), lora_strength=TWO_STRENGTH)
+    )
     diagonal = np.pi / 4
     angles = _angles(frames, diagonal)
     together = measure.angle_between(np.mean([track.displacement for track in _tracks(frames)], axis=0), diagonal)
     return [
-        Claim("two LoRAs add up", "right + up: mean displacement to the diagonal, degrees", together, 35, 20, more=False),
+        Claim(
+            "two LoRAs add up", "right + up: mean displacement to the diagonal, degrees", together, 35, 20, more=False
+        ),
         Claim("", "right + up: clips that go right and up, %", 100 * float((angles < 45).mean())),
         Claim("", "right + up: mean error of single clips, degrees", float(angles.mean())),
     ]
@@ -181,7 +192,11 @@ def few_clips_claims(sample: Sampler, count: int) -> list[Claim]:
         clips = _lora_clips(count, 4000, f"right-{text.replace(' ', '-')}")
         angles = _angles(sample(clips), DIRECTIONS["right"])
         found += [
-            Claim("5 clips are too few" if not found else "", f"right, {text}: mean error of direction, degrees", float(angles.mean())),
+            Claim(
+                "5 clips are too few" if not found else "",
+                f"right, {text}: mean error of direction, degrees",
+                float(angles.mean()),
+            ),
             Claim("", f"right, {text}: frames of the right shape and colour, %", 100 * _content(clips, sample(clips))),
         ]
     return found

@@ -51,7 +51,9 @@ def sampling_prompt(clip: Clip) -> dict[str, dict]:
     if clip.motion:
         lora = {}
         for i, name in enumerate(clip.loras):
-            nodes[f"lora{i}"] = node("ADE_AnimateDiffLoRALoader", name=f"{name}.safetensors", strength=clip.lora_strength, **lora)
+            nodes[f"lora{i}"] = node(
+                "ADE_AnimateDiffLoRALoader", name=f"{name}.safetensors", strength=clip.lora_strength, **lora
+            )
             lora = {"prev_motion_lora": [f"lora{i}", 0]}
         last = {"motion_lora": lora["prev_motion_lora"]} if lora else {}
         nodes["motion"] = node("ADE_LoadAnimateDiffModel", model_name=clip.motion)
@@ -125,7 +127,11 @@ def domain_adapter_prompt(folder: str, name: str, steps: int, rank: int) -> dict
         # the noise that it will meet when the motion module is trained
         "model": node("ADE_UseEvolvedSampling", model=["checkpoint", 0], beta_schedule=MOTION_BETAS),
         "train": node(
-            "AnimateDiffTrainDomainAdapter", model=["model", 0], rank=rank, alpha=float(rank), **_loop(steps, 24, 2e-3, 1)
+            "AnimateDiffTrainDomainAdapter",
+            model=["model", 0],
+            rank=rank,
+            alpha=float(rank),
+            **_loop(steps, 24, 2e-3, 1),
         ),
         "save": node(
             "AnimateDiffSaveDomainAdapter",

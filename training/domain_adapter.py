@@ -10,7 +10,7 @@ from torch import nn
 
 from ..host import training as host
 from ..lora.domain_adapter import lora_model
-from ..motion_models.injection import check_unet
+from ..motion_models.network.injection import check_unet
 from .clips import Clips
 from .low_rank import LowRankLinear, new_pairs, parameters
 from .trainer import TrainingRecord, TrainingSettings, train

@@ -8,8 +8,8 @@ from torch import nn
 
 from ..host import training as host
 from ..lora.motion_lora import MotionLora
-from ..motion_models.call import LowRank
-from ..sampling.motion import inputs_at_keyframes
+from ..motion_models.network.call import LowRank
+from ..sampling.motion.applied import inputs_at_keyframes
 from ..sampling.run import MODEL_KEY, Animation
 from .clips import Clips
 from .low_rank import new_pairs, parameters

@@ -8,12 +8,12 @@ from torch import nn
 
 from ..host import training as host
 from ..host.patcher import make_patcher, weight_dtype
-from ..motion_models.call import MotionInputs
-from ..motion_models.files import PUBLISHED_HEADS, tensor_shapes
-from ..motion_models.injection import check_fit, check_unet, find_sites
+from ..motion_models.files.motion_model import PUBLISHED_HEADS, tensor_shapes
+from ..motion_models.network.call import MotionInputs
+from ..motion_models.network.injection import check_fit, check_unet, find_sites
+from ..motion_models.network.temporal import MotionModel, sinusoidal_table
 from ..motion_models.spec import MotionModelSpec
-from ..motion_models.temporal import MotionModel, sinusoidal_table
-from ..sampling import beta_schedules
+from ..sampling.schedules import beta_schedules
 from .clips import Clips
 from .trainer import TrainingFailed, TrainingSettings, train
 from .unet import TrainingUNet

@@ -13,10 +13,10 @@ from torch.utils.checkpoint import checkpoint
 
 from ..host import training as host
 from ..host.attention import attention_for_training
-from ..motion_models.call import OPTIONS_KEY, MotionCall, MotionInputs
-from ..motion_models.group_norm import joint_group_norm
-from ..motion_models.injection import MotionSlot, inject, run_slot
-from ..motion_models.temporal import MotionModel, TemporalAttention
+from ..motion_models.network.call import OPTIONS_KEY, MotionCall, MotionInputs
+from ..motion_models.network.group_norm import joint_group_norm
+from ..motion_models.network.injection import MotionSlot, inject, run_slot
+from ..motion_models.network.temporal import MotionModel, TemporalAttention
 
 
 class TrainingUNet:

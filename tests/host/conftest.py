@@ -128,7 +128,7 @@ def new_motion_file(pack, tmp_path):
         up = tuple((c,) * (n + 1) for c, n in zip(levels[::-1], modules[::-1], strict=True))
         spec_type = pack.submodule("motion_models.spec").MotionModelSpec
         spec = spec_type(name, "AnimateDiff", "v2", down, (levels[-1],) if mid else (), up, 2, 8, frames, 0)
-        model = pack.submodule("motion_models.temporal").MotionModel(spec)
+        model = pack.submodule("motion_models.network.temporal").MotionModel(spec)
         randomise(model, seed)
         path = str(tmp_path / f"{name}.safetensors")
         safetensors.torch.save_file(model.state_dict(), path)
@@ -140,7 +140,7 @@ def new_motion_file(pack, tmp_path):
 @pytest.fixture
 def new_motion(pack, new_motion_file):
     """Load a tiny motion model: MOTION_MODEL_ADE."""
-    return lambda *args, **changes: pack.submodule("motion_models.files").load_motion_model(
+    return lambda *args, **changes: pack.submodule("motion_models.files.motion_model").load_motion_model(
         new_motion_file(*args, **changes)
     )
 
@@ -148,7 +148,7 @@ def new_motion(pack, new_motion_file):
 @pytest.fixture
 def animate(pack):
     """`animate(model, motion_model, percent range or scale or effect as keywords)`: a MODEL that samples with it."""
-    motion = pack.submodule("sampling.motion")
+    motion = pack.submodule("sampling.motion.applied")
 
     def make(model, *motion_models, beta_schedule="autoselect", **settings):
         applied = ()

@@ -46,7 +46,9 @@ class AdvancedControl:
         of_window = copy.copy(self.control)
         of_window.set_cond_hint(self.hints[frames])
         of_window.cond_hint = None
-        return self.run(of_window, (x, t, cond, batched_number, transformer_options), len(frames), params["full_length"])
+        return self.run(
+            of_window, (x, t, cond, batched_number, transformer_options), len(frames), params["full_length"]
+        )
 
     def run(self, control, arguments, frames: int, full_length: int):
         return control.get_control(*arguments)
@@ -156,14 +158,16 @@ def sparse_tensors() -> dict[str, torch.Tensor]:
             for name in ("to_q", "to_k", "to_v"):
                 key = f"{prefix}transformer_blocks.0.attention_blocks.0.{name}.weight"
                 tensors[key] = random(c, c, seed=len(tensors)) * c**-0.5
-            tensors[f"{prefix}transformer_blocks.0.attention_blocks.0.pos_encoder.pe"] = random(1, 32, c, seed=len(tensors))
+            tensors[f"{prefix}transformer_blocks.0.attention_blocks.0.pos_encoder.pe"] = random(
+                1, 32, c, seed=len(tensors)
+            )
     return tensors
 
 
 @pytest.fixture
 def animated(pack, new_model, new_motion):
-    motion, animate = pack.submodule("sampling.motion"), pack.submodule("sampling.animate").animate
-    windows, options = pack.submodule("sampling.windows"), pack.submodule("sampling.context")
+    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.animate").animate
+    windows, options = pack.submodule("sampling.windows.schedules"), pack.submodule("sampling.windows.context")
     motion_model = new_motion(LAYOUT)
 
     def make(schedule: str | None = "batched", length=4, base=None, **changes):
@@ -210,7 +214,15 @@ def sampled(model, conds, noise=NOISE):
     sampler, sigmas = comfy.samplers.sampler_object("euler"), torch.tensor([14.6146, 3.0, 0.0])
     with torch.inference_mode():
         return comfy.samplers.sample(
-            model, noise, *conds, 4.0, torch.device("cpu"), sampler, sigmas, latent_image=torch.zeros_like(noise), disable_pbar=True
+            model,
+            noise,
+            *conds,
+            4.0,
+            torch.device("cpu"),
+            sampler,
+            sigmas,
+            latent_image=torch.zeros_like(noise),
+            disable_pbar=True,
         )
 
 
@@ -270,7 +282,7 @@ def test_its_own_control_nets_read_their_frames(animated, new_cond, control_net)
 
 def test_a_chain_of_its_own_and_the_hosts(pack, control_net):
     """Told each time, as the window of one that finds its frames itself is a state of the object."""
-    controls = pack.submodule("sampling.conditioning").WindowedControls()
+    controls = pack.submodule("sampling.windows.conditioning").WindowedControls()
     hints = torch.arange(8.0).view(8, 1, 1, 1)
     first, told, last = control_net(hints), AdvancedControl(control_net(hints)), control_net(hints)
     told.previous_controlnet = first

@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture
 def injection(pack):
-    return pack.submodule("motion_models.injection")
+    return pack.submodule("motion_models.network.injection")
 
 
 def places(unet, injection) -> dict[str, list[int]]:
@@ -119,7 +119,9 @@ def test_a_motion_model_of_the_other_family_is_named_before_sampling(
     spec = spec_type("mm", "AnimateDiff", "v2", tuple((c,) for c in levels), (), (), 2, 8, 32, 0)
     motion = SimpleNamespace(model=SimpleNamespace(spec=spec))
     model = SimpleNamespace(model=type(checkpoint, (), {"diffusion_model": new_unet()})())
-    with pytest.raises(injection.MotionModelMismatch, match=f"'mm' is for {motion_family} checkpoints, but the checkpoint is"):
+    with pytest.raises(
+        injection.MotionModelMismatch, match=f"'mm' is for {motion_family} checkpoints, but the checkpoint is"
+    ):
         animate(model, motion)
 
 
@@ -129,7 +131,7 @@ def test_a_motion_model_and_something_that_is_no_unet(new_motion, injection):
 
 
 def test_joint_group_norm_alters_only_this_unet_and_only_inside(pack, new_unet, new_motion, injection):
-    group_norm = pack.submodule("motion_models.group_norm")
+    group_norm = pack.submodule("motion_models.network.group_norm")
     unet, other = new_unet(), new_unet()
     motion = new_motion().model
     injection.inject(unet, [motion])

@@ -47,7 +47,7 @@ def training_wrapper(tensors: dict) -> dict:
     ],
 )
 def test_layouts(pack, layouts, new_model, new_motion_file, animate, sample, tmp_path, layout, expected, blocks, mid):
-    load = pack.submodule("motion_models.files").load_motion_model
+    load = pack.submodule("motion_models.files.motion_model").load_motion_model
     path = new_motion_file(layouts[blocks], mid=mid, frames=24)
     converted = layout(safetensors.torch.load_file(path))
     if layout is training_wrapper:

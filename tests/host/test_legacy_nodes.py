@@ -205,7 +205,9 @@ def test_old_files_link_settings_under_the_name_of_before(load, nodes, motion_fi
 
 
 def test_links_to_inputs_of_before_are_told_and_an_empty_switch_is_no_link(nodes, new_motion, new_model, caplog):
-    applied = nodes("ADE_ApplyAnimateDiffModelSimple", motion_model=new_motion(), model=new_model(), motion_lora=None)[0]
+    applied = nodes("ADE_ApplyAnimateDiffModelSimple", motion_model=new_motion(), model=new_model(), motion_lora=None)[
+        0
+    ]
     assert len(applied) == 1
     keyframes = nodes("ADE_AnimateDiffKeyframe", start_percent=0.5, cameractrl_multival=0.5, prev_ad_keyframes=None)[0]
     assert [keyframe.start_percent for keyframe in keyframes] == [0.5]

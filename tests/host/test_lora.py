@@ -81,11 +81,13 @@ def schedule_lora(lora_nodes):
 @pytest.fixture
 def with_lora(pack):
     """A MODEL that samples with a motion model and MotionLoRAs, through the Apply and Use Evolved Sampling nodes."""
-    apply = pack.submodule("nodes.motion_models").ApplyAnimateDiffModel
-    use = pack.submodule("nodes.sampling").UseEvolvedSampling
+    apply = pack.submodule("nodes.motion_models.apply").ApplyAnimateDiffModel
+    use = pack.submodule("nodes.sampling.evolved").UseEvolvedSampling
 
     def make(model, motion_model, loras=None, start_percent=0.0, end_percent=1.0, previous=None):
-        applied = apply.execute(motion_model, start_percent, end_percent, motion_lora=loras, prev_m_models=previous).args[0]
+        applied = apply.execute(
+            motion_model, start_percent, end_percent, motion_lora=loras, prev_m_models=previous
+        ).args[0]
         make.applied = applied
         return use.execute(model, "autoselect", applied).args[0]
 
@@ -118,7 +120,9 @@ def test_a_motion_lora_is_added_to_the_weights(
     one, other = new_lora_file(motion_model, "one"), new_lora_file(motion_model, "other", seed=8)
     files = folder("animatediff_motion_lora")
     merged = merged_file((os.path.join(files, one), 0.8), (os.path.join(files, other), -0.4))
-    expected = sample(animate(new_model(), pack.submodule("motion_models.files").load_motion_model(merged)))
+    expected = sample(
+        animate(new_model(), pack.submodule("motion_models.files.motion_model").load_motion_model(merged))
+    )
     loras = load_lora(other, -0.4, previous=load_lora(one, 0.8))
     result = sample(with_lora(new_model(), motion_model, loras))
     plain = sample(animate(new_model(), motion_model))
@@ -255,7 +259,7 @@ def test_context_windows_get_the_strengths_of_their_frames(
     motion_model = new_motion()
     ramp = ", ".join(f"{frame}: {frame}" for frame in range(6))
     lora = schedule_lora(load_lora(new_lora_file(motion_model)), frame_strengths=ramp)
-    run = pack.submodule("sampling.strength").RunLowRank
+    run = pack.submodule("sampling.strength.low_rank").RunLowRank
     seen = []
     at = run.at
 
@@ -303,18 +307,20 @@ def test_a_mask_keeps_the_lora_to_its_part_of_the_clip(
 def test_a_lora_for_another_kind_of_motion_model_is_refused(
     pack, new_motion, layouts, load_lora, schedule_lora, with_lora, new_model, new_lora_file
 ):
-    mismatch = pack.submodule("motion_models.injection").MotionModelMismatch
+    mismatch = pack.submodule("motion_models.network.injection").MotionModelMismatch
     sd15, sdxl = new_motion(), new_motion(layouts["SDXL"], "sdxl")
     lora = load_lora(new_lora_file(sdxl, mismatched := "sdxl_lora"))
     for loras in (lora, schedule_lora(lora, "0: 1")):
-        with pytest.raises(mismatch, match=rf"'{mismatched}' is for another kind of motion model: \d+ of its \d+ layers"):
+        with pytest.raises(
+            mismatch, match=rf"'{mismatched}' is for another kind of motion model: \d+ of its \d+ layers"
+        ):
             with_lora(new_model(), sd15, loras)
 
 
 def test_nothing_that_applies_is_an_error_and_a_missing_mid_block_a_warning(
     pack, new_motion, load_lora, with_lora, new_model, new_lora_file, folder, caplog, sample
 ):
-    mismatch = pack.submodule("motion_models.injection").MotionModelMismatch
+    mismatch = pack.submodule("motion_models.network.injection").MotionModelMismatch
     v2, v3 = new_motion(), new_motion(name="without_mid", mid=False)
     name = new_lora_file(v2)
     with caplog.at_level(logging.WARNING):
@@ -363,7 +369,9 @@ def test_a_saved_motion_model_is_the_same_without_its_loras(
     lora = load_lora(new_lora_file(motion_model))
     sample(with_lora(new_model(layouts[layout]), motion_model, lora))
     lora_nodes.SaveMotionModel.execute(with_lora.applied[0].patcher, "saved", "as loaded")
-    again = pack.submodule("motion_models.files").load_motion_model(os.path.join(files, "saved_00001_.safetensors"))
+    again = pack.submodule("motion_models.files.motion_model").load_motion_model(
+        os.path.join(files, "saved_00001_.safetensors")
+    )
     spec, before = again.model.spec, motion_model.model.spec
     assert (spec.version, spec.heads, spec.max_frames, spec.down, spec.up) == (
         before.version, before.heads, before.max_frames, before.down, before.up,
@@ -424,14 +432,24 @@ def test_a_saved_domain_adapter_loads_here_and_in_the_hosts_loader(
     ours = lora_nodes.LoadDomainAdapter.execute(model, "adapter_00001_.safetensors", 0.6).args[0]
     assert relative(sample(ours), expected) < 1e-5
     assert relative(sample(model), expected) > 1e-2
-    hosts = host_nodes.LoraLoaderModelOnly().load_lora_model_only(new_model(layouts[layout]), "adapter_00001_.safetensors", 0.6)
+    hosts = host_nodes.LoraLoaderModelOnly().load_lora_model_only(
+        new_model(layouts[layout]), "adapter_00001_.safetensors", 0.6
+    )
     assert relative(sample(hosts[0]), expected) < 1e-5
     assert lora_nodes.LoadDomainAdapter.execute(model, "adapter_00001_.safetensors", 0.0).args[0] is model
 
 
 NAMINGS = {
-    "the published v3 adapter": lambda name: (f"{name.removesuffix('.0').replace('.to_', '.processor.to_')}_lora", "down", "up"),
-    "below module.": lambda name: (f"module.{name.removesuffix('.0').replace('.to_', '.processor.to_')}_lora", "down", "up"),
+    "the published v3 adapter": lambda name: (
+        f"{name.removesuffix('.0').replace('.to_', '.processor.to_')}_lora",
+        "down",
+        "up",
+    ),
+    "below module.": lambda name: (
+        f"module.{name.removesuffix('.0').replace('.to_', '.processor.to_')}_lora",
+        "down",
+        "up",
+    ),
     "diffusers": lambda name: (f"unet.{name}.lora", "down", "up"),
     "peft": lambda name: (f"unet.{name}", "lora_A", "lora_B"),
     "kohya": lambda name: (f"lora_unet_{name.replace('.', '_')}", "lora_down", "lora_up"),

@@ -9,15 +9,24 @@ FRAMES = 4
 @pytest.fixture
 def parts(pack):
     """The modules that settings are made of."""
-    names = ("guidance", "noise", "iterations", "ancestral", "context", "windows", "motion", "free_init")
-    return {name: pack.submodule(f"sampling.{name}") for name in names}
+    names = (
+        "guidance.custom_cfg",
+        "noise.initial",
+        "noise.iterations",
+        "noise.ancestral",
+        "noise.free_init",
+        "windows.context",
+        "windows.schedules",
+        "motion.applied",
+    )
+    return {name.split(".")[-1]: pack.submodule(f"sampling.{name}") for name in names}
 
 
 @pytest.fixture
 def settled(pack, new_model, new_motion):
     """`settled(custom_cfg=…)`: a MODEL with a motion model and these sample settings."""
     settings_type = pack.submodule("sampling.sample_settings").SampleSettings
-    motion = pack.submodule("sampling.motion")
+    motion = pack.submodule("sampling.motion.applied")
 
     def make(motion_settings=None, contexts=(), **settings):
         applied = motion.apply(new_motion(), motion.MotionSettings(**(motion_settings or {})))
@@ -32,7 +41,7 @@ def close(found, expected) -> bool:
 
 
 def cfg(parts, value, **fields):
-    return (parts["guidance"].CfgKeyframe(value, **fields),)
+    return (parts["custom_cfg"].CfgKeyframe(value, **fields),)
 
 
 @pytest.mark.parametrize("sampler_cfg", [1.0, 7.5])
@@ -73,8 +82,8 @@ def conds_evaluated():
 
 
 def test_at_cfg_1_the_negative_prompt_is_not_computed(settled, sample, parts, conds_evaluated):
-    keyframes = parts["guidance"].with_cfg(
-        (parts["guidance"].CfgKeyframe(3.0), parts["guidance"].CfgKeyframe(1.0, start_percent=0.4))
+    keyframes = parts["custom_cfg"].with_cfg(
+        (parts["custom_cfg"].CfgKeyframe(3.0), parts["custom_cfg"].CfgKeyframe(1.0, start_percent=0.4))
     )
     model = settled(custom_cfg=keyframes)
     seen = conds_evaluated(model)
@@ -116,7 +125,7 @@ def test_nodes_that_act_before_cfg_see_the_custom_cfg(settled, sample, parts, va
 
 @pytest.mark.parametrize("as_mask", [False, True])
 def test_extras_equal_the_hosts_own_nodes(settled, sample, parts, as_mask):
-    guidance = parts["guidance"]
+    guidance = parts["custom_cfg"]
 
     def value(number):
         return torch.full((2, 2, 2), number) if as_mask else number
@@ -141,7 +150,9 @@ def test_other_guiders_take_the_custom_cfg_too(settled, parts, positive, negativ
         latent = torch.zeros(FRAMES, 4, 8, 8)
         noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
-            return guider.sample(noise, latent, comfy.samplers.sampler_object("euler"), sigmas, disable_pbar=True, seed=1)
+            return guider.sample(
+                noise, latent, comfy.samplers.sampler_object("euler"), sigmas, disable_pbar=True, seed=1
+            )
 
     assert not close(run(settled(custom_cfg=cfg(parts, 1.0))), run(settled()))
 
@@ -168,7 +179,7 @@ def noise():
 
 
 def looped(parts):
-    options = parts["windows"].WindowOptions("looped_uniform", 3, 1)
+    options = parts["schedules"].WindowOptions("looped_uniform", 3, 1)
     return (parts["context"].Context(options, "flat"),)
 
 
@@ -215,7 +226,7 @@ def test_free_init_counts_steps_from_the_end_of_short_tables(parts, sigma_step, 
 
 
 def test_free_init_works_with_few_step_schedules(pack, new_model, new_motion, parts, noise, positive, negative):
-    motion = parts["motion"]
+    motion = parts["applied"]
     settings = pack.submodule("sampling.sample_settings").SampleSettings(
         iterations=parts["iterations"].FreeInit(2, sigma_step=700)
     )
@@ -225,8 +236,8 @@ def test_free_init_works_with_few_step_schedules(pack, new_model, new_motion, pa
 
 
 def test_noise_of_the_settings_replaces_the_samplers(settled, parts, noise, positive, negative):
-    source = parts["noise"].Source("constant", "auto1111", seed_offset=4)
-    ours = settled(noise=parts["noise"].NoiseSettings(source))
+    source = parts["initial"].Source("constant", "auto1111", seed_offset=4)
+    ours = settled(noise=parts["initial"].NoiseSettings(source))
     own = source.draw(3 + 4, noise, None)
     latent = torch.zeros_like(noise)
     expected = sampled(settled(), own, latent, positive, negative)
@@ -259,7 +270,7 @@ def test_ancestral_noise_begins_again_in_each_iteration(settled, parts, noise, p
 
 
 def test_a_keyframe_without_effect_equals_the_end_of_a_percent_range(settled, sample, parts):
-    keyframes = (parts["motion"].Keyframe(0.5, effect=0.0),)
+    keyframes = (parts["applied"].Keyframe(0.5, effect=0.0),)
     ours = sample(settled({"keyframes": keyframes}), steps=4)
     assert close(ours, sample(settled({"end_percent": 0.5}), steps=4))
     assert not close(ours, sample(settled(), steps=4))
@@ -277,7 +288,7 @@ def test_a_mask_of_one_value_equals_the_number(settled, sample, parts, setting, 
 
 def test_masks_follow_their_frames_into_windows(settled, sample, parts):
     """Batched windows of two frames: each window's frames are as in a clip of their own with their part of the mask."""
-    options = parts["windows"].WindowOptions("batched", 2)
+    options = parts["schedules"].WindowOptions("batched", 2)
     mask = torch.tensor([0.2, 0.9, 1.7, 0.5]).view(4, 1, 1)
     found = sample(settled({"scale": mask}, (parts["context"].Context(options, "flat"),)), steps=1)
     reordered = sample(settled({"scale": mask[[0, 1, 0, 1]]}, (parts["context"].Context(options, "flat"),)), steps=1)

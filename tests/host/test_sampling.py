@@ -48,7 +48,9 @@ def test_a_motion_model_changes_the_clip_and_joins_its_frames(new_model, new_mot
     animated = sample(animate(model, new_motion()))
     assert not torch.allclose(plain, animated, rtol=0.1)
     # the first frame depends on how many frames follow: without a motion model it does not
-    assert torch.allclose(sample(animate(model, beta_schedule="sqrt_linear (AnimateDiff)"), frames=3)[0], plain[0], atol=1e-4)
+    assert torch.allclose(
+        sample(animate(model, beta_schedule="sqrt_linear (AnimateDiff)"), frames=3)[0], plain[0], atol=1e-4
+    )
     assert not torch.allclose(sample(animate(model, new_motion()), frames=3)[0], animated[0], atol=1e-2)
 
 
@@ -89,8 +91,12 @@ def test_every_guider_honours_motion_model_and_percent_range(
         sigmas = comfy.samplers.calculate_sigmas(animated.get_model_object("model_sampling"), "normal", 4)
         noise = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(3))
         with torch.inference_mode():
-            latent = guider.sample(noise, torch.zeros_like(noise), comfy.samplers.sampler_object("euler"), sigmas, seed=3)
-        assert all(options["ad_params"] == {"full_length": 4, "context_length": None, "sub_idxs": None} for _, options in seen)
+            latent = guider.sample(
+                noise, torch.zeros_like(noise), comfy.samplers.sampler_object("euler"), sigmas, seed=3
+            )
+        assert all(
+            options["ad_params"] == {"full_length": 4, "context_length": None, "sub_idxs": None} for _, options in seen
+        )
         return latent
 
     everywhere, nowhere = run(), run(effect=0.0)
@@ -139,7 +145,9 @@ def test_area_and_mask_conds(new_model, new_motion, animate, sample, new_cond, n
         ("nodes_model_advanced", "RescaleCFG", (0.7,)),
     ],
 )
-def test_nodes_before_and_after_ours_give_the_same(new_model, new_motion, animate, sample, host_nodes, module, node, arguments):
+def test_nodes_before_and_after_ours_give_the_same(
+    new_model, new_motion, animate, sample, host_nodes, module, node, arguments
+):
     model, motion = new_model(), new_motion()
     size = 16  # the middle block then sees four positions: with one, these nodes have nothing to act on
     before = sample(animate(host_nodes(module, node, model, *arguments), motion), size=size)
@@ -189,7 +197,10 @@ def test_an_exception_in_the_unet_leaves_it_as_before(new_model, new_motion, ani
 
 def test_a_run_within_a_run(new_model, new_motion, animate, sample):
     """A preview or a detailer may sample another MODEL from a callback."""
-    outer, inner = animate(new_model(), new_motion()), animate(new_model(seed=9), new_motion(name="other", seed=7), effect=0.5)
+    outer, inner = (
+        animate(new_model(), new_motion()),
+        animate(new_model(seed=9), new_motion(name="other", seed=7), effect=0.5),
+    )
     alone = sample(outer), sample(inner, frames=6)
     nested = []
     result = sample(outer, callback=lambda *_: nested.append(sample(inner, frames=6)))
@@ -204,7 +215,7 @@ def test_several_motion_models(new_model, new_motion, new_motion_file, pack, ani
     both = sample(animate(model, first, second))
     assert not torch.equal(both, sample(animate(model, first)))
     assert not torch.equal(both, sample(animate(model, second, first)))
-    load = pack.submodule("motion_models.files").load_motion_model
+    load = pack.submodule("motion_models.files.motion_model").load_motion_model
     same = load(new_motion_file(name="same"))
     twice = animate(model, same, same)
     networks = [patcher.model for patcher in twice.get_additional_models_with_key("AnimateDiff")]
@@ -293,12 +304,12 @@ def test_the_frame_that_the_host_puts_in_front_of_a_window_counts(
 
 def test_no_sigma_is_read_from_the_device_without_a_percent_range_or_schedule(pack):
     run = pack.submodule("sampling.run")
-    motion_run = pack.submodule("sampling.motion_run").MotionRun
-    inputs = pack.submodule("motion_models.call").MotionInputs
+    motion_run = pack.submodule("sampling.motion.in_run").MotionRun
+    inputs = pack.submodule("motion_models.network.call").MotionInputs
 
     def on_device() -> float:
         raise AssertionError("a device sync")
 
-    masked = pack.submodule("sampling.strength").RunLowRank({}, 1.0, schedule=None, mask=torch.ones(4))
+    masked = pack.submodule("sampling.strength.low_rank").RunLowRank({}, 1.0, schedule=None, mask=torch.ones(4))
     plain = motion_run(None, (inputs(),), None, ())
     run.SamplerRun(4, (plain, motion_run(None, (inputs(),), None, (masked,)))).options({}, on_device, [0, 1])

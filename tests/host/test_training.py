@@ -152,7 +152,9 @@ def test_noise_levels_are_drawn_between_two_percents(train_lora, training, monke
     drawn = []
     unet = training("unet").TrainingUNet
     sigma = unet.sigma
-    monkeypatch.setattr(unet, "sigma", lambda self, timesteps: drawn.extend(timesteps.tolist()) or sigma(self, timesteps))
+    monkeypatch.setattr(
+        unet, "sigma", lambda self, timesteps: drawn.extend(timesteps.tolist()) or sigma(self, timesteps)
+    )
     train_lora(steps=4, batch=8, start_percent=0.2, end_percent=0.3)
     assert len(drawn) == 32
     assert all(700 <= timestep < 800 for timestep in drawn)
@@ -265,7 +267,7 @@ def test_motion_models_are_trained_with_an_attention_that_has_a_backward_pass(tr
     model = animated()
     for motion_model in model.get_additional_models_with_key("AnimateDiff"):
         for module in motion_model.model.modules():
-            if isinstance(module, pack.submodule("motion_models.temporal").TemporalAttention):
+            if isinstance(module, pack.submodule("motion_models.network.temporal").TemporalAttention):
                 module.attend = lambda q, *_: q.detach()
     lora, _ = train_lora(model=model)
     for name, (_, up) in lora.pairs.items():
@@ -307,12 +309,14 @@ def test_a_motion_module_is_trained_on_the_schedule_that_it_is_sampled_with(
     schedules = []
     network = training("unet").TrainingUNet
     prepare = network.prepare
-    monkeypatch.setattr(network, "prepare", lambda self, *_: schedules.append(self.sampling.sigmas) or prepare(self, *_))
+    monkeypatch.setattr(
+        network, "prepare", lambda self, *_: schedules.append(self.sampling.sigmas) or prepare(self, *_)
+    )
     start = {"start": new_motion(layouts["SDXL"], mid=False)} if from_start else {}
     patcher, record = train_module(model=sdxl, **start)
     assert record.steps == 2
     assert patcher.model.spec.family == "SDXL"
-    beta_schedules = pack.submodule("sampling.beta_schedules")
+    beta_schedules = pack.submodule("sampling.schedules.beta_schedules")
     expected = beta_schedules.model_sampling("linear (AnimateDiff-SDXL)", sdxl.model.model_type).sigmas
     assert torch.equal(schedules[0], expected)
 
@@ -346,7 +350,7 @@ def test_training_sees_what_the_sampler_sees(pack, training, animated, positive,
     model.set_model_sampler_post_cfg_function(remember, disable_cfg1_optimization=True)
     sample(model, steps=3)
 
-    inputs = (pack.submodule("motion_models.call").MotionInputs(),)
+    inputs = (pack.submodule("motion_models.network.call").MotionInputs(),)
 
     def predict():
         network = training("unet").TrainingUNet(
@@ -467,7 +471,10 @@ def test_running_out_of_memory_keeps_what_was_trained(train_lora, in_step):
 
 def test_running_out_of_memory_in_the_first_step_says_what_to_do(train_lora, training, in_step):
     in_step(1, out_of_memory)
-    with pytest.raises(training("trainer").TrainingFailed, match=r"memory ran out\. .*gradient_checkpointing on, or lower batch, frames"):
+    with pytest.raises(
+        training("trainer").TrainingFailed,
+        match=r"memory ran out\. .*gradient_checkpointing on, or lower batch, frames",
+    ):
         train_lora()
 
 
@@ -498,7 +505,9 @@ def test_the_memory_of_a_training_is_given_back_at_once(
     networks = []
     network = training("unet").TrainingUNet
     prepare = network.prepare
-    monkeypatch.setattr(network, "prepare", lambda self, *_: networks.append(weakref.ref(self.base)) or prepare(self, *_))
+    monkeypatch.setattr(
+        network, "prepare", lambda self, *_: networks.append(weakref.ref(self.base)) or prepare(self, *_)
+    )
     node = pack.submodule("nodes.training").TrainMotionLoRA.PREPARE_CLASS_CLONE(None)
     data = {"latents": new_latents(), "positive": [positive], "negative": negative, "settings": settings()}
     gc.disable()
@@ -579,7 +588,7 @@ def test_bad_data_is_refused_before_anything_is_computed(train_lora, training, n
 def test_a_model_that_is_no_stable_diffusion_is_told(request, pack, new_model, train):
     model = new_model()
     model.model.diffusion_model = torch.nn.Linear(1, 1)
-    error = pack.submodule("motion_models.injection").MotionModelMismatch
+    error = pack.submodule("motion_models.network.injection").MotionModelMismatch
     with pytest.raises(error, match="a Stable Diffusion UNet, but this checkpoint is a Linear"):
         request.getfixturevalue(train)(model=model)
 

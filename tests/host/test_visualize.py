@@ -9,13 +9,13 @@ import torch
 @pytest.fixture
 def visualize(pack):
     """`visualize("ADE_VisualizeContextOptionsK", model=..., ...)`: what the node gives."""
-    nodes = {node.GET_SCHEMA().node_id: node for node in pack.submodule("nodes.visualize").NODES}
+    nodes = {node.GET_SCHEMA().node_id: node for node in pack.submodule("nodes.sampling.visualize").NODES}
     return lambda node_id, **inputs: nodes[node_id].execute(**inputs).result[0]
 
 
 @pytest.fixture
 def context(pack):
-    windows, options = pack.submodule("sampling.windows"), pack.submodule("sampling.context")
+    windows, options = pack.submodule("sampling.windows.schedules"), pack.submodule("sampling.windows.context")
 
     def make(schedule="standard_static", length=4, overlap=2, fuse="pyramid", views=None, **changes):
         if views is not None:
@@ -33,7 +33,7 @@ def animated(pack, new_model):
 
 @pytest.mark.parametrize("denoise", [1.0, 0.6])
 def test_the_plan_is_what_a_run_does(pack, animated, context, sample, denoise):
-    plan = pack.submodule("sampling.window_plan")
+    plan = pack.submodule("sampling.windows.plan")
     # two at 0.0: the first counts in no step, whatever it guarantees
     contexts = (
         context("batched", 3, 0, guarantee_steps=2),
@@ -85,7 +85,7 @@ def columns(picture: torch.Tensor, colours: list[str]) -> list[int]:
 
 
 def test_the_dark_boxes_are_the_frames_of_the_window(pack, visualize, context, new_model):
-    drawing = pack.submodule("sampling.window_pictures")
+    drawing = pack.submodule("sampling.windows.pictures")
     sigmas = torch.tensor([14.0, 3.0, 0.0])
     images = visualize(
         "ADE_VisualizeContextOptionsSCustom",
@@ -121,7 +121,13 @@ def test_clips_that_are_not_cut_give_a_picture_that_says_so(visualize, context, 
 
 @pytest.mark.parametrize(("width", "frames"), [(32, 8), (32, 300), (1440, 1), (333, 64), (2000, 1000)])
 def test_any_size_can_be_drawn(visualize, context, new_model, width, frames):
-    inputs = {"model": new_model(), "sampler_name": "dpm_2", "scheduler": "karras", "steps": 1, "latents_length": frames}
+    inputs = {
+        "model": new_model(),
+        "sampler_name": "dpm_2",
+        "scheduler": "karras",
+        "steps": 1,
+        "latents_length": frames,
+    }
     contexts = (context(length=16, overlap=4, views=(8, 4), use_on_equal_length=True),)
     images = visualize("ADE_VisualizeContextOptionsK", context_opts=contexts, visual_width=width, **inputs)
     assert images.shape[2] == width
@@ -146,7 +152,7 @@ def test_what_cannot_be_shown_is_refused_in_words(visualize, context, new_model,
 
 
 def test_coverage_is_the_sum_of_the_weights(pack, context, new_model):
-    plan = pack.submodule("sampling.window_plan")
+    plan = pack.submodule("sampling.windows.plan")
     sampling = new_model().get_model_object("model_sampling")
     steps = plan.plan((context("looped_uniform"),), 8, sampling, torch.tensor([14.0, 3.0, 0.0]))
     expected = torch.tensor([[1.0, 2, 3, 3, 3, 3, 2, 1], [3.0, 3, 2, 1, 1, 2, 3, 3]])
@@ -154,7 +160,7 @@ def test_coverage_is_the_sum_of_the_weights(pack, context, new_model):
 
 
 def test_descriptions_of_windows(pack):
-    described = pack.submodule("sampling.window_pictures").described
+    described = pack.submodule("sampling.windows.pictures").described
     assert described(list(range(12, 28))) == "12-27"
     assert described([28, 29, 30, 31, 0, 1]) == "28-31, 0-1"
     assert described([1, 3, 5, 7]) == "1, 3, 5, 7"

@@ -9,7 +9,7 @@ import torch
 @pytest.fixture
 def context(pack):
     """`context("standard_static", 4, overlap=2, fuse="flat", ...)`: one entry of CONTEXT_OPTIONS."""
-    windows, options = pack.submodule("sampling.windows"), pack.submodule("sampling.context")
+    windows, options = pack.submodule("sampling.windows.schedules"), pack.submodule("sampling.windows.context")
 
     def make(schedule="standard_static", length=4, overlap=2, stride=1, closed=False, fuse="flat", **changes):
         return options.Context(windows.WindowOptions(schedule, length, overlap, stride, closed), fuse, **changes)
@@ -20,7 +20,7 @@ def context(pack):
 @pytest.fixture
 def windowed(pack, new_model, new_motion):
     """`windowed(*contexts)`: a MODEL with a tiny motion model and these context options."""
-    motion, animate = pack.submodule("sampling.motion"), pack.submodule("sampling.animate").animate
+    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.animate").animate
 
     def make(*contexts, model=None, **motion_options):
         applied = motion.apply(new_motion(**motion_options), motion.MotionSettings())
@@ -108,7 +108,7 @@ def test_joint_group_norm_knows_short_windows(windowed, context, sample):
 
 
 def test_views_of_all_frames_are_windows_inside_the_motion_model(windowed, context, pack, sample):
-    windows, options = pack.submodule("sampling.windows"), pack.submodule("sampling.context")
+    windows, options = pack.submodule("sampling.windows.schedules"), pack.submodule("sampling.windows.context")
     views = options.Views(windows.WindowOptions("standard_static", 4, 2), "flat")
     only = windowed(context("view_as_context", 0, 0, views=views), frames=4)  # a motion model of 4 positions
     clip = sample(only, frames=8)
@@ -126,8 +126,10 @@ def test_windows_longer_than_the_motion_model_are_told(windowed, context, sample
         sample(windowed(*later, frames=4), frames=12)
 
 
-def test_later_windows_may_be_longer_than_a_motion_model_that_has_stopped_acting(pack, new_motion, windowed, context, new_model, sample):
-    motion, animate = pack.submodule("sampling.motion"), pack.submodule("sampling.animate").animate
+def test_later_windows_may_be_longer_than_a_motion_model_that_has_stopped_acting(
+    pack, new_motion, windowed, context, new_model, sample
+):
+    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.animate").animate
     contexts = (context("standard_static", 4, 2), context("standard_static", 12, 2, start_percent=0.5))
 
     def model(end_percent: float):
@@ -151,13 +153,15 @@ def test_an_overlap_as_long_as_the_windows_is_told_only_where_it_counts(pack, wi
     assert torch.equal(sample(windowed(options), frames=8), sample(windowed(), frames=8))
     with pytest.raises(ValueError, match="The overlap is 8, but windows are 8 frames long"):
         sample(windowed(options), frames=9)
-    views = pack.submodule("sampling.context").Views(options.windows, "flat")
+    views = pack.submodule("sampling.windows.context").Views(options.windows, "flat")
     viewed = context("standard_static", 8, 2, views=views)  # a window is no longer than a view, so there are none
-    assert torch.equal(sample(windowed(viewed), frames=12), sample(windowed(context("standard_static", 8, 2)), frames=12))
+    assert torch.equal(
+        sample(windowed(viewed), frames=12), sample(windowed(context("standard_static", 8, 2)), frames=12)
+    )
 
 
 def test_what_has_an_entry_for_each_frame_follows_the_window(pack):
-    conditioning = pack.submodule("sampling.conditioning")
+    conditioning = pack.submodule("sampling.windows.conditioning")
     import comfy.conds
 
     entry = {
@@ -185,7 +189,7 @@ def test_what_has_an_entry_for_each_frame_follows_the_window(pack):
 def test_a_chain_of_control_nets_follows_the_window(pack):
     import comfy.controlnet
 
-    conditioning = pack.submodule("sampling.conditioning")
+    conditioning = pack.submodule("sampling.windows.conditioning")
     first, second = comfy.controlnet.ControlBase(), comfy.controlnet.ControlBase()
     hints = torch.arange(8.0).view(8, 1, 1, 1)
     first.set_cond_hint(hints)

@@ -37,7 +37,7 @@ def randomised(module: torch.nn.Module, seed: int = 5) -> torch.nn.Module:
 
 @pytest.fixture
 def context(pack):
-    windows, options = pack.submodule("sampling.windows"), pack.submodule("sampling.context")
+    windows, options = pack.submodule("sampling.windows.schedules"), pack.submodule("sampling.windows.context")
 
     def make(schedule="standard_static", length=4, overlap=2, fuse="pyramid", **changes):
         return options.Context(windows.WindowOptions(schedule, length, overlap), fuse, **changes)
@@ -48,7 +48,7 @@ def context(pack):
 @pytest.fixture
 def animated(pack, new_model, new_motion):
     """`animated(*contexts, model=...)`: a MODEL with a tiny motion model."""
-    motion, animate = pack.submodule("sampling.motion"), pack.submodule("sampling.animate").animate
+    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.animate").animate
     motion_model = new_motion(LAYOUT)
 
     def make(*contexts, model=None):
@@ -278,7 +278,7 @@ def test_windows_of_contexts_that_follow_each_other(animated, context, condition
 @pytest.mark.parametrize("name", ["ControlNet", "T2I-Adapter", "control LoRA", "chain", "mask"])
 def test_views_only(pack, animated, context, conditionings, name):
     """All frames go through the UNet, and its ControlNets, together; one view of them all changes nothing."""
-    windows, options = pack.submodule("sampling.windows"), pack.submodule("sampling.context")
+    windows, options = pack.submodule("sampling.windows.schedules"), pack.submodule("sampling.windows.context")
     noise, conds = random(FRAMES, 4, SIZE, SIZE, seed=3), conditionings[name](list(range(FRAMES)))
 
     def clip(length: int):
@@ -339,7 +339,7 @@ def test_a_second_run_is_like_the_first_and_leaves_the_nodes_objects_alone(anima
 
 
 def test_more_or_fewer_hints_than_frames_are_those_of_the_frames_in_every_window(pack, control_net):
-    controls = pack.submodule("sampling.conditioning").WindowedControls
+    controls = pack.submodule("sampling.windows.conditioning").WindowedControls
     hints = torch.arange(6.0).view(6, 1, 1, 1)
     assert controls().of(control_net(hints), [5, 6, 7], 8).cond_hint_original.flatten().tolist() == [5, 0, 1]
     hints = torch.arange(12.0).view(12, 1, 1, 1)
@@ -347,7 +347,7 @@ def test_more_or_fewer_hints_than_frames_are_those_of_the_frames_in_every_window
 
 
 def test_hints_of_windows_that_are_over_are_let_go_of(pack, control_net):
-    controls = pack.submodule("sampling.conditioning").WindowedControls()
+    controls = pack.submodule("sampling.windows.conditioning").WindowedControls()
     control = control_net(HINTS)
 
     def call(*starts):
@@ -364,7 +364,7 @@ def test_hints_of_windows_that_are_over_are_let_go_of(pack, control_net):
 
 def test_what_the_host_prepares_anew_is_copied_anew(pack, control_net):
     """A second iteration in one run: the host cleans up and prepares ControlNets again."""
-    controls = pack.submodule("sampling.conditioning").WindowedControls()
+    controls = pack.submodule("sampling.windows.conditioning").WindowedControls()
     control = control_net(HINTS)
     control.timestep_range = (1.0, 0.0)
     first = controls.of(control, [0, 1], FRAMES)
@@ -377,7 +377,7 @@ def test_what_the_host_prepares_anew_is_copied_anew(pack, control_net):
 
 
 def test_copies_for_other_gpus_follow_the_window(pack, control_net):
-    controls = pack.submodule("sampling.conditioning").WindowedControls()
+    controls = pack.submodule("sampling.windows.conditioning").WindowedControls()
     hints = torch.arange(8.0).view(8, 1, 1, 1)
     gpu = torch.device("cuda", 1)
     control, before = control_net(hints), control_net(hints)
@@ -392,20 +392,27 @@ def test_copies_for_other_gpus_follow_the_window(pack, control_net):
 
 
 def conds_with(**options) -> dict:
-    return {"positive": [{"cross_attn": torch.zeros(1, 7, 16)}], "negative": [{"cross_attn": torch.zeros(1, 7, 16), **options}]}
+    return {
+        "positive": [{"cross_attn": torch.zeros(1, 7, 16)}],
+        "negative": [{"cross_attn": torch.zeros(1, 7, 16), **options}],
+    }
 
 
 @pytest.mark.parametrize(
     ("options", "windowed", "said"),
     [
-        ({"cross_attn": torch.zeros(24, 7, 16)}, True, "The negative conditioning has 24 entries, but the clip has 32 frames: every"),
+        (
+            {"cross_attn": torch.zeros(24, 7, 16)},
+            True,
+            "The negative conditioning has 24 entries, but the clip has 32 frames: every",
+        ),
         ({"cross_attn": torch.zeros(24, 7, 16)}, False, "from frame 24 on"),
         ({"cross_attn": torch.zeros(40, 7, 16)}, False, "the last 8 are not used"),
         ({"mask": torch.zeros(5, 8, 8)}, True, "conditioning's mask has 5 entries, but the clip has 32 frames"),
     ],
 )
 def test_a_batch_of_another_length_is_told_once(pack, caplog, options, windowed, said):
-    conditioning = pack.submodule("sampling.conditioning")
+    conditioning = pack.submodule("sampling.windows.conditioning")
     with caplog.at_level(logging.WARNING):
         conditioning.warn_about_lengths(conds_with(**options), 32, windowed)
     [record] = caplog.records
@@ -414,7 +421,7 @@ def test_a_batch_of_another_length_is_told_once(pack, caplog, options, windowed,
 
 
 def test_lengths_that_fit_are_not_told(pack, caplog, control_net):
-    conditioning = pack.submodule("sampling.conditioning")
+    conditioning = pack.submodule("sampling.windows.conditioning")
     conds = conds_with(mask=torch.zeros(8, 8), control=control_net(HINTS[:1], previous=control_net(HINTS)))
     conditioning.warn_about_lengths(conds, FRAMES, True)
     assert not caplog.records

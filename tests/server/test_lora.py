@@ -45,7 +45,9 @@ def test_a_saved_lora_appears_in_the_loaders_list(server, prompt):
 
 def test_an_error_in_a_schedule_points_at_the_character(server, prompt):
     prompt["schedule"]["inputs"]["strengths"] = "0.0: 1.0, 0.5; 0.3"
-    with pytest.raises(RuntimeError, match=r"strengths, line 1, character 14: expected ':' and a strength behind 0\.5, found ';'"):
+    with pytest.raises(
+        RuntimeError, match=r"strengths, line 1, character 14: expected ':' and a strength behind 0\.5, found ';'"
+    ):
         server.queue(prompt)
 
 

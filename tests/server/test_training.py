@@ -37,7 +37,12 @@ def newest(server, folder: str) -> Path:
 @pytest.mark.parametrize(
     ("name", "folder", "tensors", "notes"),
     [
-        ("train_motion_lora", "animatediff_motion_lora", 2 * 4 * 2 * 4, {"base": "toyworld", "rank": "4", "objective": "epsilon"}),
+        (
+            "train_motion_lora",
+            "animatediff_motion_lora",
+            2 * 4 * 2 * 4,
+            {"base": "toyworld", "rank": "4", "objective": "epsilon"},
+        ),
         ("train_domain_adapter", "loras", 2 * 4 * 2 * 4, {"base": "SD1.5", "rank": "4"}),
         ("train_motion_module", "animatediff_models", 3 * 28, {"base": "SD1.5", "version": "v3"}),
     ],

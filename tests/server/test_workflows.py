@@ -32,7 +32,9 @@ def server(new_server, host, host_path, toyworld_models, motion_tensors):
         files = {
             "controlnet/tiny.safetensors": control_net(),
             "diffusion_models/three_levels.safetensors": unet(),
-            "animatediff_models/hotshot.safetensors": motion_tensors((320,) * 3, 1, False, 2, layout="HotshotXL", table=8),
+            "animatediff_models/hotshot.safetensors": motion_tensors(
+                (320,) * 3, 1, False, 2, layout="HotshotXL", table=8
+            ),
             # AnimateLCM's files hold no position tables
             "animatediff_models/lcm.safetensors": {k: v for k, v in motion.items() if not k.endswith(".pe")},
         }
@@ -56,14 +58,21 @@ def motion_tensors() -> Callable:
             c = levels[level]
             prefix = f"{part}.{level}.temporal_attentions.{module}."
             block = f"{prefix}transformer_blocks.0."
-            shapes = {f"{prefix}norm": (c,), f"{prefix}proj_in": (c, c), f"{prefix}proj_out": (c, c), f"{block}ff_norm": (c,)}
+            shapes = {
+                f"{prefix}norm": (c,),
+                f"{prefix}proj_in": (c, c),
+                f"{prefix}proj_out": (c, c),
+                f"{block}ff_norm": (c,),
+            }
             shapes |= {f"{block}ff.net.0.proj": (8 * c, c), f"{block}ff.net.2": (c, 4 * c)}
             for i in (0, 1):
                 attention = f"{block}attention_blocks.{i}."
                 shapes |= {f"{attention}to_out.0": (c, c), f"{block}norms.{i}": (c,)}
                 for name in ("to_q", "to_k", "to_v"):
                     tensors[f"{attention}{name}.weight"] = torch.randn(c, c, generator=chance) * c**-0.5
-                tensors[f"{attention}pos_encoder.positional_encoding"] = torch.randn(1, table, c, generator=chance) * 0.5
+                tensors[f"{attention}pos_encoder.positional_encoding"] = (
+                    torch.randn(1, table, c, generator=chance) * 0.5
+                )
             for name, shape in shapes.items():
                 linear = len(shape) > 1
                 weight = torch.randn(shape, generator=chance) * shape[-1] ** -0.5 if linear else torch.ones(shape)
@@ -152,7 +161,12 @@ def gen2(*, motion: str = MOTION, beta_schedule: str = "autoselect", apply: dict
 
 def context(kind: str, length: int = 16, overlap: int = 4, **more) -> dict:
     """A context node with its widgets as a workflow file stores them."""
-    widgets = {"context_length": length, "context_overlap": overlap, "fuse_method": "pyramid", "use_on_equal_length": False}
+    widgets = {
+        "context_length": length,
+        "context_overlap": overlap,
+        "fuse_method": "pyramid",
+        "use_on_equal_length": False,
+    }
     widgets |= {"start_percent": 0.0, "guarantee_steps": 1}
     if kind != "StandardStatic":
         widgets["context_stride"] = 1
@@ -224,7 +238,11 @@ def test_gen2_with_looped_context_motion_lora_and_sampling_settings(server):
         "lora": node("ADE_AnimateDiffLoRALoader", name="toyworld-right.safetensors", strength=0.8),
         "scale": node("ADE_MultivalDynamic", float_val=1.1),
         "keyframe": node(
-            "ADE_AnimateDiffKeyframe", start_percent=0.5, effect_multival=["half", 0], inherit_missing=True, guarantee_steps=1
+            "ADE_AnimateDiffKeyframe",
+            start_percent=0.5,
+            effect_multival=["half", 0],
+            inherit_missing=True,
+            guarantee_steps=1,
         ),
         "half": node("ADE_MultivalDynamic", float_val=0.9),
         "context": context("LoopedUniform"),
@@ -279,7 +297,9 @@ def test_lcm(server):
 
 def test_hotshotxl(server):
     """Its tensor names and eight positions on a UNet of three levels, as SDXL's has; a real SDXL is too large here."""
-    nodes = gen2(motion="hotshot.safetensors", beta_schedule="linear (HotshotXL/default)", context_options=["context", 0])
+    nodes = gen2(
+        motion="hotshot.safetensors", beta_schedule="linear (HotshotXL/default)", context_options=["context", 0]
+    )
     nodes["context"] = context("StandardStatic", 8, 4)
     nodes["unet"] = node("UNETLoader", unet_name="three_levels.safetensors", weight_dtype="default")
     nodes["use"]["inputs"]["model"] = ["unet", 0]
@@ -295,7 +315,9 @@ def test_two_stages_of_the_advanced_sampler_with_contexts_of_their_own(server):
     nodes["use2"] = node("ADE_UseEvolvedSampling", **{**nodes["use"]["inputs"], "context_options": ["second", 0]})
     nodes |= {"first": context("StandardStatic"), "second": context("LoopedUniform", 12)}
     graph = text_to_clip(["use", 0], 20, nodes)
-    shared = {key: graph["sampler"]["inputs"][key] for key in ("positive", "negative", "cfg", "sampler_name", "scheduler")}
+    shared = {
+        key: graph["sampler"]["inputs"][key] for key in ("positive", "negative", "cfg", "sampler_name", "scheduler")
+    }
     shared |= {"noise_seed": 5, "steps": 4}
     graph["stage1"] = node(
         "KSamplerAdvanced",
@@ -339,7 +361,11 @@ def test_pictures_of_the_windows(server):
         "context": context("LoopedUniform"),
         "sigmas": node("BasicScheduler", model=["use", 0], scheduler="normal", steps=2, denoise=1.0),
         "windows": node(
-            "ADE_VisualizeContextOptionsSCustom", model=["use", 0], sigmas=["sigmas", 0], visual_width=640, latents_length=32
+            "ADE_VisualizeContextOptionsSCustom",
+            model=["use", 0],
+            sigmas=["sigmas", 0],
+            visual_width=640,
+            latents_length=32,
         ),
         "weights": node(
             "AnimateDiffVisualizeFuseWeights",
@@ -380,7 +406,9 @@ def test_64_frames_in_windows_go_on_moving_in_one_direction(server, toyworld):
         graph["ratio"] = node("PreviewAny", source=["metrics", 6])
         entry = server.queue(graph)
         seams.append(float(entry["outputs"].pop("ratio")["text"][0]))
-        frames = np.stack([np.asarray(Image.open(file).convert("RGB"), np.float32) / 255 for file in server.outputs(entry)])
+        frames = np.stack(
+            [np.asarray(Image.open(file).convert("RGB"), np.float32) / 255 for file in server.outputs(entry)]
+        )
         track = toyworld("measure").follow(frames)
         assert track is not None, "the shape was not seen in three frames of four"
         steps = track.places[4:] - track.places[:-4]  # over four frames: a pixel of rounding is no direction

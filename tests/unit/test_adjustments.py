@@ -18,7 +18,7 @@ NAMES = {
 
 @pytest.fixture
 def adjust(pack):
-    return pack.submodule("motion_models.adjust")
+    return pack.submodule("motion_models.files.adjust")
 
 
 @pytest.fixture

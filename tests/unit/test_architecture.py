@@ -10,9 +10,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # A layer may import those to the right of it in its row, and itself.
 LAYERS = {
-    "": ["nodes", "training", "sampling", "lora", "metrics", "motion_models", "host"],
-    "nodes": ["training", "sampling", "lora", "metrics", "motion_models", "host"],
-    "training": ["sampling", "lora", "metrics", "motion_models", "host"],
+    "": ["nodes", "training", "scheduling", "sampling", "lora", "metrics", "motion_models", "host"],
+    "nodes": ["training", "scheduling", "sampling", "lora", "metrics", "motion_models", "host"],
+    "training": ["scheduling", "sampling", "lora", "metrics", "motion_models", "host"],
+    "scheduling": ["motion_models", "host"],
     "sampling": ["motion_models", "host"],
     "lora": ["motion_models", "host"],
     "metrics": ["motion_models", "host"],

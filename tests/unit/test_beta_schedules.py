@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture
 def schedules(pack):
-    return pack.submodule("sampling.beta_schedules")
+    return pack.submodule("sampling.schedules.beta_schedules")
 
 
 @pytest.fixture
@@ -75,7 +75,9 @@ def test_checkpoints_without_beta_schedules_are_refused_in_words(schedules, mode
 
 
 @pytest.mark.parametrize(("name", "steps", "timestep"), [("lcm", 2, 519), ("lcm", 4, 519), ("lcm[100_ots]", 2, 509)])
-def test_a_step_half_way_between_two_entries_is_the_same_on_every_machine(schedules, model_type, host_path, name, steps, timestep):
+def test_a_step_half_way_between_two_entries_is_the_same_on_every_machine(
+    schedules, model_type, host_path, name, steps, timestep
+):
     import comfy.samplers
 
     sampling = schedules.model_sampling(name, model_type.EPS)
@@ -97,7 +99,9 @@ def test_dynamic_vram_can_neither_save_nor_overwrite_our_tables(schedules, model
     write(model, "model_sampling.sigmas", torch.zeros(1000))
     write(model, "model_sampling.log_sigmas", torch.zeros(1000))
     assert torch.equal(model.model_sampling.sigmas, sigmas)
-    assert model.to(torch.float64).model_sampling.sigmas.dtype == torch.float64  # it is moved like a buffer all the same
+    assert (
+        model.to(torch.float64).model_sampling.sigmas.dtype == torch.float64
+    )  # it is moved like a buffer all the same
 
 
 def test_our_tables_are_put_where_the_model_computes_and_others_are_left_alone(pack, schedules, model_type):

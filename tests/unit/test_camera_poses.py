@@ -10,7 +10,7 @@ STANDARD = [0.474812461, 0.844111024, 0.5, 0.5, 1280, 720]
 
 @pytest.fixture(scope="module")
 def camera(pack):
-    return pack.submodule("motion_models.camera")
+    return pack.submodule("motion_models.adapters.camera")
 
 
 def matrix(pose):
@@ -96,7 +96,7 @@ def test_other_files_are_refused_in_plain_words(camera, tmp_path, text, message)
 
 
 def test_nodes_chain_and_read_files_again_when_they_change(pack, tmp_path):
-    nodes = {node.GET_SCHEMA().node_id: node for node in pack.submodule("nodes.camera").NODES}
+    nodes = {node.GET_SCHEMA().node_id: node for node in pack.submodule("nodes.motion_models.camera").NODES}
     first = nodes["ADE_CameraPoseBasic"].execute(motion_type="Pan Left", speed=1.0, frame_length=3).result[0]
     types = {f"motion_type{i}": "Static" for i in range(2, 7)} | {"motion_type1": "Zoom Out"}
     both = nodes["ADE_CameraPoseCombo"].execute(**types, speed=1.0, frame_length=2, prev_poses=first).result[0]
@@ -128,6 +128,6 @@ def test_pose_files_in_the_input_folder_are_listed(pack):
 
     with open(f"{folder_paths.get_input_directory()}/poses.txt", "w") as file:
         file.write(f"title\n{LINE}\n")
-    load = pack.submodule("nodes.camera").LoadCameraPoses
+    load = pack.submodule("nodes.motion_models.camera").LoadCameraPoses
     assert "poses.txt" in load.define_schema().inputs[0].options
     assert len(load.execute(pose_filename="poses.txt").result[0]) == 1

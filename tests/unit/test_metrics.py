@@ -25,7 +25,7 @@ def frame_measures(pack):
 @pytest.fixture(scope="session")
 def static(pack):
     """`static(frames, length, overlap)`: the windows of Animation Metrics."""
-    windows = pack.submodule("sampling.windows")
+    windows = pack.submodule("sampling.windows.schedules")
     return lambda frames, length, overlap=0: windows.windows(
         frames, windows.WindowOptions(windows.STANDARD_STATIC, length, overlap)
     )

@@ -110,7 +110,9 @@ ONE = torch.zeros(1)
     ("make", "message"),
     [
         (
-            lambda pairs: {"down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight": ONE},
+            lambda pairs: {
+                "down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.down.weight": ONE
+            },
             r"'file\.safetensors' is no MotionLoRA\. It is an ordinary LoRA .*domain adapter.*models/loras.*Load Domain Adapter",
         ),
         (lambda pairs: {"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": ONE}, "ordinary LoRA"),
@@ -189,5 +191,5 @@ def test_what_does_not_fit_float16_is_not_saved(motion_lora, pairs, tmp_path):
 def test_the_version_noted_in_files_is_that_of_the_pack(pack):
     from animatediff_dev_hosts import ROOT
 
-    version = pack.submodule("motion_models.saving").PACK_VERSION
+    version = pack.submodule("motion_models.files.saving").PACK_VERSION
     assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")

@@ -30,7 +30,7 @@ BASE_UNET = {  # what some training code saves beside the motion modules
 
 @pytest.fixture(scope="session")
 def files(pack):
-    return pack.submodule("motion_models.files")
+    return pack.submodule("motion_models.files.motion_model")
 
 
 @pytest.fixture(params=["reads", "maps"])
@@ -176,7 +176,9 @@ def test_a_motion_model_describes_itself_in_one_line(files, motion_tensors, buil
 
 def test_diffusers_animatelcm_is_told_by_its_name_or_by_tables_that_its_mid_block_lacks(files, motion_tensors):
     tensors = motion_tensors(SD15, table=32, layout="diffusers", shapes_only=True)
-    without = {key: value for key, value in tensors.items() if not key.startswith("mid_block") or "pos_embed" not in key}
+    without = {
+        key: value for key, value in tensors.items() if not key.startswith("mid_block") or "pos_embed" not in key
+    }
     assert len(without) == len(tensors) - 1
     layouts = [
         files.interpret(name, content, {})[0].layout
@@ -248,7 +250,10 @@ def test_every_tensor_is_loaded_unchanged(files, motion_tensors, write, reading,
     [
         (lambda tensors: tensors, ""),
         (lambda tensors: {"state_dict": tensors, "epoch": 0, "global_step": 10000}, "module."),
-        (lambda tensors: {"epoch": 0, "model": {"state_dict": tensors}, "optimizer": {"state": {0: torch.ones(2)}}}, ""),
+        (
+            lambda tensors: {"epoch": 0, "model": {"state_dict": tensors}, "optimizer": {"state": {0: torch.ones(2)}}},
+            "",
+        ),
         (lambda tensors: {"motion_module": tensors, "lr": 1e-4}, ""),
         (lambda tensors: {**tensors, "animatediff_config": {"use_motion_module": True}, "version": "2"}, "unet."),
     ],
@@ -594,24 +599,33 @@ DEFECTS = {  # what is done to the file -> words that must be in the message
         with_tensor(f"{DOWN}transformer_blocks.0.attention_blocks.0.pos_encoder.pe", (1, 48, 32)),
         ("wrong shape", "pos_encoder.pe is (1, 48, 32), not (1, 32, 32)"),
     ),
-    "far block": (with_tensor("up_blocks.999999999.motion_modules.0.temporal_transformer.norm.weight", (32,)), ("missing",)),
+    "far block": (
+        with_tensor("up_blocks.999999999.motion_modules.0.temporal_transformer.norm.weight", (32,)),
+        ("missing",),
+    ),
     "far attention block": (
         with_tensor(f"{DOWN}transformer_blocks.0.attention_blocks.999999999.to_q.weight", (32, 32)),
         ("missing", "unknown"),
     ),
     "other names inside": (
-        lambda tensors: {key.replace("temporal_transformer.", "temporal_transformer.inner."): v for key, v in tensors.items()},
+        lambda tensors: {
+            key.replace("temporal_transformer.", "temporal_transformer.inner."): v for key, v in tensors.items()
+        },
         ("looks like a motion model", "missing"),
     ),
     "other blocks": (
-        lambda tensors: {key.replace("_blocks.", "_layers.").replace("mid_block.", "middle."): v for key, v in tensors.items()},
+        lambda tensors: {
+            key.replace("_blocks.", "_layers.").replace("mid_block.", "middle."): v for key, v in tensors.items()
+        },
         ("looks like a motion model", "missing"),
     ),
 }
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_a_defective_motion_model_is_refused_with_the_tensors_concerned(motion_tensors, write, refusal, reading, defect):
+def test_a_defective_motion_model_is_refused_with_the_tensors_concerned(
+    motion_tensors, write, refusal, reading, defect
+):
     change, words = DEFECTS[defect]
     message = refusal(write(change(motion_tensors()), "mm_fine_tune"))
     assert "motion m" in message

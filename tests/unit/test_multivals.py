@@ -6,24 +6,26 @@ import torch
 
 @pytest.fixture
 def multival(pack):
-    return pack.submodule("sampling.multival")
+    return pack.submodule("sampling.strength.multival")
 
 
 @pytest.fixture
 def motion(pack):
-    return pack.submodule("sampling.motion")
+    return pack.submodule("sampling.motion.applied")
 
 
 @pytest.fixture
 def per_block(pack):
-    return pack.submodule("sampling.per_block")
+    return pack.submodule("sampling.strength.per_block")
 
 
 @pytest.fixture
 def spec(pack):
     levels = ((32, 32), (64, 64))
     up = ((64,) * 3, (32,) * 3)
-    return pack.submodule("motion_models.spec").MotionModelSpec("m", "AnimateDiff", "v2", levels, (64,), up, 2, 8, 32, 0)
+    return pack.submodule("motion_models.spec").MotionModelSpec(
+        "m", "AnimateDiff", "v2", levels, (64,), up, 2, 8, 32, 0
+    )
 
 
 def test_products(multival):

@@ -10,7 +10,7 @@ LATENTS = torch.zeros(3, 4, 2, 2)
 
 @pytest.fixture
 def noise(pack):
-    return pack.submodule("sampling.noise")
+    return pack.submodule("sampling.noise.initial")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,9 @@ def test_layers(noise, combination, expected):
 
 def test_a_layer_draws_from_its_own_seed(noise):
     layer = noise.NoiseLayer("replace", noise.Source(generator="use existing", seed_override=11, seed_offset=1))
-    made = noise.NoiseSettings(noise.Source(generator="auto1111", seed_override=5), (layer,)).noise(1, LATENTS, LATENTS, None)
+    made = noise.NoiseSettings(noise.Source(generator="auto1111", seed_override=5), (layer,)).noise(
+        1, LATENTS, LATENTS, None
+    )
     assert made.equal(noise.Source(generator="auto1111").draw(12, LATENTS, None))
 
 
@@ -97,15 +99,15 @@ def test_a_layer_draws_from_its_own_seed(noise):
     ],
 )
 def test_freeinit_filters(pack, name, line, total):
-    made = pack.submodule("sampling.free_init").low_pass_filter(name, (4, 1, 4, 4), 0.25, 0.25, 4)
+    made = pack.submodule("sampling.noise.free_init").low_pass_filter(name, (4, 1, 4, 4), 0.25, 0.25, 4)
     for along in (made[:, 0, 2, 2], made[2, 0, :, 2], made[2, 0, 2]):
         assert along.tolist() == pytest.approx(line, rel=1e-4)
     assert made.sum().item() == pytest.approx(total, rel=1e-4)
-    assert not pack.submodule("sampling.free_init").low_pass_filter(name, (4, 1, 4, 4), 0.25, 0.0, 4).any()
+    assert not pack.submodule("sampling.noise.free_init").low_pass_filter(name, (4, 1, 4, 4), 0.25, 0.0, 4).any()
 
 
 def test_freeinit_mixes_frequencies(pack):
-    free_init = pack.submodule("sampling.free_init")
+    free_init = pack.submodule("sampling.noise.free_init")
     low, high = torch.randn(2, 8, 4, 6, 6, generator=torch.Generator().manual_seed(0))
     everything, nothing = torch.ones(8, 1, 6, 6), torch.zeros(8, 1, 6, 6)
     torch.testing.assert_close(free_init.mixed_frequencies(low, high, everything), low)
@@ -118,11 +120,13 @@ def test_freeinit_mixes_frequencies(pack):
 
 @pytest.fixture
 def schedules(pack):
-    return pack.submodule("sampling.sigma_schedules")
+    return pack.submodule("sampling.schedules.sigma_schedules")
 
 
 def test_sigma_schedules_mix(schedules):
-    first, second = (schedules.from_beta_schedule(name) for name in ("sqrt_linear (AnimateDiff)", "linear (AnimateDiff-SDXL)"))
+    first, second = (
+        schedules.from_beta_schedule(name) for name in ("sqrt_linear (AnimateDiff)", "linear (AnimateDiff-SDXL)")
+    )
     mean = schedules.weighted_mean(first, second, 0.25)
     torch.testing.assert_close(mean.sigmas, first.sigmas * 0.25 + second.sigmas * 0.75)
     ramp = schedules.interpolated_mean(first, second, 1.0, 0.0, "linear")
@@ -156,18 +160,18 @@ def test_sigmas_for_custom_samplers(schedules, scheduler):
 
 @pytest.fixture
 def guidance(pack):
-    return pack.submodule("sampling.guidance")
+    return pack.submodule("sampling.guidance.custom_cfg")
 
 
 def test_cfg_keyframes_between_two_values(guidance, pack):
-    values = pack.submodule("sampling.interpolation").interpolated(8.0, 1.0, 5, "linear").tolist()
+    values = pack.submodule("sampling.schedules.interpolation").interpolated(8.0, 1.0, 5, "linear").tolist()
     found = [(k.start_percent, k.cfg, k.guarantee_steps) for k in guidance.keyframes_between(0.0, 1.0, values, ())]
     assert found == [(0.0, 8.0, 1), (0.25, 6.25, 0), (0.5, 4.5, 0), (0.75, 2.75, 0), (1.0, 1.0, 0)]
 
 
 def test_a_cfg_keyframe_at_0_keeps_its_guaranteed_steps(guidance, pack):
     """The specification, A.4: unlike other keyframes."""
-    sampling = pack.submodule("sampling.beta_schedules").SCHEDULES["sqrt_linear (AnimateDiff)"]
+    sampling = pack.submodule("sampling.schedules.beta_schedules").SCHEDULES["sqrt_linear (AnimateDiff)"]
     from comfy.model_base import ModelType
 
     keyframes = guidance.with_cfg([guidance.CfgKeyframe(1.0, p, 2) for p in (0.0, 0.0, 0.5)])
@@ -186,13 +190,15 @@ def test_a_cfg_keyframe_at_0_keeps_its_guaranteed_steps(guidance, pack):
     ],
 )
 def test_curves(pack, method, expected):
-    assert pack.submodule("sampling.interpolation").interpolated(1.0, 3.0, 3, method).tolist() == pytest.approx(expected)
+    assert pack.submodule("sampling.schedules.interpolation").interpolated(
+        1.0, 3.0, 3, method
+    ).tolist() == pytest.approx(expected)
 
 
 def test_samplers_whose_noise_ancestral_options_replace(pack, host_path):
     import comfy.samplers
 
-    options = pack.submodule("sampling.ancestral").AncestralOptions("constant", seed_offset=1)
+    options = pack.submodule("sampling.noise.ancestral").AncestralOptions("constant", seed_offset=1)
     changed = []
     for name in comfy.samplers.KSAMPLER_NAMES:
         sampler = comfy.samplers.sampler_object(name)
@@ -209,6 +215,6 @@ def test_samplers_whose_noise_ancestral_options_replace(pack, host_path):
 
 
 def test_a_list_of_ancestral_seeds_is_refused(pack):
-    ancestral = pack.submodule("sampling.ancestral")
+    ancestral = pack.submodule("sampling.noise.ancestral")
     with pytest.raises(ancestral.AncestralSeedError, match="one seed"):
         ancestral.AncestralOptions(seed_override=[1, 2])

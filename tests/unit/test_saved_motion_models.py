@@ -10,7 +10,7 @@ import torch
 
 @pytest.fixture(scope="session")
 def files(pack):
-    return pack.submodule("motion_models.files")
+    return pack.submodule("motion_models.files.motion_model")
 
 
 @pytest.fixture
@@ -60,7 +60,9 @@ def test_a_saved_file_has_the_published_tensors_and_no_others(files, motion_tens
     assert saved.keys() == tensors.keys()
     for key, value in tensors.items():
         assert saved[key].dtype == (torch.float32 if key.endswith(".pe") else torch.float16)
-        torch.testing.assert_close(saved[key].float(), value.half().float() if saved[key].dtype == torch.float16 else value)
+        torch.testing.assert_close(
+            saved[key].float(), value.half().float() if saved[key].dtype == torch.float16 else value
+        )
 
 
 def test_a_published_reader_takes_a_hotshot_file_for_what_it_is(files, motion_tensors, load, tmp_path):

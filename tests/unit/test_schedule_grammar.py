@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 @pytest.fixture(scope="session")
 def grammar(pack):
-    return pack.submodule("sampling.schedule_grammar")
+    return pack.submodule("scheduling.grammar")
 
 
 @pytest.fixture(scope="session")
 def scheduled_values(pack):
-    return pack.submodule("sampling.scheduled_values")
+    return pack.submodule("scheduling.values")
 
 
 @pytest.fixture(scope="session")

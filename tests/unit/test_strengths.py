@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 @pytest.fixture(scope="session")
 def schedules(pack):
-    return pack.submodule("lora.schedules")
+    return pack.submodule("scheduling.strengths")
 
 
 @pytest.fixture(scope="session")
 def strength(pack):
-    return pack.submodule("motion_models.strength")
+    return pack.submodule("motion_models.network.strength")
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,9 @@ def test_pairs_are_read_in_any_spelling_and_order(schedules, text):
     ],
 )
 def test_an_error_points_at_the_character(schedules, text, place, expected, found):
-    with pytest.raises(schedules.StrengthTextError, match=f"strengths, {place}: expected {expected}.*, found {found}") as error:
+    with pytest.raises(
+        schedules.StrengthTextError, match=f"strengths, {place}: expected {expected}.*, found {found}"
+    ) as error:
         schedules.strength_schedule("strengths", text)
     shown, caret = str(error.value).splitlines()[1:3]
     line, column = (int(word) for word in place.replace("line ", "").split(", character "))
@@ -101,7 +103,7 @@ def model_sampling(pack, host_path):
 @pytest.mark.parametrize("kind", ["hold", "linear"])
 def test_schedules_follow_the_sigmas_of_the_model(pack, strength, model_sampling, kind):
     schedule = strength.StrengthSchedule(((0.0, 1.0), (0.25, 0.5), (0.75, -2.0), (1.0, 4.0)), kind)
-    over_sigmas = pack.submodule("sampling.strength").SigmaSchedule.of(schedule, model_sampling)
+    over_sigmas = pack.submodule("sampling.strength.low_rank").SigmaSchedule.of(schedule, model_sampling)
     for timestep in range(5, 995, 10):
         sigma = float(model_sampling.sigma(torch.tensor(float(timestep))))
         percent = 1 - timestep / 999
@@ -111,7 +113,7 @@ def test_schedules_follow_the_sigmas_of_the_model(pack, strength, model_sampling
 
 
 def test_a_clip_longer_than_its_masks_repeats_the_last(pack, strength, model_sampling):
-    run_low_rank = pack.submodule("sampling.strength").RunLowRank
+    run_low_rank = pack.submodule("sampling.strength.low_rank").RunLowRank
     pairs = {"layer": (torch.zeros(1, 2), torch.zeros(2, 1))}
 
     def strengths(mask, frames, window=None):

@@ -11,13 +11,13 @@ CHANNELS, FRAMES, CLIPS, HEIGHT, WIDTH = 64, 6, 2, 5, 3
 
 @pytest.fixture
 def temporal(pack):
-    return pack.submodule("motion_models.temporal")
+    return pack.submodule("motion_models.network.temporal")
 
 
 @pytest.fixture
 def inputs(pack):
     """`inputs(scale=…, effect=…, low_rank=…)`: what one call tells a module, the same scale for both attentions."""
-    call = pack.submodule("motion_models.call")
+    call = pack.submodule("motion_models.network.call")
 
     def make(scale=None, effect=None, **more):
         scales = scale if isinstance(scale, tuple) else () if scale is None else (scale, scale)
@@ -80,7 +80,9 @@ def reference(state: dict, x: torch.Tensor, frames: int, scale: float = 1.0) -> 
                 y = normed[rows, :, i, j] @ p["proj_in.weight"].T + p["proj_in.bias"]
                 for a in range(2):
                     y = y + attend(norm(y, f"{block}norms.{a}") + table, f"{block}attention_blocks.{a}")
-                u, g = (norm(y, f"{block}ff_norm") @ p[f"{block}ff.net.0.proj.weight"].T + p[f"{block}ff.net.0.proj.bias"]).chunk(2, -1)
+                u, g = (
+                    norm(y, f"{block}ff_norm") @ p[f"{block}ff.net.0.proj.weight"].T + p[f"{block}ff.net.0.proj.bias"]
+                ).chunk(2, -1)
                 gelu = g * 0.5 * (1 + torch.erf(g / math.sqrt(2)))
                 y = y + (u * gelu) @ p[f"{block}ff.net.2.weight"].T + p[f"{block}ff.net.2.bias"]
                 out[rows, :, i, j] = y @ p["proj_out.weight"].T + p["proj_out.bias"]
@@ -90,7 +92,9 @@ def reference(state: dict, x: torch.Tensor, frames: int, scale: float = 1.0) -> 
 @pytest.mark.parametrize("scale", [None, 0.0, 0.7, 1.8])
 def test_equals_the_equations(new_module, inputs, hidden, scale):
     module = new_module()
-    expected = hidden + reference(module.temporal_transformer.state_dict(), hidden, FRAMES, 1.0 if scale is None else scale)
+    expected = hidden + reference(
+        module.temporal_transformer.state_dict(), hidden, FRAMES, 1.0 if scale is None else scale
+    )
     assert relative(module(hidden, FRAMES, inputs(scale=scale)), expected) < 1e-5
 
 
@@ -122,9 +126,9 @@ def test_equals_diffusers_with_joint_group_norm(pack, new_module, inputs, hidden
     module = new_module()
     prefix = "down_blocks.0.motion_modules.0."
     layout = {prefix + name: value for name, value in theirs.state_dict().items()}
-    _, tensors = pack.submodule("motion_models.files").interpret("diffusers", layout, {})
+    _, tensors = pack.submodule("motion_models.files.motion_model").interpret("diffusers", layout, {})
     module.load_state_dict({name.removeprefix(prefix): value for name, value in tensors.items()})
-    joint_group_norm = pack.submodule("motion_models.group_norm").joint_group_norm
+    joint_group_norm = pack.submodule("motion_models.network.group_norm").joint_group_norm
     with torch.no_grad():
         with joint_group_norm(module, CLIPS):
             ours = module(hidden, FRAMES, inputs())
@@ -211,7 +215,9 @@ PREFIX = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks
 @pytest.fixture
 def new_model(pack, temporal, new_module):
     """A MotionModel with one module, and that module."""
-    spec = pack.submodule("motion_models.spec").MotionModelSpec("test", "AnimateDiff", "v2", ((CHANNELS,),), (), (), 2, 8, 32, 0)
+    spec = pack.submodule("motion_models.spec").MotionModelSpec(
+        "test", "AnimateDiff", "v2", ((CHANNELS,),), (), (), 2, 8, 32, 0
+    )
 
     def new():
         model = temporal.MotionModel(spec).eval()
@@ -225,7 +231,7 @@ def new_model(pack, temporal, new_module):
 @pytest.fixture
 def new_low_rank(pack):
     """A change of every projection of the module: `(layer name -> changes, layer name -> weight difference)`."""
-    low_rank = pack.submodule("motion_models.call").LowRank
+    low_rank = pack.submodule("motion_models.network.call").LowRank
 
     def new(strength=1.0, seed=5, dtype=torch.float32):
         generator = torch.Generator().manual_seed(seed)
@@ -347,7 +353,7 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 @pytest.fixture
 def frame_mask(pack):
-    return pack.submodule("motion_models.frame_mask").FrameMask
+    return pack.submodule("motion_models.network.frame_mask").FrameMask
 
 
 def test_a_mask_scales_keys_by_place_and_frame(new_module, inputs, hidden, frame_mask):
@@ -362,7 +368,9 @@ def test_a_mask_scales_keys_by_place_and_frame(new_module, inputs, hidden, frame
         at_place = y[:, :, row, column].unflatten(0, (CLIPS, FRAMES))
         keys = mask[:, row, column].view(1, FRAMES, 1)
         expected = transformer._positions(at_place, inputs(), (keys, keys))
-        torch.testing.assert_close(added[:, :, row, column].unflatten(0, (CLIPS, FRAMES)), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            added[:, :, row, column].unflatten(0, (CLIPS, FRAMES)), expected, rtol=1e-4, atol=1e-5
+        )
 
 
 def test_each_attention_has_a_scale_of_its_own(new_module, inputs, hidden, frame_mask):
@@ -391,7 +399,7 @@ def test_masks_follow_windows_and_their_last_picture_repeats(frame_mask):
 
 
 def test_a_named_module_has_its_own_strengths(new_module, inputs, pack, hidden):
-    call = pack.submodule("motion_models.call")
+    call = pack.submodule("motion_models.network.call")
     module = new_module()
     module.layer_name = "down_blocks.0.motion_modules.1"
     named = call.MotionInputs(call.ModuleInputs(effect=0.5), {module.layer_name: call.ModuleInputs(effect=0.0)})

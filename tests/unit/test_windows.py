@@ -44,12 +44,12 @@ GOLDEN = {
 
 @pytest.fixture(scope="module")
 def windows(pack):
-    return pack.submodule("sampling.windows")
+    return pack.submodule("sampling.windows.schedules")
 
 
 @pytest.fixture(scope="module")
 def fuse(pack):
-    return pack.submodule("sampling.fuse")
+    return pack.submodule("sampling.windows.fuse")
 
 
 @pytest.mark.parametrize("case", GOLDEN, ids=str)

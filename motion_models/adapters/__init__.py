@@ -1,0 +1,1 @@
+"""What goes beside a motion model: image encoders, camera poses, sparse controls."""

@@ -1,0 +1,1 @@
+"""Motion model files: reading, naming, checking, adjusting, saving."""

@@ -1,0 +1,1 @@
+"""Nodes for motion models: loading, applying, strengths, adapters."""

@@ -1,0 +1,1 @@
+"""Nodes for sampling: windows, settings, guidance, schedules."""

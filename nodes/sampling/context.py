@@ -1,0 +1,237 @@
+"""Context options: sliding windows over clips that are longer than a motion model can handle, and views."""
+
+from collections.abc import Callable
+
+from comfy_api.latest import io
+
+from ...sampling.windows.context import Context, Views, chain
+from ...sampling.windows.fuse import NAMES, RELATIVE
+from ...sampling.windows.schedules import (
+    ALL_FRAMES,
+    BATCHED,
+    LOOPED_UNIFORM,
+    STANDARD_STATIC,
+    STANDARD_UNIFORM,
+    WindowOptions,
+)
+from .. import sockets
+from ..make import node
+
+CATEGORY = "AnimateDiff/context"
+ViewOptions = io.Custom("VIEW_OPTS")
+
+# Of all frames of a clip, or of the frames of a view: names differ in their prefix only.
+LENGTH = "How many frames the motion model sees at once. 16 suits most."
+OVERLAP = "How many frames neighbours share. A quarter of the length is usual."
+STRIDE = "Above 1, windows of every 2nd, 4th, … frame are added, which tie the clip together."
+
+
+def _length(prefix: str) -> io.Input:
+    return io.Int.Input(f"{prefix}_length", default=16, min=1, max=128, tooltip=LENGTH)
+
+
+def _overlap(prefix: str) -> io.Input:
+    return io.Int.Input(f"{prefix}_overlap", default=4, min=0, max=128, tooltip=OVERLAP)
+
+
+def _stride(prefix: str) -> io.Input:
+    return io.Int.Input(f"{prefix}_stride", default=1, min=1, max=32, tooltip=STRIDE)
+
+
+def _closed_loop() -> io.Input:
+    return io.Boolean.Input("closed_loop", default=False, tooltip="Also tie the end of the clip to its beginning.")
+
+
+def _fuse(relative: bool, default: str | None = None) -> io.Input:
+    names = [name for name in NAMES if relative or name != RELATIVE]
+    tooltip = "How much each frame of a window counts where windows overlap."
+    return io.Combo.Input("fuse_method", options=names, default=default, optional=True, tooltip=tooltip)
+
+
+def _equal() -> io.Input:
+    return io.Boolean.Input(
+        "use_on_equal_length", default=False, optional=True, tooltip="Also act if the clip is just as long as a window."
+    )
+
+
+def _scheduling() -> list[io.Input]:
+    return [
+        sockets.percent(
+            "start_percent",
+            "From where in the sampling schedule on these options count; before that, those of prev_context.",
+            optional=True,
+        ),
+        sockets.guarantee_steps(optional=True),
+        sockets.ContextOptions.Input("prev_context", optional=True, tooltip="Context options that count before these."),
+    ]
+
+
+VIEW_OPTIONS = ViewOptions.Input(
+    "view_opts", optional=True, tooltip="Divide each window again, inside the motion model."
+)
+
+
+def _context_of(schedule: str, fuse: str) -> Callable:
+    """A node's execute. ``fuse`` is what an API prompt gets that leaves the optional fuse_method out."""
+
+    def execute(
+        context_length=0,
+        context_overlap=0,
+        context_stride=1,
+        closed_loop=False,
+        fuse_method=fuse,
+        use_on_equal_length=False,
+        start_percent=0.0,
+        guarantee_steps=1,
+        prev_context=(),
+        view_opts=None,
+        view_opts_req=None,
+        context_schedule=None,
+    ):
+        context = Context(
+            windows=WindowOptions(schedule, context_length, context_overlap, context_stride, closed_loop),
+            fuse=fuse_method,
+            use_on_equal_length=use_on_equal_length,
+            start_percent=start_percent,
+            guarantee_steps=guarantee_steps,
+            views=view_opts_req or view_opts,
+        )
+        return chain(context, prev_context)
+
+    return execute
+
+
+def _views_of(schedule: str, fuse: str) -> Callable:
+    def execute(
+        view_length, view_overlap, view_stride=1, closed_loop=False, fuse_method=fuse, use_on_equal_length=False
+    ):
+        windows = WindowOptions(schedule, view_length, view_overlap, view_stride, closed_loop)
+        return Views(windows, fuse_method, use_on_equal_length)
+
+    return execute
+
+
+def _context_node(
+    node_id: str, name: str, old_name: str, description: str, run: Callable, inputs: list, **fields
+) -> type:
+    return node(
+        run,
+        inputs,
+        [sockets.ContextOptions.Output("CONTEXT_OPTS")],
+        node_id=node_id,
+        display_name=f"Context Options: {name}",
+        description=description,
+        search_aliases=[f"Context Options◆{old_name} 🎭🅐🅓", "sliding window"],
+        **{"category": CATEGORY, **fields},
+    )
+
+
+def _view_node(node_id: str, name: str, run: Callable, inputs: list) -> type:
+    return node(
+        run,
+        inputs,
+        [ViewOptions.Output("VIEW_OPTS")],
+        node_id=node_id,
+        display_name=f"View Options: {name}",
+        category=f"{CATEGORY}/views",
+        description="Divides the frames of a window inside the motion model, which then sees fewer at once.",
+        search_aliases=[f"View Options◆{name} 🎭🅐🅓"],
+    )
+
+
+NODES = [
+    _context_node(
+        "ADE_StandardStaticContextOptions",
+        "Standard Static",
+        "Standard Static",
+        "Windows that stay in place: the fewest, and the same at every step.",
+        _context_of(STANDARD_STATIC, "pyramid"),
+        [_length("context"), _overlap("context"), _fuse(relative=True), _equal(), *_scheduling(), VIEW_OPTIONS],
+    ),
+    _context_node(
+        "ADE_StandardUniformContextOptions",
+        "Standard Uniform",
+        "Standard Uniform",
+        "Windows that move from step to step, so that seams do not stay in one place.",
+        _context_of(STANDARD_UNIFORM, "pyramid"),
+        [
+            _length("context"),
+            _stride("context"),
+            _overlap("context"),
+            _fuse(relative=False),
+            _equal(),
+            *_scheduling(),
+            VIEW_OPTIONS,
+        ],
+    ),
+    _context_node(
+        "ADE_LoopedUniformContextOptions",
+        "Looped Uniform",
+        "Looped Uniform",
+        "Moving windows that run over the end of the clip into its beginning: for clips that loop.",
+        _context_of(LOOPED_UNIFORM, "flat"),
+        [
+            _length("context"),
+            _stride("context"),
+            _overlap("context"),
+            _closed_loop(),
+            _fuse(relative=False),
+            _equal(),
+            *_scheduling(),
+            VIEW_OPTIONS,
+        ],
+    ),
+    _context_node(
+        "ADE_AnimateDiffUniformContextOptions",
+        "Uniform (Legacy)",
+        "Looped Uniform",
+        "The same as Looped Uniform, for workflows made with it.",
+        _context_of(LOOPED_UNIFORM, "flat"),
+        [
+            _length("context"),
+            _stride("context"),
+            _overlap("context"),
+            io.Combo.Input("context_schedule", options=["uniform"], tooltip="Has no effect."),
+            _closed_loop(),
+            _fuse(relative=False, default="flat"),
+            _equal(),
+            *_scheduling(),
+            VIEW_OPTIONS,
+        ],
+        category=f"{CATEGORY}/legacy",
+    ),
+    _context_node(
+        "ADE_BatchedContextOptions",
+        "Batched",
+        "Batched [Non-AD]",
+        "Windows side by side, without overlap: several clips after each other.",
+        _context_of(BATCHED, "flat"),
+        [_length("context"), *_scheduling()],
+    ),
+    _context_node(
+        "ADE_ViewsOnlyContextOptions",
+        "Views Only",
+        "Views Only [VRAM⇈]",
+        "All frames go through the UNet together; only the motion model sees them in views. Needs most memory.",
+        _context_of(ALL_FRAMES, "flat"),
+        [ViewOptions.Input("view_opts_req"), *_scheduling()],
+    ),
+    _view_node(
+        "ADE_StandardStaticViewOptions",
+        "Standard Static",
+        _views_of(STANDARD_STATIC, "flat"),
+        [_length("view"), _overlap("view"), _fuse(relative=False)],
+    ),
+    _view_node(
+        "ADE_StandardUniformViewOptions",
+        "Standard Uniform",
+        _views_of(STANDARD_UNIFORM, "pyramid"),
+        [_length("view"), _stride("view"), _overlap("view"), _fuse(relative=False)],
+    ),
+    _view_node(
+        "ADE_LoopedUniformViewOptions",
+        "Looped Uniform",
+        _views_of(LOOPED_UNIFORM, "pyramid"),
+        [_length("view"), _stride("view"), _overlap("view"), _closed_loop(), _fuse(relative=False), _equal()],
+    ),
+]

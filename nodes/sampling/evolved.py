@@ -1,0 +1,100 @@
+"""Nodes that make a MODEL sample with motion models."""
+
+from dataclasses import replace
+
+from comfy_api.latest import io
+
+from ...host import folders
+from ...host.schema import schema
+from ...lora.apply import apply_motion_loras
+from ...motion_models.files.motion_model import load_motion_model
+from ...sampling.animate import animate
+from ...sampling.motion.applied import MotionModels, MotionSettings, apply
+from ...sampling.strength.multival import combined
+from .. import sockets
+
+CATEGORY = "AnimateDiff"
+
+
+class UseEvolvedSampling(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="ADE_UseEvolvedSampling",
+            display_name="Use Evolved Sampling",
+            category=CATEGORY,
+            description="Makes a model sample its latent batch as one clip, with the motion models given.",
+            search_aliases=["Use Evolved Sampling 🎭🅐🅓②", "AnimateDiff sampling"],
+            inputs=[
+                io.Model.Input("model"),
+                sockets.beta_schedule(),
+                sockets.MotionModelsSocket.Input(
+                    "m_models", optional=True, tooltip="Motion models. Without any the model samples single pictures."
+                ),
+                sockets.CONTEXT_OPTIONS,
+                sockets.SAMPLE_SETTINGS,
+            ],
+            outputs=[io.Model.Output("MODEL")],
+        )
+
+    @classmethod
+    def execute(cls, model, beta_schedule, m_models=None, context_options=None, sample_settings=None):
+        return io.NodeOutput(animate(model, m_models or (), beta_schedule, context_options or (), sample_settings))
+
+
+class AnimateDiffLoaderGen1(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            node_id="ADE_AnimateDiffLoaderGen1",
+            display_name="AnimateDiff Loader",
+            category=CATEGORY,
+            description="Load AnimateDiff Model, Apply AnimateDiff Model and Use Evolved Sampling in one node.",
+            search_aliases=["AnimateDiff Loader 🎭🅐🅓①", "AnimateDiff Loader Gen1"],
+            inputs=[
+                io.Model.Input("model"),
+                sockets.motion_model_name(),
+                sockets.beta_schedule(),
+                sockets.CONTEXT_OPTIONS,
+                sockets.MOTION_LORA,
+                sockets.SETTINGS,
+                sockets.KEYFRAMES,
+                sockets.SAMPLE_SETTINGS,
+                sockets.SCALE,
+                sockets.EFFECT,
+                sockets.PER_BLOCK,
+            ],
+            outputs=[io.Model.Output("MODEL")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        model_name,
+        beta_schedule,
+        context_options=None,
+        motion_lora=None,
+        ad_settings=None,
+        sample_settings=None,
+        scale_multival=None,
+        effect_multival=None,
+        ad_keyframes=None,
+        per_block=None,
+    ):
+        settings = MotionSettings(
+            scale=scale_multival, effect=effect_multival, per_block=per_block, keyframes=ad_keyframes or ()
+        )
+        loaded = load_and_apply(model_name, settings, motion_lora, ad_settings)
+        return io.NodeOutput(animate(model, loaded, beta_schedule, context_options or (), sample_settings))
+
+
+def load_and_apply(model_name: str, settings: MotionSettings, motion_lora=None, ad_settings=None) -> MotionModels:
+    """What loaders do that apply the motion model as well: a scale in ``ad_settings`` counts in these only."""
+    motion_model = load_motion_model(folders.full_path(folders.MOTION_MODELS, model_name), ad_settings)
+    motion_model, varying = apply_motion_loras(motion_model, motion_lora or ())
+    scale = settings.scale if ad_settings is None else combined(settings.scale, ad_settings.scale)
+    return apply(motion_model, replace(settings, scale=scale, low_rank=varying))
+
+
+NODES = [UseEvolvedSampling, AnimateDiffLoaderGen1]

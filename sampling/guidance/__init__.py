@@ -1,0 +1,1 @@
+"""Guidance that varies over the run, the frames and the picture."""

@@ -1,0 +1,128 @@
+"""Motion models as a MODEL carries them: the network and how the user wants it applied."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from ...host.patcher import fresh_copy
+from ...motion_models.network.call import ModuleInputs, MotionInputs
+from ...motion_models.network.frame_mask import FrameMask
+from ...motion_models.network.strength import VaryingLowRank
+from ...motion_models.spec import MotionModelSpec
+from ..strength.multival import Multival, combined, is_number
+from ..strength.per_block import Block, PerBlock
+
+
+@dataclass(frozen=True, eq=False)
+class Keyframe:
+    """From ``start_percent`` of the sampling schedule on, these multiply what the Apply node says.
+
+    What is None keeps the value of the keyframe before, or is 1 without ``inherit_missing``. ``per_block`` replaces.
+    """
+
+    start_percent: float = 0.0
+    scale: Multival | None = None
+    effect: Multival | None = None
+    per_block: PerBlock | None = None
+    inherit_missing: bool = True
+    guarantee_steps: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class MotionSettings:
+    """How one motion model is applied. Percents are of the sampling schedule: 0 is pure noise, 1 the finished clip.
+
+    ``low_rank`` are the LoRAs whose strength varies; those of constant strength are in the weights.
+    """
+
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+    scale: Multival | None = None
+    effect: Multival | None = None
+    per_block: PerBlock | None = None
+    keyframes: tuple[Keyframe, ...] = ()
+    low_rank: tuple[VaryingLowRank, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class AppliedMotionModel:
+    """One entry of M_MODELS. ``patcher.model`` is a MotionModel."""
+
+    patcher: object
+    settings: MotionSettings
+
+    @property
+    def spec(self) -> MotionModelSpec:
+        return self.patcher.model.spec
+
+
+MotionModels = tuple[AppliedMotionModel, ...]
+
+
+def apply(patcher, settings: MotionSettings, previous: MotionModels = ()) -> MotionModels:
+    """Put a motion model in front of those that were applied before (it will run behind them).
+
+    Raises PerBlockMismatch.
+    """
+    for per_block in (settings.per_block, *(keyframe.per_block for keyframe in settings.keyframes)):
+        if per_block is not None:
+            per_block.check(patcher.model.spec)
+    if any(other.patcher.model is patcher.model for other in previous):
+        # the host patches weights per network, so one file applied twice needs two of them
+        patcher = fresh_copy(patcher)
+    return (AppliedMotionModel(patcher, settings), *previous)
+
+
+def with_keyframe(keyframe: Keyframe, previous: tuple[Keyframe, ...] = ()) -> tuple[Keyframe, ...]:
+    """``keyframe`` behind those of ``previous`` that start with it or before it."""
+    return tuple(sorted((*previous, keyframe), key=lambda item: item.start_percent))
+
+
+def keyframes_of(settings: MotionSettings) -> tuple[Keyframe, ...]:
+    """The keyframes in order. Where none begins at 0, one that changes nothing does."""
+    first = () if any(keyframe.start_percent == 0.0 for keyframe in settings.keyframes) else (Keyframe(),)
+    return (*first, *settings.keyframes)
+
+
+def inputs_at_keyframes(settings: MotionSettings, spec: MotionModelSpec, frames: int) -> tuple[MotionInputs, ...]:
+    """What the motion model is told at each of ``keyframes_of(settings)``, for a clip of ``frames`` frames."""
+    return tuple(_inputs(state, spec, frames) for state in _states(settings))
+
+
+def _states(settings: MotionSettings) -> Iterator[tuple[Multival | None, Multival | None, PerBlock | None]]:
+    """Scale, effect and per-block settings at each keyframe."""
+    current = Keyframe()
+    for keyframe in keyframes_of(settings):
+        before = current if keyframe.inherit_missing else Keyframe()
+        current = replace(
+            keyframe,
+            scale=before.scale if keyframe.scale is None else keyframe.scale,
+            effect=before.effect if keyframe.effect is None else keyframe.effect,
+            per_block=before.per_block if keyframe.per_block is None else keyframe.per_block,
+        )
+        per_block = settings.per_block if current.per_block is None else current.per_block
+        yield combined(settings.scale, current.scale), combined(settings.effect, current.effect), per_block
+
+
+def _inputs(state, spec: MotionModelSpec, frames: int) -> MotionInputs:
+    scale, effect, per_block = state
+    masks: dict[int, FrameMask] = {}
+
+    def strength(value: Multival):
+        if isinstance(value, torch.Tensor):
+            # one mask serves many modules, and resizes itself once for all of them
+            return masks.setdefault(id(value), FrameMask(value, frames))
+        return None if is_number(value, 1.0) else 0.0 if is_number(value, 0.0) else value
+
+    def module(block: Block) -> ModuleInputs:
+        # what says less than one scale for each attention block says the last one for the rest
+        scales = [combined(scale, own) for own in block.scales or (None,)]
+        scales += [scales[-1]] * (spec.attention_blocks - len(scales))
+        scales = tuple(strength(value) for value in scales[: spec.attention_blocks])
+        own_effect = strength(combined(effect, block.effect))
+        return ModuleInputs(scales if any(value is not None for value in scales) else (), own_effect)
+
+    modules = {} if per_block is None else {name: module(block) for name, block in per_block.modules(spec).items()}
+    # the masks of `combined` live as long as FrameMask refers to them, so an id stands for one mask
+    return MotionInputs(module(Block()), modules)

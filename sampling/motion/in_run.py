@@ -1,0 +1,64 @@
+"""One motion model in one sampler run: when it acts, how strongly, and with which low-rank changes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from ...motion_models.network.call import BYPASS, MotionInputs, View
+from ..selection import Selection
+from ..strength.low_rank import RunLowRank, merged
+from ..windows.schedules import Window
+from .applied import AppliedMotionModel, MotionSettings, inputs_at_keyframes, keyframes_of
+
+
+@dataclass(frozen=True)
+class ActiveRange:
+    """A motion model is active while end_sigma <= sigma <= start_sigma."""
+
+    start_sigma: float
+    end_sigma: float
+
+    @classmethod
+    def of(cls, settings: MotionSettings, model_sampling) -> "ActiveRange | None":
+        """None if the model is active from start to end, so that no sigma need be looked at."""
+        if settings.start_percent <= 0.0 and settings.end_percent >= 1.0:
+            return None
+        to_sigma = model_sampling.percent_to_sigma
+        return cls(float(to_sigma(settings.start_percent)), float(to_sigma(settings.end_percent)))
+
+
+@dataclass(frozen=True, eq=False)
+class MotionRun:
+    """``at_keyframe[i]`` are the inputs while keyframe i is in force; ``keyframes`` is None where there is one only."""
+
+    range: ActiveRange | None
+    at_keyframe: tuple[MotionInputs, ...]
+    keyframes: Selection | None
+    low_rank: tuple[RunLowRank, ...]
+
+    @classmethod
+    def of(
+        cls, applied: AppliedMotionModel, frames: int, model_sampling, first_sigma: float, device: torch.device
+    ) -> "MotionRun":
+        settings = applied.settings
+        keyframes = keyframes_of(settings)
+        starts = [float(model_sampling.percent_to_sigma(keyframe.start_percent)) for keyframe in keyframes]
+        steps = [keyframe.guarantee_steps for keyframe in keyframes]
+        return cls(
+            range=ActiveRange.of(settings, model_sampling),
+            at_keyframe=inputs_at_keyframes(settings, applied.spec, frames),
+            keyframes=Selection(starts, steps, first_sigma, index=-1) if len(keyframes) > 1 else None,
+            low_rank=tuple(RunLowRank.of(change, model_sampling, frames, device) for change in settings.low_rank),
+        )
+
+    def inputs(self, sigma: Callable[[], float], window: Window | None, views: tuple[View, ...]) -> MotionInputs:
+        """For a denoiser call at noise level ``sigma()`` with the frames ``window`` of the clip (None: all).
+
+        The sigma lives on the GPU and reading it waits for the GPU: it is asked for only where something depends on it.
+        """
+        index = 0 if self.keyframes is None else max(0, self.keyframes.at(sigma()))
+        if self.range is not None and not self.range.end_sigma <= sigma() <= self.range.start_sigma:
+            return BYPASS
+        changes = [change.at(sigma() if change.schedule else None, window) for change in self.low_rank]
+        return replace(self.at_keyframe[index].of(window), low_rank=merged(changes), views=views)

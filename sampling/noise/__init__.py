@@ -1,0 +1,1 @@
+"""The noise a clip starts from, the noise of its steps, and passes that begin anew."""

@@ -1,0 +1,1 @@
+"""Strengths: numbers, lists per frame and masks over the picture."""

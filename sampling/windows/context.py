@@ -1,0 +1,63 @@
+"""Context options: how a clip longer than the motion model can handle is cut into windows, as a MODEL carries it."""
+
+from dataclasses import dataclass
+
+from .schedules import ALL_FRAMES, WindowOptions, windows
+
+
+@dataclass(frozen=True)
+class Views:
+    """Windows inside temporal attention: the frames of a view attend to each other only, and views are blended."""
+
+    windows: WindowOptions
+    fuse: str
+    use_on_equal_length: bool = False
+
+    def cut(self, frames: int) -> bool:
+        """Whether a call of ``frames`` frames is divided into views."""
+        length = self.windows.length
+        return length < frames or (length == frames and self.use_on_equal_length)
+
+
+@dataclass(frozen=True)
+class Context:
+    """One way of cutting, from ``start_percent`` of the sampling schedule on, for ``guarantee_steps`` steps at least."""
+
+    windows: WindowOptions
+    fuse: str
+    use_on_equal_length: bool = False
+    start_percent: float = 0.0
+    guarantee_steps: int = 1
+    views: Views | None = None
+
+    def cut(self, frames: int) -> bool:
+        """Whether a clip of ``frames`` frames is divided into windows."""
+        if self.windows.schedule == ALL_FRAMES:
+            return True
+        if not self.windows.length:
+            return False
+        return self.windows.length < frames or (self.windows.length == frames and self.use_on_equal_length)
+
+    def frames_at_once(self, frames: int) -> int:
+        """How many frames the UNet sees together."""
+        return frames if self.windows.schedule == ALL_FRAMES else min(frames, self.windows.length)
+
+    def frames_attending(self, frames: int) -> int:
+        """How many frames attend to each other, which is what a motion model's position table has to hold."""
+        at_once = self.frames_at_once(frames)
+        return self.views.windows.length if self.views and self.views.cut(at_once) else at_once
+
+    def check(self, frames: int) -> None:
+        """Raise WindowError, before a model runs, if a clip of ``frames`` frames cannot be cut like this."""
+        windows(frames, self.windows)
+        at_once = self.frames_at_once(frames)
+        if self.views and self.views.cut(at_once):
+            windows(at_once, self.views.windows)
+
+
+Contexts = tuple[Context, ...]
+
+
+def chain(context: Context, previous: Contexts = ()) -> Contexts:
+    """``context`` behind those of ``previous`` that start with it or before it."""
+    return tuple(sorted((*previous, context), key=lambda item: item.start_percent))

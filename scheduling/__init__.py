@@ -1,0 +1,1 @@
+"""The texts that users write: schedules of prompts, values and strengths."""
