@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..host import folders, loading, media
 from ..host.schema import schema
-from ..sampling.animate import unload
+from ..sampling.animate import without_features
 from ..sampling.schedules import beta_schedules
 from . import sockets
 from .make import node
@@ -120,7 +120,7 @@ class AnimateDiffCombine(io.ComfyNode):
 
 NODES = [
     node(
-        unload,
+        without_features,
         [io.Model.Input("model")],
         [io.Model.Output("MODEL")],
         node_id="ADE_AnimateDiffUnload",

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..host.schema import schema
 from ..motion_models.files.adjust import MULTIPLY, Adjustments, PositionAdjustment, WeightAdjustment, stretched
-from ..sampling.animate import animate
+from ..sampling.evolved import animate
 from ..sampling.motion.applied import MotionSettings
 from ..sampling.schedules import beta_schedules
 from ..sampling.strength.multival import pictures

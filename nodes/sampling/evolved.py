@@ -8,7 +8,7 @@ from ...host import folders
 from ...host.schema import schema
 from ...lora.apply import apply_motion_loras
 from ...motion_models.files.motion_model import load_motion_model
-from ...sampling.animate import animate
+from ...sampling.evolved import animate
 from ...sampling.motion.applied import MotionModels, MotionSettings, apply
 from ...sampling.strength.multival import combined
 from .. import sockets

@@ -3,7 +3,9 @@
 from comfy_api.latest import io
 
 from ...sampling.guidance import custom_cfg as guidance
-from ...sampling.guidance.custom_cfg import CfgKeyframe, PerturbedAttention, RescaleCfg
+from ...sampling.guidance.custom_cfg import CfgKeyframe
+from ...sampling.guidance.perturbed_attention import PerturbedAttention
+from ...sampling.guidance.rescale_cfg import RescaleCfg
 from ...sampling.schedules.interpolation import METHODS, interpolated
 from .. import sockets
 from ..make import family, node
