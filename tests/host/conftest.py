@@ -181,13 +181,17 @@ def new_cond():
 
 @pytest.fixture
 def sample(positive, negative):
-    """Sample a clip with the host's sampler; returns its latents."""
+    """Sample a clip with the host's sampler; returns its latents. ``noise`` is drawn from a seed unless it is given."""
 
-    def run(model, frames=4, steps=3, cfg=7.5, sampler="euler", size=8, conds=None, **options):
+    def run(
+        model, frames=4, steps=3, cfg=7.5, sampler="euler", size=8, conds=None, noise=None, latent=None, **options
+    ):
         import comfy.sample
 
-        latent = torch.zeros(frames, 4, size, size)
-        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(3))
+        if noise is None:
+            noise = torch.randn((frames, 4, size, size), generator=torch.Generator().manual_seed(3))
+        if latent is None:
+            latent = torch.zeros_like(noise)
         conds = conds or (positive, negative)
         with torch.inference_mode():
             return comfy.sample.sample(

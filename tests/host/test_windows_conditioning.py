@@ -254,7 +254,6 @@ def check(windowed, plain, steps, conds_of, guide=None):
     noise = random(FRAMES, 4, SIZE, SIZE, seed=3)
     found = run(windowed, noise, SIGMAS, conds_of(list(range(FRAMES))), guide=guide)
     expected = blended_by_hand(plain, noise, steps, conds_of, guide)
-    assert found.isfinite().all()
     assert found.abs().max() < 1000  # numbers of a size at which a hint in the wrong place shows
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
 
@@ -287,7 +286,6 @@ def test_views_only(pack, animated, context, conditionings, name):
 
     torch.testing.assert_close(clip(FRAMES), run(animated(), noise, SIGMAS, conds), rtol=1e-3, atol=1e-3)
     halves = clip(FRAMES // 2)
-    assert halves.isfinite().all()
     assert not torch.allclose(halves, clip(FRAMES), rtol=1e-2, atol=1e-2)
     for half in (list(range(4)), list(range(4, 8))):  # views without overlap are clips of their own
         alone = run(animated(), noise[half], SIGMAS, conditionings[name](half))

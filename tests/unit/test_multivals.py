@@ -72,7 +72,8 @@ def test_scaled_masks(multival):
     per_frame = multival.scaled_mask(mask, [0.0, 1.0], 2.0, relative=False)
     assert per_frame.shape == (2, 1, 2)
     assert per_frame[:, 0, 0].tolist() == pytest.approx([0.4, 1.2])
-    assert multival.scaled_mask(torch.ones(1, 2, 2), 0.0, 3.0, relative=True).isfinite().all()
+    one_value = multival.scaled_mask(torch.full((1, 2, 2), 0.5), 1.0, 3.0, relative=True)
+    assert torch.equal(one_value, torch.full((1, 2, 2), 2.0)), "nothing to stretch: as it is, from 0..1"
 
 
 def keyframes(motion, *items):
