@@ -183,9 +183,7 @@ def new_cond():
 def sample(positive, negative):
     """Sample a clip with the host's sampler; returns its latents. ``noise`` is drawn from a seed unless it is given."""
 
-    def run(
-        model, frames=4, steps=3, cfg=7.5, sampler="euler", size=8, conds=None, noise=None, latent=None, **options
-    ):
+    def run(model, frames=4, steps=3, cfg=7.5, sampler="euler", size=8, conds=None, noise=None, latent=None, **options):
         import comfy.sample
 
         if noise is None:

@@ -282,10 +282,17 @@ def test_context_windows_get_the_strengths_of_their_frames(
     model.model_options["context_handler"] = handler
     windows.create_prepare_sampling_wrapper(model)
     # as many sigmas as frames: with any other number the host's windows fail in ComfyUI 0.3.75
-    assert torch.isfinite(sample(model, frames=6, steps=5)).all()
+    sample(model, frames=6, steps=5)
     # the second window begins at 2, or at 1 where the host puts an anchor in front
     assert {tuple(window[-4:]) for window, _ in seen} == {(0, 1, 2, 3), (2, 3, 4, 5)}
     assert all(strengths == window for window, strengths in seen)
+    # the same windows, weighted in the same way, are ours
+    handler.causal_window_fix = False
+    cut = pack.submodule("sampling.windows.schedules").WindowOptions("standard_static", 4, 2)
+    contexts = (pack.submodule("sampling.windows.context").Context(cut, "pyramid"),)
+    use = pack.submodule("nodes.sampling.evolved").UseEvolvedSampling
+    ours = use.execute(new_model(), "autoselect", with_lora.applied, context_options=contexts).args[0]
+    assert relative(sample(model, frames=6, steps=5), sample(ours, frames=6, steps=5)) < 1e-5
 
 
 def test_a_mask_keeps_the_lora_to_its_part_of_the_clip(

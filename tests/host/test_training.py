@@ -461,7 +461,8 @@ def test_what_a_too_high_learning_rate_leaves_can_be_trained_on(train_lora, trai
     assert_same_lora(lora, train_lora(steps=record.steps, learning_rate=30.0)[0])
     unchanged, again = train_lora(steps=1, resume=lora, learning_rate=1e-12)
     assert again.steps == 1
-    assert_same_lora(unchanged, lora)
+    for name, pair in lora.pairs.items():
+        torch.testing.assert_close(unchanged.pairs[name], pair, rtol=1e-6, atol=1e-9)
     with pytest.raises(training("trainer").TrainingFailed, match="Lower learning_rate"):
         train_lora(steps=5, learning_rate=1e20)
 
