@@ -35,7 +35,7 @@ def combine(pack, frames, tmp_path, monkeypatch):
             node, "hidden", SimpleNamespace(prompt=PROMPT, extra_pnginfo={"workflow": WORKFLOW}), raising=False
         )
         assert node.validate_inputs(format=values["format"]) is True
-        result = node.execute(images, **values)
+        result = node.execute(images=images, **values)
         return result.ui, result.result[0]
 
     return run
