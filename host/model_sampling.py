@@ -44,12 +44,17 @@ class OwnTables:
         return self
 
 
+def is_ours(sampling: torch.nn.Module) -> bool:
+    """Whether it was made here, and not by the host or another pack."""
+    return isinstance(sampling, OwnTables)
+
+
 def keep_on(sampling: torch.nn.Module, device: torch.device) -> None:
     """Put a schedule of ours where the model computes, or every step would wait for its sigma to reach the CPU.
 
     The host does so with buffers, which our tables are not. Schedules of others are left alone.
     """
-    if isinstance(sampling, OwnTables):
+    if is_ours(sampling):
         sampling.to(device)
 
 

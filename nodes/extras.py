@@ -5,7 +5,7 @@ from comfy_api.latest import io
 
 from ..host import folders, loading, media
 from ..host.schema import schema
-from ..sampling.animate import unload
+from ..sampling.animate import without_features
 from ..sampling.schedules import beta_schedules
 from . import sockets
 from .base import Node, node
@@ -132,7 +132,7 @@ class AnimateDiffCombine(Node):
 
 NODES = [
     node(
-        unload,
+        without_features,
         node_id="ADE_AnimateDiffUnload",
         display_name="AnimateDiff Unload",
         old_name="AnimateDiff Unload",

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..host.schema import schema
 from ..lora.motion_lora import MotionLoras
 from ..motion_models.files.adjust import MULTIPLY, Adjustments, PositionAdjustment, WeightAdjustment, stretched
-from ..sampling.animate import animate
+from ..sampling.evolved import animate
 from ..sampling.motion.applied import Keyframe, MotionSettings
 from ..sampling.sample_settings import SampleSettings
 from ..sampling.schedules import beta_schedules

@@ -8,8 +8,8 @@ import torch
 
 from .frame_mask import FrameMask
 
-# The one key of ours in the host's transformer_options.
-OPTIONS_KEY = "animatediff"
+# Of the call in the host's transformer_options.
+CALL_KEY = "animatediff"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +93,40 @@ class MotionInputs:
 BYPASS = MotionInputs(ModuleInputs(effect=0.0))
 
 
-@dataclass(frozen=True)
+class MotionCallError(ValueError):
+    """A UNet call that motion modules cannot serve; the message says what to change."""
+
+
+@dataclass(frozen=True, eq=False)
 class MotionCall:
-    """One UNet call: ``motion[i]`` is for the i-th motion model of the MODEL."""
+    """One UNet call: ``motion[i]`` is for the i-th motion model of the MODEL.
+
+    ``frames`` of a clip stand one behind the other in the batch; it may hold several such clips: one for each cond, and
+    where another pack cuts pictures into tiles, one for each tile.
+    """
 
     motion: tuple[MotionInputs, ...]
+    frames: int
+
+    @classmethod
+    def of(cls, transformer_options: Mapping[str, object] | None) -> "MotionCall":
+        """The call that these options belong to. Raises MotionCallError where they are no options of ours."""
+        call = (transformer_options or {}).get(CALL_KEY)
+        if not isinstance(call, MotionCall):
+            raise MotionCallError(
+                "A UNet with motion models in it was called with the options of another MODEL, so its motion models do not know "
+                "which frames these are. A guider with two MODELs (such as Dual Model CFG Guider) does so: connect the MODEL of "
+                "Use Evolved Sampling to both of its inputs, or to its main input only."
+            )
+        return call
+
+    def clips(self, batch: int) -> int:
+        """How many clips a batch of ``batch`` rows holds. Raises MotionCallError if they are no whole clips."""
+        clips, rest = divmod(batch, self.frames)
+        if rest:
+            raise MotionCallError(
+                f"The UNet was called with {batch} pictures, which are no whole clips of {self.frames} frames. Another node on "
+                "the MODEL takes the frames of the clip apart (tiling, batching or caching): remove that node, or set it so that "
+                "all frames go through the UNet together."
+            )
+        return clips

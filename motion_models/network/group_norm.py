@@ -9,20 +9,20 @@ from torch import nn
 from .injection import slots
 
 
-def _joint_forward(norm: nn.GroupNorm, clips: int):
+def _joint_forward(norm: nn.GroupNorm, frames: int):
     separate = norm.forward
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         """``x (clips * frames, channels, height, width)``: the frames join the axes that statistics are taken over."""
-        frames_joined = x.unflatten(0, (clips, -1)).transpose(1, 2)
+        frames_joined = x.unflatten(0, (-1, frames)).transpose(1, 2)
         return separate(frames_joined).transpose(1, 2).flatten(0, 1)
 
     return forward
 
 
 @contextmanager
-def joint_group_norm(unet: nn.Module, clips: int) -> Iterator[None]:
-    """Make every group norm of ``unet`` and of the motion modules in it joint, for a batch of ``clips`` clips.
+def joint_group_norm(unet: nn.Module, frames: int) -> Iterator[None]:
+    """Make every group norm of ``unet`` and of the motion modules in it joint, for a batch of clips of ``frames`` frames.
 
     Only these very layers are altered, by an attribute of their own, and only inside the ``with``: the host's and
     PyTorch's classes, and other models, see nothing.
@@ -33,7 +33,7 @@ def joint_group_norm(unet: nn.Module, clips: int) -> Iterator[None]:
     before = [norm.__dict__.get("forward") for norm in norms]
     try:
         for norm in norms:
-            norm.forward = _joint_forward(norm, clips)
+            norm.forward = _joint_forward(norm, frames)
         yield
     finally:
         for norm, own in zip(norms, before, strict=True):

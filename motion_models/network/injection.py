@@ -14,7 +14,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from torch import nn
 
 from ..spec import MotionModelSpec
-from .call import OPTIONS_KEY, MotionCall, MotionInputs
+from .call import MotionCall, MotionCallError
 from .temporal import MotionModel, MotionModule
 
 
@@ -37,17 +37,24 @@ class MotionSlot(nn.Module):
     model's patcher, and the UNet's parameters and state dict stay free of them.
     """
 
-    def __init__(self, module: MotionModule, model_index: int):
+    def __init__(self, module: MotionModule, model_index: int, models: int):
+        """``models``: how many motion models the UNet holds; this is number ``model_index`` of them."""
         super().__init__()
         self.motion = (module,)
         self.model_index = model_index
+        self.models = models
 
-    def forward(self, x: torch.Tensor, transformer_options: dict) -> torch.Tensor:
-        """``x (conds * frames, channels, height, width)``: the frames of every cond in the batch, cond by cond."""
-        frames = x.shape[0] // len(transformer_options["cond_or_uncond"])
-        call = transformer_options.get(OPTIONS_KEY)
-        inputs = call.motion[self.model_index] if isinstance(call, MotionCall) else MotionInputs()
-        return self.motion[0](x, frames, inputs)
+    def forward(self, x: torch.Tensor, transformer_options: dict | None = None) -> torch.Tensor:
+        """``x (clips * frames, channels, height, width)``, clip by clip. Raises MotionCallError."""
+        call = MotionCall.of(transformer_options)
+        if len(call.motion) != self.models:
+            raise MotionCallError(
+                f"A UNet with {self.models} motion models in it was called with the options of a MODEL that has "
+                f"{len(call.motion)}. A guider with two MODELs (such as Dual Model CFG Guider) does so: connect MODELs with the "
+                "same motion models to both of its inputs."
+            )
+        call.clips(x.shape[0])
+        return self.motion[0](x, call.frames, call.motion[self.model_index])
 
 
 def run_slot(slot: MotionSlot, x, emb, context, transformer_options, *_):
@@ -110,7 +117,7 @@ def inject(unet: nn.Module, models: list[MotionModel]) -> None:
         for part, places in sites.items():
             # a model without this part has no modules to pair
             for site, module in zip(places, model.modules_of(part), strict=False):
-                insert(site, MotionSlot(module, index))
+                insert(site, MotionSlot(module, index, len(models)))
 
 
 def insert(site: Site, slot: nn.Module) -> None:

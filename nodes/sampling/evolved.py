@@ -10,7 +10,7 @@ from ...lora.apply import apply_motion_loras
 from ...lora.motion_lora import MotionLoras
 from ...motion_models.files.adjust import Adjustments
 from ...motion_models.files.motion_model import load_motion_model
-from ...sampling.animate import animate
+from ...sampling.evolved import animate
 from ...sampling.motion.applied import Keyframe, MotionModels, MotionSettings, apply
 from ...sampling.sample_settings import SampleSettings
 from ...sampling.strength.multival import Multival, combined

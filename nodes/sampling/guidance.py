@@ -5,7 +5,9 @@ from collections.abc import Callable
 from comfy_api.latest import io
 
 from ...sampling.guidance import custom_cfg as guidance
-from ...sampling.guidance.custom_cfg import CfgKeyframe, CustomCfg, Extra, PerturbedAttention, RescaleCfg
+from ...sampling.guidance.custom_cfg import CfgKeyframe, CustomCfg, Extra
+from ...sampling.guidance.perturbed_attention import PerturbedAttention
+from ...sampling.guidance.rescale_cfg import RescaleCfg
 from ...sampling.schedules.interpolation import METHODS, interpolated
 from ...sampling.strength.multival import Multival
 from .. import sockets

@@ -1,11 +1,11 @@
-"""One motion model in one sampler run: when it acts, how strongly, and with which low-rank changes."""
+"""Motion models in a run: when they act, how strongly, and with which low-rank changes."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 
 from ...motion_models.network.call import BYPASS, MotionInputs, View
+from ..feature import Step
 from ..selection import Selection
 from ..strength.low_rank import RunLowRank, merged
 from ..windows.schedules import Window
@@ -29,7 +29,7 @@ class ActiveRange:
 
 
 @dataclass(frozen=True, eq=False)
-class MotionRun:
+class MotionInRun:
     """``at_keyframe[i]`` are the inputs while keyframe i is in force; ``keyframes`` is None where there is one only."""
 
     range: ActiveRange | None
@@ -40,7 +40,7 @@ class MotionRun:
     @classmethod
     def of(
         cls, applied: AppliedMotionModel, frames: int, model_sampling, first_sigma: float, device: torch.device
-    ) -> "MotionRun":
+    ) -> "MotionInRun":
         settings = applied.settings
         keyframes = keyframes_of(settings)
         starts = [float(model_sampling.percent_to_sigma(keyframe.start_percent)) for keyframe in keyframes]
@@ -52,13 +52,10 @@ class MotionRun:
             low_rank=tuple(RunLowRank.of(change, model_sampling, frames, device) for change in settings.low_rank),
         )
 
-    def inputs(self, sigma: Callable[[], float], window: Window | None, views: tuple[View, ...]) -> MotionInputs:
-        """For a denoiser call at noise level ``sigma()`` with the frames ``window`` of the clip (None: all).
-
-        The sigma lives on the GPU and reading it waits for the GPU: it is asked for only where something depends on it.
-        """
-        index = 0 if self.keyframes is None else max(0, self.keyframes.at(sigma()))
-        if self.range is not None and not self.range.end_sigma <= sigma() <= self.range.start_sigma:
+    def inputs(self, step: Step, window: Window | None, views: tuple[View, ...]) -> MotionInputs:
+        """For a denoiser call at ``step`` with the frames ``window`` of the clip (None: all)."""
+        index = 0 if self.keyframes is None else max(0, self.keyframes.at(step.sigma))
+        if self.range is not None and not self.range.end_sigma <= step.sigma <= self.range.start_sigma:
             return BYPASS
-        changes = [change.at(sigma() if change.schedule else None, window) for change in self.low_rank]
+        changes = [change.at(step.sigma if change.schedule else None, window) for change in self.low_rank]
         return replace(self.at_keyframe[index].of(window), low_rank=merged(changes), views=views)

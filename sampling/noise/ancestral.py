@@ -2,10 +2,13 @@
 
 import copy
 import inspect
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from types import FunctionType
 
 import torch
+
+from ..feature import Feature, Pass, Run
 
 ANCESTRAL_TYPES = ("default", "constant")
 HOST_NOISE = "default_noise_sampler"
@@ -18,7 +21,7 @@ class AncestralSeedError(ValueError):
 
 
 @dataclass(frozen=True)
-class AncestralOptions:
+class AncestralOptions(Feature):
     noise_type: str = ANCESTRAL_TYPES[0]
     seed_offset: int = 0
     seed_override: int | None = None
@@ -28,6 +31,10 @@ class AncestralOptions:
             raise AncestralSeedError(
                 "seed_override of Ancestral Options is a list, but ancestral noise comes from one seed. Connect a single one."
             )
+
+    def sample(self, run: Run, start: Pass, then: Callable[[Pass], torch.Tensor]) -> torch.Tensor:
+        # made anew for each pass: its noise begins again
+        return then(replace(start, sampler=self.applied(start.sampler, run.seed, run.noise.shape)))
 
     def applied(self, sampler, seed: int, shape: torch.Size):
         """A copy of the host's ``sampler`` that adds this noise; ``sampler`` itself where it adds none of this kind."""

@@ -42,6 +42,13 @@ def combined(first: Multival | None, second: Multival | None) -> Multival:
     return for_frames(larger, frames) * for_frames(smaller, frames)
 
 
+def for_latents(value: Multival, latents: torch.Tensor) -> float | torch.Tensor:
+    """A mask with one picture per frame, ``(frames, 1, height, width)``, as the latents are; numbers stay."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    return for_frames(resized(value, *latents.shape[-2:]), len(latents)).to(latents)
+
+
 def is_number(value: Multival | None, number: float) -> bool:
     """Whether ``value`` is a number, and close to ``number``."""
     return not isinstance(value, (torch.Tensor, type(None))) and math.isclose(value, number, abs_tol=1e-9)

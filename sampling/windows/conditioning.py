@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import uuid
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -109,6 +110,8 @@ def _entry(entry: dict, window: Window, frames: int, controls: WindowedControls)
     for name, value in entry.items():
         if name == "control":
             cut[name] = controls.of(value, window, frames)
+        elif name == "uuid":
+            cut[name] = uuid.uuid5(value, repr(window))  # by which caches know a call again at the next step
         elif isinstance(value, dict):
             cut[name] = {key: _model_cond(key, cond, window, frames) for key, cond in value.items()}
         else:

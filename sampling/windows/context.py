@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..noise.initial import NoiseWindow
 from .schedules import ALL_FRAMES, WindowOptions, windows
 
 
@@ -61,3 +62,17 @@ Contexts = tuple[Context, ...]
 def chain(context: Context, previous: Contexts = ()) -> Contexts:
     """``context`` behind those of ``previous`` that start with it or before it."""
     return tuple(sorted((*previous, context), key=lambda item: item.start_percent))
+
+
+def cut_by(contexts: Contexts, frames: int) -> Context | None:
+    """The first context if it cuts a clip of ``frames`` frames into windows; it decides for those that follow."""
+    return contexts[0] if contexts and contexts[0].cut(frames) else None
+
+
+def noise_window(contexts: Contexts, frames: int) -> NoiseWindow | None:
+    """What repeated and shuffled noise goes by: the views of the first context, or its windows."""
+    context = cut_by(contexts, frames)
+    if context is None:
+        return None
+    windows = context.views.windows if context.views else context.windows
+    return NoiseWindow(windows.length or frames, windows.overlap)

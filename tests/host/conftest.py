@@ -154,7 +154,7 @@ def animate(pack):
         applied = ()
         for motion_model in motion_models:
             applied = motion.apply(motion_model, motion.MotionSettings(**settings), applied)
-        return pack.submodule("sampling.animate").animate(model, applied, beta_schedule)
+        return pack.submodule("sampling.evolved").animate(model, applied, beta_schedule)
 
     return make
 

@@ -166,7 +166,7 @@ def sparse_tensors() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def animated(pack, new_model, new_motion):
-    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.animate").animate
+    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.evolved").animate
     windows, options = pack.submodule("sampling.windows.schedules"), pack.submodule("sampling.windows.context")
     motion_model = new_motion(LAYOUT)
 

@@ -30,7 +30,7 @@ def settled(pack, new_model, new_motion):
 
     def make(motion_settings=None, contexts=(), **settings):
         applied = motion.apply(new_motion(), motion.MotionSettings(**(motion_settings or {})))
-        animate = pack.submodule("sampling.animate").animate
+        animate = pack.submodule("sampling.evolved").animate
         return animate(new_model(), applied, "autoselect", contexts, settings_type(**settings))
 
     return make
@@ -231,7 +231,7 @@ def test_free_init_works_with_few_step_schedules(pack, new_model, new_motion, pa
         iterations=parts["iterations"].FreeInit(2, sigma_step=700)
     )
     applied = motion.apply(new_motion(), motion.MotionSettings())
-    model = pack.submodule("sampling.animate").animate(new_model(), applied, "lcm", (), settings)
+    model = pack.submodule("sampling.evolved").animate(new_model(), applied, "lcm", (), settings)
     assert sampled(model, noise, torch.zeros_like(noise), positive, negative).isfinite().all()
 
 

@@ -303,13 +303,15 @@ def test_the_frame_that_the_host_puts_in_front_of_a_window_counts(
 
 
 def test_no_sigma_is_read_from_the_device_without_a_percent_range_or_schedule(pack):
-    run = pack.submodule("sampling.run")
-    motion_run = pack.submodule("sampling.motion.in_run").MotionRun
+    motion_run = pack.submodule("sampling.motion.in_run").MotionInRun
     inputs = pack.submodule("motion_models.network.call").MotionInputs
 
     def on_device() -> float:
         raise AssertionError("a device sync")
 
+    step = pack.submodule("sampling.feature").Step(0, on_device)
     masked = pack.submodule("sampling.strength.low_rank").RunLowRank({}, 1.0, schedule=None, mask=torch.ones(4))
-    plain = motion_run(None, (inputs(),), None, ())
-    run.SamplerRun(4, (plain, motion_run(None, (inputs(),), None, (masked,)))).options({}, on_device, [0, 1])
+    for low_rank in ((), (masked,)):
+        assert motion_run(None, (inputs(),), None, low_rank).inputs(step, [0, 1], ()) is not None
+    with pytest.raises(AssertionError, match="a device sync"):
+        assert step.sigma

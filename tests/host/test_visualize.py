@@ -27,7 +27,7 @@ def context(pack):
 
 @pytest.fixture
 def animated(pack, new_model):
-    animate = pack.submodule("sampling.animate").animate
+    animate = pack.submodule("sampling.evolved").animate
     return lambda *contexts: animate(new_model(), (), "use existing", contexts)
 
 

@@ -20,7 +20,7 @@ def context(pack):
 @pytest.fixture
 def windowed(pack, new_model, new_motion):
     """`windowed(*contexts)`: a MODEL with a tiny motion model and these context options."""
-    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.animate").animate
+    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.evolved").animate
 
     def make(*contexts, model=None, **motion_options):
         applied = motion.apply(new_motion(**motion_options), motion.MotionSettings())
@@ -129,7 +129,7 @@ def test_windows_longer_than_the_motion_model_are_told(windowed, context, sample
 def test_later_windows_may_be_longer_than_a_motion_model_that_has_stopped_acting(
     pack, new_motion, windowed, context, new_model, sample
 ):
-    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.animate").animate
+    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.evolved").animate
     contexts = (context("standard_static", 4, 2), context("standard_static", 12, 2, start_percent=0.5))
 
     def model(end_percent: float):

@@ -48,7 +48,7 @@ def context(pack):
 @pytest.fixture
 def animated(pack, new_model, new_motion):
     """`animated(*contexts, model=...)`: a MODEL with a tiny motion model."""
-    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.animate").animate
+    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.evolved").animate
     motion_model = new_motion(LAYOUT)
 
     def make(*contexts, model=None):
