@@ -1,6 +1,7 @@
 """Training in the graph: MotionLoRAs, domain adapters, motion modules."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -16,6 +17,7 @@ from ..training.motion_module import LAYOUTS, train_motion_module
 from ..training.objectives import OBJECTIVES
 from ..training.trainer import LEARNING_RATE_SCHEDULES, OPTIMIZERS, TrainingFailed, TrainingSettings
 from . import sockets
+from .base import Node
 
 CATEGORY = "AnimateDiff/training"
 PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
@@ -159,7 +161,7 @@ def settings_of(values: dict) -> TrainingSettings:
     return TrainingSettings(**settings)
 
 
-class TrainingNode(io.ComfyNode):
+class TrainingNode(Node):
     """A node that trains. Clips and captions come as lists, so the host hands every input over as a list."""
 
     # Stopping a training gives what was trained so far. The host would hand that out again when the same graph is
@@ -183,7 +185,7 @@ class TrainingNode(io.ComfyNode):
         return {name: value if name in lists else (value[0] if value else None) for name, value in inputs.items()}
 
     @classmethod
-    def run(cls, train, **inputs) -> tuple:
+    def trained(cls, train: Callable, **inputs) -> tuple:
         """Call ``train`` where gradients exist: the host runs nodes in inference mode."""
         try:
             with torch.inference_mode(False), torch.enable_grad():
@@ -225,13 +227,13 @@ class TrainMotionLoRA(TrainingNode):
         )
 
     @classmethod
-    def execute(cls, **inputs):
+    def run(cls, **inputs) -> io.NodeOutput:
         inputs = cls.single(inputs)
         settings = settings_of(inputs)
         resume = inputs.pop("resume", None)
         if resume is not None and len(resume) != 1:
             raise TrainingFailed(f"resume got {len(resume)} MotionLoRAs, but training goes on from one. Connect one.")
-        lora, loss_map, steps = cls.run(
+        lora, loss_map, steps = cls.trained(
             train_motion_lora, **inputs, settings=settings, resume=resume[0].lora if resume else None
         )
         return io.NodeOutput((AppliedMotionLora(lora),), loss_map, steps)
@@ -258,10 +260,10 @@ class TrainDomainAdapter(TrainingNode):
         )
 
     @classmethod
-    def execute(cls, **inputs):
+    def run(cls, **inputs) -> io.NodeOutput:
         inputs = cls.single(inputs)
         settings = settings_of(inputs)
-        return io.NodeOutput(*cls.run(train_domain_adapter, **inputs, settings=settings))
+        return io.NodeOutput(*cls.trained(train_domain_adapter, **inputs, settings=settings))
 
 
 class TrainMotionModule(TrainingNode):
@@ -298,11 +300,11 @@ class TrainMotionModule(TrainingNode):
         )
 
     @classmethod
-    def execute(cls, **inputs):
+    def run(cls, **inputs) -> io.NodeOutput:
         inputs = cls.single(inputs)
         settings = settings_of(inputs)
         inputs["version"] = inputs.pop("layout")
-        return io.NodeOutput(*cls.run(train_motion_module, **inputs, settings=settings))
+        return io.NodeOutput(*cls.trained(train_motion_module, **inputs, settings=settings))
 
 
 NODES = [TrainMotionLoRA, TrainDomainAdapter, TrainMotionModule]
