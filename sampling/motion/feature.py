@@ -17,6 +17,8 @@ from .applied import MotionModels
 from .in_run import MotionInRun
 from .lengths import check_length
 
+# The host's module whose guider trains LoRAs.
+TRAINING = "comfy_extras.nodes_train"
 TIMESTEP_EMBED_PATCH = "forward_timestep_embed_patch"
 
 
@@ -53,6 +55,12 @@ class Motion(Feature):
     def check(self, run: Run) -> None:
         if not self.motion_models:
             return
+        if type(run.guider).__module__ == TRAINING:
+            raise ValueError(
+                "Train LoRA takes single pictures, but the MODEL has motion models, which would take them for the frames of a "
+                "clip. Connect the MODEL as it was before Use Evolved Sampling (or behind AnimateDiff Unload); or train with "
+                "Train MotionLoRA or Train Domain Adapter."
+            )
         if run.frames == 1:
             logging.warning(
                 "[AnimateDiff] The latent batch holds a single frame, so the motion model is bypassed. "

@@ -106,6 +106,16 @@ def conds_of_window(conds: list, window: Window, frames: int, controls: Windowed
     return [None if cond is None else [_entry(entry, window, frames, controls) for entry in cond] for cond in conds]
 
 
+def controls_of_window(conds: list, window: Window, frames: int, controls: WindowedControls) -> list:
+    """``conds`` as above, of which all but the ControlNets have been cut."""
+    return [
+        None
+        if cond is None
+        else [{**entry, "control": controls.of(entry.get("control"), window, frames)} for entry in cond]
+        for cond in conds
+    ]
+
+
 def _entry(entry: dict, window: Window, frames: int, controls: WindowedControls) -> dict:
     cut = {}
     for name, value in entry.items():

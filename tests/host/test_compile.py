@@ -24,11 +24,12 @@ def compiled(host_path):
 
 
 @pytest.fixture
-def variants(pack, new_model, new_motion, new_motion_file, animate):
+def variants(pack, layouts, new_model, new_motion, new_motion_file, animate):
     """MODELs of one checkpoint and their number of frames, by name."""
-    model, motion = new_model(), new_motion()
+    layout = layouts["unusual"]
+    model, motion = new_model(layout), new_motion(layout)
     files = pack.submodule("motion_models.files.motion_model")
-    v1 = files.load_motion_model(new_motion_file(name="v1", mid=False, frames=24, seed=2))
+    v1 = files.load_motion_model(new_motion_file(layout, name="v1", mid=False, frames=24, seed=2))
     assert v1.model.spec.joint_group_norm
     context = pack.submodule("sampling.windows.context").Context(
         pack.submodule("sampling.windows.schedules").WindowOptions("standard_static", 4, 2), "pyramid"

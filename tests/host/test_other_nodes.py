@@ -123,3 +123,18 @@ def test_a_schedule_of_a_node_before_that_has_no_effect_is_told(animate, new_mod
         animate(model, new_motion(), beta_schedule="use existing")
         animate(animated, new_motion())  # what is replaced is ours
     assert not [r.message for r in caplog.records if "ModelSamplingDiscrete" in r.message]
+
+
+def test_train_lora_on_an_animated_model_is_refused(animate, new_model, new_motion, positive, host_path):
+    """The host's training gives single pictures to the UNet, and motion models would join them."""
+    from comfy_extras.nodes_train import TrainGuider
+
+    class NoSampler:
+        def sample(self, *args, **kwargs):
+            raise AssertionError("the training began")
+
+    guider = TrainGuider(animate(new_model(), new_motion()))
+    guider.set_conds(positive)
+    latents = torch.zeros(2, 4, 8, 8)
+    with pytest.raises(ValueError, match=r"Train LoRA takes single pictures.* Connect the MODEL as it was before"):
+        guider.sample(latents, latents, NoSampler(), torch.tensor([1.0, 0.0]), seed=0)
