@@ -12,9 +12,9 @@ import comfy.lora
 import comfy.lora_convert
 import torch
 
-from ..motion_models.files.motion_model import Tensors
 from ..motion_models.files.saving import METADATA_PREFIX, save_tensors
 from ..motion_models.files.wrong_files import LORA_BIAS, what_is_it
+from ..motion_models.layouts import Tensors
 from .change import FACTORS, shape_of
 from .dora import DoraOfOutputs
 from .error import LoraFileError

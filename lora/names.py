@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import torch
 
-from ..motion_models.files.motion_model import PREFIX, Tensors, our_names
+from ..motion_models.layouts import PREFIX, Tensors, our_names
 from .error import LoraFileError
 
 # Layer name to the parts of its change.

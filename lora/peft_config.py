@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ..motion_models.files.beside import NoJson, json_beside
 from .error import LoraFileError
 
 IN_HEADER = "lora_adapter_metadata"
@@ -20,6 +21,8 @@ OWN_NAMES = "base_model.model."
 METHODS = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha"}
 # Ways of beginning a LoRA that change the network's own weights: what is learned is relative to those.
 ALTERS_NETWORK = re.compile(r"pissa|corda|olora|loftq|lora_ga", re.IGNORECASE)
+
+AGAIN = "Save the LoRA again with the program that made it, or download it again."
 
 
 @dataclass(frozen=True)
@@ -54,44 +57,51 @@ def config_of(path: str, metadata: Mapping[str, str], keys: Iterable[str]) -> Pe
     Raises LoraFileError if it cannot be read, says what cannot be right, or is of a kind that cannot be used.
     """
     folder, name = os.path.split(path)
+    where = f"its header ({IN_HEADER})" if IN_HEADER in metadata else f"{BESIDE} beside it"
+    beginning = f"'{name}' cannot be used: {where}"
     try:
         if IN_HEADER in metadata:
-            return _read(f"its header ({IN_HEADER})", metadata[IN_HEADER])
-        if not any(OWN_NAMES in key for key in keys) or not _has_config(folder, name):
+            content = _object(metadata[IN_HEADER])
+        elif any(OWN_NAMES in key for key in keys) and _is_alone(folder, name):
+            content = json_beside(path, BESIDE)
+        else:
             return None
-        with open(os.path.join(folder, BESIDE), "rb") as file:
-            return _read(f"{BESIDE} beside it", file.read())
-    except LoraFileError as error:
-        raise LoraFileError(f"'{name}' cannot be used: {error}") from error
+    except NoJson as broken:
+        raise LoraFileError(f"{beginning}, which tells its strength, {broken}. {AGAIN}") from broken
+    return None if content is None else _interpreted(content, where, beginning)
 
 
-def _has_config(folder: str, name: str) -> bool:
-    # other LoRAs may lie in the same folder: the file beside is that of peft's own name
-    there = os.listdir(folder)
-    return BESIDE in there and (
-        name.startswith("adapter_model.") or not any(other.startswith("adapter_model.") for other in there)
+def _object(text: str) -> dict:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NoJson("is damaged or no JSON") from error
+    if not isinstance(content, dict):
+        raise NoJson("holds no object")
+    return content
+
+
+def _is_alone(folder: str, name: str) -> bool:
+    """Whether what lies beside the file is its own: other LoRAs may be in the same folder."""
+    return name.startswith("adapter_model.") or not any(
+        other.startswith("adapter_model.") for other in os.listdir(folder or os.curdir)
     )
 
 
-def _read(where: str, text: str | bytes) -> PeftConfig | None:
-    """Raises LoraFileError with the end of a sentence."""
-    again = "Save the LoRA again with the program that made it, or download it again."
-    try:
-        content = json.loads(text)
-        # one header may tell of several networks: unet.r, text_encoder.r
-        content = {key.removeprefix("unet."): value for key, value in content.items()}
-    except (ValueError, RecursionError, AttributeError) as error:
-        raise LoraFileError(f"{where}, which tells its strength, is damaged or no JSON object. {again}") from error
+def _interpreted(content: dict, where: str, beginning: str) -> PeftConfig | None:
+    """``beginning`` is that of the sentence that a LoraFileError says."""
+    # one header may tell of several networks: unet.r, text_encoder.r
+    content = {key.removeprefix("unet."): value for key, value in content.items()}
     method = str(content.get("peft_type", "LORA")).rpartition(".")[2].upper()
     if method not in METHODS:
         raise LoraFileError(
-            f"{where} says that it was made by peft's method {method}; of peft's methods only {', '.join(METHODS)} can be "
+            f"{beginning} says that it was made by peft's method {method}; of peft's methods only {', '.join(METHODS)} can be "
             "used. Merge it into its network in peft (merge_and_unload) and save that, or train a LoRA."
         )
     begun = str(content.get("init_lora_weights"))
     if ALTERS_NETWORK.match(begun):
         raise LoraFileError(
-            f"{where} says that the LoRA was begun as {begun}, which changes the network's own weights too, and these are "
+            f"{beginning} says that the LoRA was begun as {begun}, which changes the network's own weights too, and these are "
             "not in the file. Save it from peft with path_initial_model_for_weight_conversion: that makes it an ordinary LoRA."
         )
     if METHODS[method] not in content:
@@ -103,12 +113,12 @@ def _read(where: str, text: str | bytes) -> PeftConfig | None:
             re.compile(pattern)
         right = all(_is_number(value) and value >= 1 for value in (1 if rank is None else rank, *rank_pattern.values()))
         right = right and all(_is_number(value) for value in (alpha, *alpha_pattern.values()))
-    except (TypeError, AttributeError, re.error):
+    except (TypeError, AttributeError, OverflowError, re.error):
         right = False
     if not right:
         raise LoraFileError(
-            f"{where} tells a strength that cannot be right (r {rank}, alpha {alpha}, rank_pattern {rank_pattern}, "
-            f"alpha_pattern {alpha_pattern}). {again}"
+            f"{beginning} tells a strength that cannot be right (r {rank}, alpha {alpha}, rank_pattern {rank_pattern}, "
+            f"alpha_pattern {alpha_pattern}). {AGAIN}"
         )
     return PeftConfig(rank, alpha, rank_pattern, alpha_pattern, content.get("use_rslora") is True, where)
 

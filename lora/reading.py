@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..motion_models.files.motion_model import Tensors, read_tensors
 from ..motion_models.files.numbers import refuse_impossible_numbers
+from ..motion_models.files.reading import read_tensors
 from ..motion_models.files.wrong_files import IN_WHOLE_MODEL, MOTION, method_of_change
+from ..motion_models.layouts import Tensors
 from .change import FACTORS, rank_of, scaled, shape_of
 from .error import LoraFileError
 from .names import Layers, Parts, in_layers

@@ -16,6 +16,7 @@ from torch import nn
 
 from ...host import shared_dict
 from ..files.motion_model import interpret
+from ..files.numbers import refuse_impossible_numbers
 from ..network.call import ModuleInputs, MotionInputs
 from ..network.injection import MotionModelMismatch, find_sites, insert
 from ..network.temporal import MotionModel, MotionModule
@@ -65,7 +66,8 @@ class ControlMotionModel(MotionModel):
     def __init__(
         self, mm_state_dict: dict[str, torch.Tensor], mm_info: AnimateDiffInfo, init_kwargs: dict | None = None
     ):
-        spec, _ = interpret(mm_info.name, mm_state_dict, {})
+        spec, tensors = interpret(mm_info.name, mm_state_dict, {})
+        refuse_impossible_numbers(mm_info.name, tensors)
         super().__init__(spec)
         self.eval().requires_grad_(False)
         self.network_of: Callable = (init_kwargs or {}).get("get_unet_func") or _diffusion_model
