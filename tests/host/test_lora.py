@@ -496,7 +496,7 @@ def test_a_wrong_domain_adapter_is_refused(
     pack, load_adapter, new_model, new_motion, layouts, adapter_pairs, new_lora_file, folder
 ):
     adapters = pack.submodule("lora.domain_adapter")
-    error = adapters.DomainAdapterError
+    error = pack.submodule("lora.error").LoraFileError
     files = folder("loras")
 
     def save(pairs, path):
