@@ -7,11 +7,15 @@ from typing import ClassVar
 from comfy_api.latest import io
 
 from ..host.schema import schema
-from .kinds import connect
+from .kinds import problem, source
 
 
 class EmptyInput(ValueError):
     """A required input got nothing. The message names it, and what to connect."""
+
+
+class WrongInput(ValueError):
+    """An input got something else than it takes. The message names it, and what to connect."""
 
 
 class Node(io.ComfyNode):
@@ -35,8 +39,7 @@ def filled(schema: io.Schema, inputs: Mapping[str, object], renamed: Mapping[str
     """The inputs that hold something, under the names they have now.
 
     None, which an empty switch hands on, counts as not connected. The host also passes on links of old files to
-    inputs that a node no longer has: the log tells that they have no effect. Raises EmptyInput if a
-    required input holds nothing.
+    inputs that a node no longer has: the log tells that they have no effect. Raises EmptyInput and WrongInput.
     """
     known = {entry.id: entry for entry in schema.inputs}
     if unknown := ", ".join(sorted(inputs.keys() - known - renamed.keys())):
@@ -46,11 +49,15 @@ def filled(schema: io.Schema, inputs: Mapping[str, object], renamed: Mapping[str
     given = {renamed.get(name, name): value for name, value in inputs.items() if not _empty(value, schema)}
     found = {name: value for name, value in given.items() if name in known}
     for name, entry in known.items():
+        kind = str(entry.get_io_type())
         if not entry.optional and name not in found:
             raise EmptyInput(
                 f"The input {name} of {schema.display_name} is empty: what is linked to it gave nothing, as a switch "
-                f"without a choice does. Connect {connect(entry.get_io_type())}."
+                f"without a choice does. Connect {source(kind)}."
             )
+        values = found.get(name, []) if schema.is_input_list else [found[name]] if name in found else []
+        for wrong in filter(None, (problem(kind, value) for value in values)):
+            raise WrongInput(f"The input {name} of {schema.display_name} {wrong}. Connect {source(kind)}.")
     return found
 
 

@@ -54,7 +54,7 @@ def test_an_empty_required_input_is_named_with_what_to_connect(nodes, base):
 
 def test_messages_send_users_to_nodes_that_give_what_is_missing(nodes, pack):
     """Every type of socket is in the table, and a node of ours that it names has such an output."""
-    sources = pack.submodule("nodes.kinds").SOURCES
+    sources = {io_type: kind.source for io_type, kind in pack.submodule("nodes.kinds").KINDS.items()}
     gives = {}
     for node in nodes:
         schema = node.GET_SCHEMA()
