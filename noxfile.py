@@ -26,6 +26,11 @@ def run_tests(session: nox.Session, *args: str) -> None:
     run(session, "-m", "pytest", "-rs", *args, *session.posargs)
 
 
+def comparing(session: nox.Session, what: str) -> tuple[str, ...]:
+    """Have pytest fail unless all of ``what`` was compared (tests/comparisons.py), unless tests are picked."""
+    return () if session.posargs else ("--compare", what)
+
+
 @nox.session(venv_backend="none")
 def demo(session: nox.Session) -> None:
     """Four animations of the toy world through a real ComfyUI."""
@@ -48,20 +53,20 @@ def claims(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """All tests but conformance, hosts, browser and those marked long."""
-    run_tests(session, "-m", "not long")
+    run_tests(session, "-m", "not long", *comparing(session, "node interfaces"))
 
 
 @nox.session(venv_backend="none")
 def conformance(session: nox.Session) -> None:
-    """Our latents against the incumbent's, with each case's error."""
+    """Our latents against the incumbent's, with each case's error; fails unless all were compared."""
     # -s: a case prints its error when it passes too.
-    run_tests(session, "tests/conformance", "-v", "-s")
+    run_tests(session, "tests/conformance", "-v", "-s", *comparing(session, "reference latents"))
 
 
 @nox.session(venv_backend="none", name="hosts")
 def hosts_(session: nox.Session) -> None:
     """The pack in every supported ComfyUI release."""
-    run_tests(session, "tests/hosts")
+    run_tests(session, "tests/hosts", *comparing(session, "ComfyUI releases"))
 
 
 @nox.session(venv_backend="none")
@@ -74,7 +79,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def browser(session: nox.Session) -> None:
     """The example workflows and all nodes in ComfyUI's own front end; needs chromium on the PATH."""
-    run_tests(session, "tests/browser")
+    run_tests(session, "tests/browser", *comparing(session, "stored nodes"))
 
 
 @nox.session(venv_backend="none")

@@ -13,9 +13,10 @@ import comfy.lora
 import comfy.lora_convert
 import torch
 
-from ..motion_models.files.motion_model import PREFIX, Tensors, read_tensors
+from ..motion_models.files.reading import read_tensors
 from ..motion_models.files.saving import METADATA_PREFIX, save_tensors
 from ..motion_models.files.wrong_files import is_motion_lora, what_is_it
+from ..motion_models.layouts import PREFIX, Tensors
 
 # Names of the text encoder's layers in LoRA files: a domain adapter is for the UNet alone.
 TEXT_ENCODER = re.compile(r"^(lora_te|text_encoder|lora_prior_te|clip_)")

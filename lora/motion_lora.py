@@ -18,9 +18,10 @@ from types import MappingProxyType
 
 import torch
 
-from ..motion_models.files.motion_model import PREFIX, Tensors, our_names, read_tensors
+from ..motion_models.files.reading import read_tensors
 from ..motion_models.files.saving import METADATA_PREFIX, save_tensors
 from ..motion_models.files.wrong_files import MOTION, is_motion_lora, what_is_it
+from ..motion_models.layouts import PREFIX, Tensors, our_names
 from ..motion_models.network.strength import StrengthSchedule
 
 PEFT_PREFIX = re.compile(r"^(?:unet\.)?base_model\.model\.")

@@ -10,8 +10,7 @@ from ..host import folders
 from ..host.schema import schema
 from ..lora import domain_adapter
 from ..lora.motion_lora import AppliedMotionLora, MotionLoras, read_motion_lora, save_motion_lora
-from ..motion_models.files.motion_model import save_motion_model
-from ..motion_models.files.saving import METADATA_PREFIX
+from ..motion_models.files.saving import METADATA_PREFIX, save_motion_model
 from ..motion_models.network.strength import HOLD, LINEAR
 from ..sampling.strength.multival import pictures
 from ..scheduling import strengths as schedules

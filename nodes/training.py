@@ -10,10 +10,11 @@ from comfy_api.latest import io
 from ..host import training as host
 from ..host.schema import schema
 from ..lora.motion_lora import AppliedMotionLora
+from ..motion_models.layouts import VERSIONS
 from ..sampling.schedules import beta_schedules
 from ..training.domain_adapter import train_domain_adapter
 from ..training.motion_lora import train_motion_lora
-from ..training.motion_module import LAYOUTS, train_motion_module
+from ..training.motion_module import train_motion_module
 from ..training.objectives import OBJECTIVES
 from ..training.trainer import LEARNING_RATE_SCHEDULES, OPTIMIZERS, TrainingFailed, TrainingSettings
 from . import sockets
@@ -280,7 +281,7 @@ class TrainMotionModule(TrainingNode):
                 frames_input(),
                 io.Combo.Input(
                     "layout",
-                    options=list(LAYOUTS),
+                    options=list(VERSIONS),
                     default="v3",
                     tooltip="v1: 24 frames, the UNet's group norms joint over all frames of a clip. v2: 32 frames and a module in the mid "
                     "block. v3: 32 frames. With start, its layout wins.",

@@ -397,7 +397,8 @@ def test_weights_that_are_patched_are_trained_as_patched(training, new_model, wi
 
 def test_an_independent_reader_finds_the_change_that_was_trained(train_lora, pack, tmp_path):
     """diffusers' own renaming of old LoRA names, on a file of ours with diffusers' names for the modules."""
-    utils = pytest.importorskip("diffusers.utils.state_dict_utils")
+    from diffusers.utils import state_dict_utils
+
     lora, _ = train_lora()
     path = str(tmp_path / "trained.safetensors")
     pack.submodule("lora.motion_lora").save_motion_lora(lora, path, dtype=torch.float32)
@@ -406,7 +407,9 @@ def test_an_independent_reader_finds_the_change_that_was_trained(train_lora, pac
         name = name.replace(".temporal_transformer.", ".")
         return name.replace("attention_blocks.0", "attn1").replace("attention_blocks.1", "attn2")
 
-    peft = utils.convert_unet_state_dict_to_peft({theirs(name): value for name, value in load_file(path).items()})
+    peft = state_dict_utils.convert_unet_state_dict_to_peft(
+        {theirs(name): value for name, value in load_file(path).items()}
+    )
     assert len(peft) == 2 * len(lora.pairs)
     for name, (down, up) in lora.pairs.items():
         assert torch.equal(peft[f"{theirs(name)}.lora_A.weight"], down)

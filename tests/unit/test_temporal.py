@@ -114,7 +114,8 @@ def test_clips_of_a_batch_do_not_see_each_other(new_module, inputs, hidden):
 
 def test_equals_diffusers_with_joint_group_norm(pack, new_module, inputs, hidden):
     """diffusers' group norm is always joint over frames, as ours is for v1 motion models."""
-    unet_motion_model = pytest.importorskip("diffusers.models.unets.unet_motion_model")
+    from diffusers.models.unets import unet_motion_model
+
     theirs = unet_motion_model.AnimateDiffTransformer3D(
         num_attention_heads=8,
         attention_head_dim=CHANNELS // 8,
