@@ -114,7 +114,7 @@ def _schedule_prompts_of_latents(latent: dict, **inputs) -> io.NodeOutput:
 def _values(schedule: Schedule, print_schedule: bool) -> io.NodeOutput:
     floats = values_per_frame(schedule)
     if print_schedule:
-        log_schedule([f"{frame} = {value}" for frame, value in enumerate(floats)])
+        log_schedule(len(floats), lambda frame: f"{frame} = {floats[frame]}")
     ints = whole_numbers(floats)
     return io.NodeOutput(floats, floats, ints, ints)
 

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 
 import torch
 
@@ -28,7 +29,7 @@ class StrengthSchedule:
             raise ValueError(f"Interpolation is '{HOLD}' or '{LINEAR}', not '{self.interpolation}'.")
 
     def at(self, percent: float) -> float:
-        after = bisect_right([p for p, _ in self.points], percent)
+        after = bisect_right(self.points, percent, key=itemgetter(0))
         p, strength = self.points[max(after - 1, 0)]
         if self.interpolation == HOLD or after in (0, len(self.points)):
             return strength
