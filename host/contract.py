@@ -292,16 +292,20 @@ training
     comfy.model_base.BaseModel().manual_cast_dtype
     comfy.model_base.BaseModel().latent_format
     comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel().dtype
-    comfy.latent_formats.SD15().latent_rgb_factors
-    comfy.latent_formats.SD15().latent_rgb_factors_bias
     comfy.ldm.modules.attention.CrossAttention
     'optimized_attention_override' in comfy.ldm.modules.attention
     comfy.utils.ProgressBar(_, node_id=)
     comfy.utils.ProgressBar.update_absolute(_, _, _)
-    server.PromptServer.send_progress_text(_, _)
-    server.PromptServer().instance
     comfy.model_patcher.ModelPatcher.is_dynamic()  since 0.16.3
     comfy.model_patcher.ModelPatcher.clone(disable_dynamic=)  since 0.16.3
+
+the line of text on training nodes
+    server.PromptServer.send_progress_text(_, _)
+    server.PromptServer().instance
+
+previews of training
+    comfy.latent_formats.SD15().latent_rgb_factors
+    comfy.latent_formats.SD15().latent_rgb_factors_bias
 
 Animation Metrics
     comfy_execution.graph_utils.ExecutionBlocker(_)

@@ -42,11 +42,12 @@ def is_kept(what: str) -> bool:
 
 
 def absent(what: str) -> str:
-    """``what`` for a sentence that says that it is not there: its name alone, unless that is there with other arguments."""
-    if not (match := CALL.fullmatch(what)):
+    """What is not there, of a row that is not kept: the name or its beginning; the row, if only that has changed."""
+    if WORD.fullmatch(what):
         return what
-    name = f"{match['owner']}.{match['attribute']}"
-    return what if is_kept(name) else name
+    parts = re.match(r"[\w.]+", what)[0].split(".")
+    beginnings = (".".join(parts[: i + 1]) for i in range(len(parts)))
+    return next((name for name in beginnings if not is_kept(name)), what)
 
 
 @cache

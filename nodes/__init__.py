@@ -90,7 +90,7 @@ NODES = [node for nodes in FAMILIES.values() for node in nodes]
 
 def served() -> list[type]:
     """NODES without those that this host cannot run. What is left out, and why, is told in one line of the log."""
-    lacking = STARTUP.check()
+    lacking = {row.needed_for for row in STARTUP.lacks}
     broken = {name for needed_for in lacking for name in NEEDED_BY.get(needed_for, ())}
     usable, ids = [], []
     for family, nodes in FAMILIES.items():

@@ -1,10 +1,12 @@
 """Every supported ComfyUI release keeps the host contract, and the pack's tables of the host are those of the release."""
 
 import json
+import re
 import subprocess
 
 import pytest
 from animatediff_dev_hosts import RELEASES, ROOT
+from animatediff_dev_pack import import_file
 
 # The host is imported as it is when it loads packs.
 SCRIPT = """
@@ -108,3 +110,31 @@ def test_samplers_with_default_noise_are_those_of_the_release(any_host, result):
     assert not set(result["without"]) & set(result["our_table"])
     if any_host.version == next(iter(RELEASES)):  # the newest: later ones only add samplers
         assert result["with_default_noise"] == result["our_table"]
+
+
+def test_whatever_a_release_lacks_the_pack_starts_and_names_it(host, tmp_path):
+    """Each name of the contract is taken away once."""
+    contract = import_file("animatediff_contract", ROOT / "host" / "contract.py")
+    rows = [row.what for row in contract.rows() if not row.optional and "' in " not in row.what]
+    names = sorted({re.match(r"[\w.]+", what)[0] for what in rows} - {"comfy_api.latest.ComfyExtension"})
+    names = [name for name in names if "." in name]
+    run = subprocess.run(
+        [host.python, ROOT / "dev" / "without.py", host.path, tmp_path],
+        input=json.dumps([[[name], "0.31.0"] for name in names]),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    results = {
+        name: result
+        for name, result in zip(names, json.loads(run.stdout.splitlines()[-1]), strict=True)
+        if result is not None
+    }
+    assert len(results) > 130
+    for name, (ids, lines) in results.items():
+        [(level, line)] = lines
+        assert level == "WARNING"
+        assert re.search(rf"{re.escape(name)}\b", line)
+        assert ids or "needed for every node" in line, name
+    print(f"{len(results)} names taken away one by one")

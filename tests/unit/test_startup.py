@@ -8,52 +8,6 @@ from collections.abc import Callable
 import pytest
 from animatediff_dev_hosts import ROOT
 
-# The host is imported once, as it is when it loads packs; the pack anew for each case, without some names of the host.
-SCRIPT = """
-import asyncio, functools, importlib, json, logging, sys
-sys.path[:0] = [{dev!r}]
-from pack import Pack, enter_host
-enter_host({host!r}, ["--cpu", "--base-directory", {base!r}])
-import utils.extra_config  # as the host does it: before another module `utils` is found
-import torch, execution, server, nodes, comfy_extras.nodes_model_advanced, comfyui_version
-
-lines = []
-class Lines(logging.Handler):
-    def emit(self, record):
-        if "[AnimateDiff]" in record.getMessage():
-            lines.append((record.levelname, record.getMessage()))
-logging.getLogger().addHandler(Lines())
-
-def parts(name):
-    outer, _, last = name.rpartition(".")
-    module, *inner = outer.split(".")
-    while True:
-        try:
-            return functools.reduce(getattr, inner, sys.modules[module]), last
-        except (KeyError, AttributeError):
-            module, *inner = f"{{module}}.{{inner[0]}}", *inner[1:]
-
-def run(names, version):
-    lines.clear()
-    comfyui_version.__version__ = version
-    owners = [parts(name) for name in names]
-    before = [vars(owner)[last] for owner, last in owners]
-    for owner, last in owners:
-        delattr(owner, last)
-    try:
-        pack = Pack()
-        extension = asyncio.run(pack.module.comfy_entrypoint())
-        ids = [node.GET_SCHEMA().node_id for node in asyncio.run(extension.get_node_list())]
-        return {{"ids": ids, "lines": list(lines)}}
-    finally:
-        for (owner, last), value in zip(owners, before):
-            setattr(owner, last, value)
-        for name in [name for name in sys.modules if name.split(".")[0] == pack.name]:
-            del sys.modules[name]
-
-print("RESULT " + json.dumps([run(*case) for case in json.loads(sys.stdin.read())]))
-"""
-
 NEWER = "0.31.0"
 TRAINING = {"AnimateDiffTrainMotionLoRA", "AnimateDiffTrainDomainAdapter", "AnimateDiffTrainMotionModule"}
 OLD_LOADERS = {"ADE_AnimateDiffLoaderWithContext", "AnimateDiffLoaderV1", "ADE_AnimateDiffLoaderV1Advanced"}
@@ -97,6 +51,7 @@ CASES = {
     ("folder_paths.get_input_directory",): {"ADE_LoadCameraPoses"},
     ("comfy_api.latest.io.Vae",): {"CheckpointLoaderSimpleWithNoiseSelect"},
     ("comfy_api.latest.io.ClipVision",): {"AnimateDiffMetrics"},
+    ("comfy_api.latest.io.Sigmas",): {*VISUALIZE, *SIGMA_SCHEDULES},
     # several at once
     ("comfy.lora.calculate_weight", "comfy_execution.graph_utils.ExecutionBlocker", "nodes.EmptyLatentImage"): {
         *TRAINING,
@@ -114,35 +69,37 @@ VERSIONS = {  # release -> what its user is told to do
 
 @pytest.fixture(scope="module")
 def started(host, tmp_path_factory) -> Callable:
-    """`started(names, version)`: ids of the nodes and lines of the log on a host without these names."""
+    """`started(names, version)`: ids of the nodes, and lines of the log, in a ComfyUI without these names."""
     base = tmp_path_factory.mktemp("base")
     cases = [((), NEWER), *((names, NEWER) for names in CASES), (("comfy_api.latest.io.Schema",), NEWER)]
     cases += [(("nodes.EmptyLatentImage",), version) for version in VERSIONS if version != NEWER]
-    script = SCRIPT.format(dev=str(ROOT / "dev"), host=str(host.path), base=str(base))
     result = subprocess.run(
-        [host.python, "-c", script], input=json.dumps(cases), capture_output=True, text=True, cwd=base
+        [host.python, ROOT / "dev" / "without.py", host.path, base],
+        input=json.dumps(cases),
+        capture_output=True,
+        text=True,
+        cwd=base,
     )
-    [line] = [line for line in result.stdout.splitlines() if line.startswith("RESULT ")] or [result.stderr[-3000:]]
-    results = dict(zip(cases, json.loads(line.removeprefix("RESULT ")), strict=True))
+    assert result.returncode == 0, result.stderr[-3000:]
+    results = dict(zip(cases, json.loads(result.stdout.splitlines()[-1]), strict=True))
     return lambda names, version=NEWER: results[names, version]
 
 
 @pytest.fixture(scope="module")
 def all_ids(started) -> set[str]:
-    return set(started(())["ids"])
+    return set(started(())[0])
 
 
 def test_a_host_that_lacks_nothing_gets_all_nodes_and_no_line(started, all_ids):
     documented = set(re.findall(r"\| `(\w+)` \|", (ROOT / "docs" / "nodes.md").read_text(encoding="utf-8")))
     assert all_ids == documented
-    assert not started(())["lines"]
+    assert not started(())[1]
 
 
 @pytest.mark.parametrize("names", CASES, ids=" and ".join)
 def test_only_what_lacks_something_is_left_out(started, all_ids, names):
-    result = started(names)
-    assert all_ids - set(result["ids"]) == CASES[names]
-    [(level, line)] = result["lines"]
+    ids, [(level, line)] = started(names)
+    assert all_ids - set(ids) == CASES[names]
     assert level == "WARNING"
     assert "\n" not in line
     for name in names:
@@ -153,7 +110,7 @@ def test_only_what_lacks_something_is_left_out(started, all_ids, names):
 
 
 def test_the_line_names_nodes_as_users_know_them(started):
-    [(_, line)] = started(("comfy.lora.calculate_weight",))["lines"]
+    _, [(_, line)] = started(("comfy.lora.calculate_weight",))
     assert line == (
         "[AnimateDiff] This ComfyUI (0.31.0) lacks comfy.lora.calculate_weight (needed for training). "
         "Left out: Train MotionLoRA, Train Domain Adapter, Train Motion Module. "
@@ -162,15 +119,14 @@ def test_the_line_names_nodes_as_users_know_them(started):
 
 
 def test_without_what_every_node_needs_there_are_none(started):
-    result = started(("comfy_api.latest.io.Schema",))
-    assert not result["ids"]
-    [(_, line)] = result["lines"]
+    ids, [(_, line)] = started(("comfy_api.latest.io.Schema",))
+    assert not ids
     assert "Left out: all nodes of this pack." in line
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_to_do_depends_on_the_release(started, version):
-    [(_, line)] = started(("nodes.EmptyLatentImage",), version)["lines"]
+    _, [(_, line)] = started(("nodes.EmptyLatentImage",), version)
     assert f"({version})" in line
     assert line.endswith(VERSIONS[version])
 
@@ -184,18 +140,19 @@ def startup(pack):
 
 
 def test_a_mistake_of_our_own_is_told_with_its_traceback(startup, caplog):
+    startup.lacks = []
     with startup.part("the nodes of nodes/example.py"):
         raise TypeError("our mistake")
     [record] = caplog.records
     assert "the nodes of nodes/example.py" in record.getMessage()
     assert "our mistake" in caplog.text
     assert startup.left_out == ["the nodes of nodes/example.py"]
-    assert not startup.lacks
 
 
 def test_long_lists_are_cut(pack):
     startup = pack.submodule("host.startup")
-    lacks = {f"comfy.gone{i}": ["training"] for i in range(10)}
+    row = pack.submodule("host.contract").Row
+    lacks = [row(f"comfy.gone{i}", needed_for, "0.3.75") for i in range(10) for needed_for in ("training", "metrics")]
     line = startup.sentence("0.31.0", lacks, [f"Node {i}" for i in range(40)])
-    assert "comfy.gone5 and 4 more (needed for training)" in line
+    assert "comfy.gone5 and 4 more (needed for training, metrics)." in line
     assert "Node 5 and 34 more." in line
