@@ -2,11 +2,10 @@
 
 from types import SimpleNamespace
 
+import comfy.ldm.modules.diffusionmodules.util as schedules
 import comfy.model_base
 import comfy.model_sampling
 import torch
-from comfy.ldm.modules.diffusionmodules.util import make_beta_schedule
-from comfy_extras.nodes_model_advanced import LCM, ModelSamplingDiscreteDistilled
 
 TIMESTEPS = 1000
 # Betas of Stable Diffusion.
@@ -30,7 +29,7 @@ class OwnTables:
         zsnr = settings.pop("zsnr", False)
         if given_betas is None:
             # as_tensor: for squaredcos_cap_v2 the host's function returns a NumPy array
-            given_betas = torch.as_tensor(make_beta_schedule(beta_schedule, timesteps, **settings))
+            given_betas = torch.as_tensor(schedules.make_beta_schedule(beta_schedule, timesteps, **settings))
         super()._register_schedule(given_betas=given_betas, timesteps=timesteps, zsnr=zsnr, **settings)
 
     def register_buffer(self, name, tensor, persistent=True):
@@ -95,6 +94,10 @@ def lcm_schedule(
     zsnr: bool = False,
 ) -> torch.nn.Module:
     """The few timesteps a latent consistency model was distilled on, sampled as LCM (arXiv 2310.04378)."""
+    # Not at the top: the host loads its extra nodes by path, so that for this name it would read the file once more,
+    # and without this file the pack can do all but LCM.
+    from comfy_extras.nodes_model_advanced import LCM, ModelSamplingDiscreteDistilled
+
     settings = {"beta_schedule": schedule, "linear_start": linear_start, "linear_end": linear_end, "zsnr": zsnr}
     bases = (FewSteps, ModelSamplingDiscreteDistilled, LCM)
     sampling = type("ModelSamplingLCM", bases, {"original_timesteps": original_timesteps})

@@ -17,18 +17,23 @@ def weight_dtype() -> torch.dtype:
     return comfy.model_management.unet_dtype()
 
 
+def default_class() -> type[comfy.model_patcher.ModelPatcher]:
+    """The host's patcher class for new models.
+
+    Asked for each time: the host puts its dynamic-VRAM class in CoreModelPatcher's place while it starts. Releases
+    before 0.16 have no such name.
+    """
+    return getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+
+
 def make_patcher(module: torch.nn.Module, reload, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
     """Wrap ``module`` in the host's patcher class.
 
     ``reload`` is ``(function, arguments)``; ``function(*arguments, disable_dynamic=...)`` must give an equal patcher
     with weights of its own. The host calls it to make copies for other devices, we to use one file twice.
     """
-    # Looked up at call time: the host swaps CoreModelPatcher for its dynamic-VRAM class while it starts.
-    # Releases before 0.16 have no such name.
-    cls = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
-    if disable_dynamic:
-        cls = comfy.model_patcher.ModelPatcher
-    patcher = cls(
+    patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else default_class()
+    patcher = patcher_class(
         module,
         load_device=comfy.model_management.get_torch_device(),
         offload_device=comfy.model_management.unet_offload_device(),

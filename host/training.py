@@ -141,8 +141,9 @@ class Progress:
     def _show(self, text: str) -> None:
         # not imported: where no server runs there is none to tell
         server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
-        if server is not None and self.node_id is not None:
-            server.send_progress_text(text, self.node_id)
+        send = getattr(server, "send_progress_text", None)  # training goes on without it
+        if send is not None and self.node_id is not None:
+            send(text, self.node_id)
 
 
 # Raised by the host's layers and progress bar once the user has pressed Stop. With it the request counts as served:

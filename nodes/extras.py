@@ -1,5 +1,6 @@
 """Loading, saving and undoing around an animation."""
 
+import torch
 from comfy_api.latest import io
 
 from ..host import folders, loading, media
@@ -7,7 +8,7 @@ from ..host.schema import schema
 from ..sampling.animate import without_features
 from ..sampling.schedules import beta_schedules
 from . import sockets
-from .make import node
+from .base import Node, node
 
 CATEGORY = "AnimateDiff/extras"
 
@@ -21,7 +22,7 @@ def _noise_schedule() -> io.Combo.Input:
     )
 
 
-class LoadCheckpointWithNoiseSelect(io.ComfyNode):
+class LoadCheckpointWithNoiseSelect(Node):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -50,7 +51,9 @@ class LoadCheckpointWithNoiseSelect(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, ckpt_name, beta_schedule, use_custom_scale_factor=False, scale_factor=0.18215):
+    def run(
+        cls, ckpt_name: str, beta_schedule: str, use_custom_scale_factor: bool = False, scale_factor: float = 0.18215
+    ) -> io.NodeOutput:
         model, clip, vae = loading.load_checkpoint(ckpt_name)
         model = beta_schedules.with_schedule(model, beta_schedule)
         if use_custom_scale_factor:
@@ -58,7 +61,7 @@ class LoadCheckpointWithNoiseSelect(io.ComfyNode):
         return io.NodeOutput(model, clip, vae)
 
 
-class AnimateDiffCombine(io.ComfyNode):
+class AnimateDiffCombine(Node):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -103,7 +106,16 @@ class AnimateDiffCombine(io.ComfyNode):
         return f"'{format}' is no format of this node. Choose {', '.join((*media.PICTURES, *media.VIDEOS))}."
 
     @classmethod
-    def execute(cls, images, frame_rate, loop_count, filename_prefix, format, pingpong, save_image):
+    def run(
+        cls,
+        images: torch.Tensor,
+        frame_rate: int,
+        loop_count: int,
+        filename_prefix: str,
+        format: str,
+        pingpong: bool,
+        save_image: bool,
+    ) -> io.NodeOutput:
         metadata = {} if cls.hidden.prompt is None else {"prompt": cls.hidden.prompt}
         metadata |= cls.hidden.extra_pnginfo or {}
         if pingpong:
@@ -121,30 +133,30 @@ class AnimateDiffCombine(io.ComfyNode):
 NODES = [
     node(
         without_features,
-        [io.Model.Input("model")],
-        [io.Model.Output("MODEL")],
         node_id="ADE_AnimateDiffUnload",
         display_name="AnimateDiff Unload",
+        old_name="AnimateDiff Unload",
         category=CATEGORY,
         description=(
             "The model without its motion models and sampling settings; LoRAs, patches of other packs and the noise "
             "schedule stay. For a second, still pass."
         ),
-        search_aliases=["AnimateDiff Unload 🎭🅐🅓"],
+        inputs=[io.Model.Input("model")],
+        outputs=[io.Model.Output("MODEL")],
     ),
     node(
         lambda width, height, batch_size: loading.empty_latent(width, height, batch_size),
-        [
+        node_id="ADE_EmptyLatentImageLarge",
+        display_name="Empty Latent Image (Big Batch)",
+        old_name="Empty Latent Image (Big Batch)",
+        category=CATEGORY,
+        description="Empty latents for clips of more than 4096 frames.",
+        inputs=[
             io.Int.Input("width", default=512, min=64, max=16384, step=8),
             io.Int.Input("height", default=512, min=64, max=16384, step=8),
             io.Int.Input("batch_size", default=1, min=1, max=262144, tooltip="Number of frames."),
         ],
-        [io.Latent.Output("LATENT")],
-        node_id="ADE_EmptyLatentImageLarge",
-        display_name="Empty Latent Image (Big Batch)",
-        category=CATEGORY,
-        description="Empty latents for clips of more than 4096 frames.",
-        search_aliases=["Empty Latent Image (Big Batch) 🎭🅐🅓"],
+        outputs=[io.Latent.Output("LATENT")],
     ),
     LoadCheckpointWithNoiseSelect,
     AnimateDiffCombine,

@@ -16,7 +16,7 @@ from .windows.schedules import Window
 
 # The key under which a MODEL carries everything of ours (attachment, additional models, injections, wrappers).
 MODEL_KEY = "AnimateDiff"
-# In the transformer_options of a run: the pass under way.
+# In the model_options of a run: the pass under way. Not in their transformer_options, which the UNet sees.
 PASS_KEY = "animatediff_pass"
 # What other packs (ControlNet, IPAdapter) read to learn which frames they are asked for.
 FRAMES_KEY = "ad_params"
@@ -63,7 +63,7 @@ def outer_sample(
 
     def one_pass(start: Pass) -> torch.Tensor:
         under_way = PassUnderWay(run, start.around_calls)
-        run.model_options["transformer_options"][PASS_KEY] = under_way
+        run.model_options[PASS_KEY] = under_way
         # the host prepares conds for a pass in place
         guider.conds = _copied(conds)
 
@@ -89,8 +89,7 @@ def outer_sample(
 
 def calc_cond_batch(executor, model, conds, x_in, timestep, model_options) -> Predictions:
     """CALC_COND_BATCH wrapper: where every guider passes, for each denoiser call (and each window of the host's)."""
-    options = model_options["transformer_options"]
-    under_way: PassUnderWay | None = options.get(PASS_KEY)
+    under_way: PassUnderWay | None = model_options.get(PASS_KEY)
     if under_way is None:
         # no run of ours, as when another guider borrows this MODEL: its slots say so if they are reached
         return executor(model, conds, x_in, timestep, model_options)
@@ -108,7 +107,7 @@ def calc_cond_batch(executor, model, conds, x_in, timestep, model_options) -> Pr
         )
 
     step = Step.of(under_way.step, timestep)
-    window = _host_window(options, len(x_in))
+    window = _host_window(model_options["transformer_options"], len(x_in))
     return _nested(under_way.around_calls, evaluate)(Call(run, step, conds, x_in, timestep, model_options, window))
 
 

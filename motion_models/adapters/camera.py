@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..files.errors import outside_cause
+
 # motion -> direction of translation, and of rotation about x, y and z
 MOTIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "Static": ((0, 0, 0), (0, 0, 0)),
@@ -37,6 +39,8 @@ Poses = list[Pose]
 NUMBERS = 19
 FX, FY, CX, CY, WIDTH, HEIGHT = range(1, 7)
 MATRIX = slice(7, NUMBERS)
+# Of a file of poses: some 10,000 lines. A clip takes one line for each frame.
+MAX_BYTES = 4 << 20
 INTRINSICS = (0.474812461, 0.844111024, 0.5, 0.5, 1280.0, 720.0)
 
 
@@ -84,15 +88,23 @@ def replaced(poses: Poses, values: Mapping[int, float]) -> Poses:
 def read_poses(path: str) -> Poses:
     """The poses of a text file: a title line, then one line of numbers for each frame (as RealEstate10K has them).
 
-    The two numbers behind the intrinsics, which are 0 there, are taken as 1280 and 720. Raises PoseFileError.
+    The two numbers behind the intrinsics, which are 0 there, are taken as 1280 and 720. Raises PoseFileError, and OSErrors
+    with a message that says what to do.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()[1:]
-    except (OSError, UnicodeDecodeError) as error:
+        with open(path, "rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    except (OSError, MemoryError) as error:
+        raise outside_cause(path, error) from error
+    if len(text) > MAX_BYTES:
         raise PoseFileError(
-            f"'{path}' could not be read ({error}). Give the path of a text file of camera poses."
-        ) from None
+            f"'{path}' is larger than {MAX_BYTES >> 20} MB, which no file of camera poses is. Give the path of a text file of "
+            "camera poses."
+        )
+    try:
+        lines = text.decode("utf-8").splitlines()[1:]
+    except UnicodeDecodeError as error:
+        raise PoseFileError(f"'{path}' is no text ({error}). Give the path of a text file of camera poses.") from None
     poses = [_pose(line, f"Line {number} of '{path}'") for number, line in enumerate(lines, 2) if line.strip()]
     if not poses:
         raise PoseFileError(f"'{path}' holds no camera poses: nothing follows its first line, which is skipped.")
@@ -104,9 +116,9 @@ def _pose(line: str, where: str) -> Pose:
         pose = [float(word) for word in line.split()]
     except ValueError:
         pose = []
-    if len(pose) != NUMBERS:
+    if len(pose) != NUMBERS or not all(map(math.isfinite, pose)):
         raise PoseFileError(
-            f"{where} is no camera pose. After the first line, which is skipped, each line must hold {NUMBERS} numbers: "
+            f"{where} is no camera pose. After the first line, which is skipped, each line must hold {NUMBERS} finite numbers: "
             "time, fx, fy, cx, cy, two that are not used, and the 3x4 matrix from world to camera, row by row."
         )
     return pose

@@ -57,6 +57,15 @@ class MotionSlot(nn.Module):
         return self.motion[0](x, call.frames, call.motion[self.model_index])
 
 
+def stay_out_of_compiled_code() -> None:
+    """Keep slots out of what torch.compile makes of a UNet: there, they would go by the options of the first call.
+
+    Not done before it is needed, as it makes PyTorch import its compiler, which takes seconds.
+    """
+    if not getattr(MotionSlot.forward, "_torchdynamo_disable", False):
+        MotionSlot.forward = torch.compiler.disable(MotionSlot.forward)
+
+
 def run_slot(slot: MotionSlot, x, emb, context, transformer_options, *_):
     """The host's forward_timestep_embed_patch for a MotionSlot."""
     return slot(x, transformer_options)

@@ -14,9 +14,9 @@ from ...host.attention import temporal_attention
 from ...host.patcher import operations
 from ..spec import MotionModelSpec
 from .call import MotionInputs
-from .frame_mask import FrameMask
 from .low_rank import add_low_rank
-from .parts import Scales, inputs_of_parts, inputs_of_view, scales_of_parts, scales_of_view, varies_over_picture
+from .parts import Scales, in_parts, in_view, varies_over_picture
+from .strength import strength_at
 
 NORM_GROUPS = 32
 # Positions x heads stays below 65,535, the largest batch that attention kernels can launch.
@@ -137,8 +137,7 @@ class TemporalBlock(nn.Module):
         total, weights = torch.zeros_like(x), torch.zeros(x.shape[1], device=x.device)
         for view in inputs.views:
             frames, of_frame = torch.tensor(view.frames, device=x.device), view.weights.to(x.device)
-            of_view = inputs_of_view(inputs, view.frames), scales_of_view(scales, view.frames)
-            attended = self._attend(x[:, frames], *of_view)
+            attended = self._attend(x[:, frames], *in_view(inputs, scales, view.frames))
             total.index_add_(1, frames, (attended * of_frame[:, None]).to(x.dtype))
             weights.index_add_(0, frames, of_frame)
         return (total / weights[:, None]).to(x.dtype)
@@ -174,9 +173,8 @@ class TemporalTransformer(nn.Module):
         parts = y.split(positions_at_once(y.shape[0], frames, channels, y.device))
         if varies_over_picture(inputs, scales):
             sizes = [part.shape[0] for part in parts]
-            inputs_of = inputs_of_parts(inputs, self.layer_name, sizes, clips, height, width)
-            scales_of = scales_of_parts(scales, sizes, clips, height, width, like=y)
-            parts = [self._positions(*part) for part in zip(parts, inputs_of, scales_of, strict=True)]
+            of_parts = in_parts(inputs, scales, self.layer_name, sizes, clips, height, width, like=y)
+            parts = [self._positions(part, *of_part) for part, of_part in zip(parts, of_parts, strict=True)]
         else:
             parts = [self._positions(part, inputs, scales) for part in parts]
         y = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -197,10 +195,8 @@ class MotionModule(nn.Module):
         if own.effect == 0.0:
             return x
         added = self.temporal_transformer(x, frames, inputs, own.scale)
-        if isinstance(own.effect, FrameMask):
-            added = added * own.effect.at(*x.shape[2:], like=x)
-        elif own.effect is not None:
-            added = added * own.effect
+        if own.effect is not None:
+            added = added * strength_at(own.effect, *x.shape[2:], like=x)
         return (x.unflatten(0, (-1, frames)) + added).flatten(0, 1)
 
 

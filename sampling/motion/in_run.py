@@ -58,4 +58,4 @@ class MotionInRun:
         if self.range is not None and not self.range.end_sigma <= step.sigma <= self.range.start_sigma:
             return BYPASS
         changes = [change.at(step.sigma if change.schedule else None, window) for change in self.low_rank]
-        return replace(self.at_keyframe[index].of(window), low_rank=merged(changes), views=views)
+        return replace(self.at_keyframe[index].in_window(window), low_rank=merged(changes), views=views)

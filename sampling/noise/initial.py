@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import comfy.model_management
 import torch
-from torch.nn import functional
+
+from ..strength.multival import for_latents, pictures
 
 Seed = int | list[int]  # a list holds one seed for each frame
 
@@ -142,9 +143,9 @@ class NoiseLayer:
         combined = COMBINATIONS[self.combination](old, new, self.weight, self.balance)
         if self.mask is None:
             return combined
-        mask = self.mask.reshape(-1, 1, *self.mask.shape[-2:])
-        mask = functional.interpolate(mask, old.shape[-2:], mode="bilinear").to(old)
-        mask = mask[[i % len(mask) for i in range(len(old))]]
+        mask = pictures(self.mask)
+        # unlike other masks these begin anew behind their last picture
+        mask = for_latents(mask[[i % len(mask) for i in range(len(old))]], old)
         return old * (1 - mask) + combined * mask
 
 

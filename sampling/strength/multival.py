@@ -8,10 +8,9 @@ import math
 
 import comfy.utils
 import torch
-from torch.nn import functional
 
 from ...motion_models.files.adjust import stretched
-from ...motion_models.network.strength import for_frames
+from ...motion_models.network.strength import for_frames, strength_at, strength_of
 
 Multival = float | torch.Tensor
 
@@ -19,11 +18,6 @@ Multival = float | torch.Tensor
 def pictures(mask: torch.Tensor) -> torch.Tensor:
     """A MASK as any pack may give it, ``(…, height, width)`` -> ``(k, height, width)``."""
     return mask.reshape(-1, *mask.shape[-2:])
-
-
-def resized(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """``(k, h, w)`` -> ``(k, 1, height, width)``, bilinear."""
-    return functional.interpolate(mask.unsqueeze(1), (height, width), mode="bilinear", align_corners=False)
 
 
 def combined(first: Multival | None, second: Multival | None) -> Multival:
@@ -44,9 +38,7 @@ def combined(first: Multival | None, second: Multival | None) -> Multival:
 
 def for_latents(value: Multival, latents: torch.Tensor) -> float | torch.Tensor:
     """A mask with one picture per frame, ``(frames, 1, height, width)``, as the latents are; numbers stay."""
-    if not isinstance(value, torch.Tensor):
-        return value
-    return for_frames(resized(value, *latents.shape[-2:]), len(latents)).to(latents)
+    return strength_at(strength_of(value, len(latents)), *latents.shape[-2:], like=latents)
 
 
 def is_number(value: Multival | None, number: float) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
+from ...host.controlnet import clones_of, set_clones
 from .schedules import Window
 
 # ControlNet objects that find the frames of a window by themselves (Advanced-ControlNet).
@@ -57,7 +58,7 @@ class WindowedControls:
     def _told(self, control, window: Window, frames: int):
         if not hasattr(control, KNOWS_FRAMES):
             control.sub_idxs, control.full_latent_length, control.context_length = window, frames, len(window)
-        for clone in getattr(control, "multigpu_clones", {}).values():
+        for clone in clones_of(control).values():
             self._told(clone, window, frames)
         _, previous = self.told.setdefault(id(control), (control, control.previous_controlnet))
         control.previous_controlnet = self.of(previous, window, frames)
@@ -79,9 +80,9 @@ class WindowedControls:
         copied = copy.copy(control)
         copied.cond_hint_original = _hints(control.cond_hint_original, window)
         copied.extra_concat_orig = [_hints(value, window) for value in control.extra_concat_orig]
-        # The host asks for the one that shares its network with another GPU. Releases before 0.30 have none.
-        clones = getattr(control, "multigpu_clones", {})
-        copied.multigpu_clones = {device: self.of(clone, window, frames) for device, clone in clones.items()}
+        # the host asks for the one that shares its network with another GPU
+        clones = clones_of(control)
+        set_clones(copied, {device: self.of(clone, window, frames) for device, clone in clones.items()})
         # what was computed for other frames; a T2I-Adapter keeps its features as well
         copied.cond_hint = copied.extra_concat = None
         if hasattr(copied, "control_input"):
@@ -103,6 +104,16 @@ def conds_of_window(conds: list, window: Window, frames: int, controls: Windowed
     Whatever has one entry for each of the ``frames`` frames is cut; the rest serves all frames.
     """
     return [None if cond is None else [_entry(entry, window, frames, controls) for entry in cond] for cond in conds]
+
+
+def controls_of_window(conds: list, window: Window, frames: int, controls: WindowedControls) -> list:
+    """``conds`` as above, of which all but the ControlNets have been cut."""
+    return [
+        None
+        if cond is None
+        else [{**entry, "control": controls.of(entry.get("control"), window, frames)} for entry in cond]
+        for cond in conds
+    ]
 
 
 def _entry(entry: dict, window: Window, frames: int, controls: WindowedControls) -> dict:

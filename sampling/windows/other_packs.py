@@ -55,4 +55,6 @@ class OneCacheEach:
         if key not in self.holders:
             own = self.holders[key] = holder.clone()
             own.start_t, own.end_t = holder.start_t, holder.end_t
+        # as the host's wrapper does for the one it knows, at the start of each denoiser call
+        self.holders[key].skip_current_step = False
         return then(call.with_options(**{EASYCACHE: self.holders[key]}))

@@ -73,9 +73,18 @@ def load_lora(lora_nodes):
 def schedule_lora(lora_nodes):
     def schedule(loras, strengths="", interpolation="hold", frame_strengths="", mask=None):
         node = lora_nodes.ScheduleMotionLora
-        return node.execute(loras, strengths, interpolation, frame_strengths, mask).args[0]
+        over_run = {"strengths": strengths, "interpolation": interpolation}
+        return node.execute(motion_lora=loras, **over_run, frame_strengths=frame_strengths, mask=mask).args[0]
 
     return schedule
+
+
+@pytest.fixture
+def load_adapter(lora_nodes):
+    def load(model, name, scale):
+        return lora_nodes.LoadDomainAdapter.execute(model=model, lora_name=name, scale=scale).args[0]
+
+    return load
 
 
 @pytest.fixture
@@ -86,10 +95,14 @@ def with_lora(pack):
 
     def make(model, motion_model, loras=None, start_percent=0.0, end_percent=1.0, previous=None):
         applied = apply.execute(
-            motion_model, start_percent, end_percent, motion_lora=loras, prev_m_models=previous
+            motion_model=motion_model,
+            start_percent=start_percent,
+            end_percent=end_percent,
+            motion_lora=loras,
+            prev_m_models=previous,
         ).args[0]
         make.applied = applied
-        return use.execute(model, "autoselect", applied).args[0]
+        return use.execute(model=model, beta_schedule="autoselect", m_models=applied).args[0]
 
     return make
 
@@ -265,7 +278,8 @@ def test_context_windows_get_the_strengths_of_their_frames(
 
     def note(self, sigma, window):
         changes = at(self, sigma, window)
-        seen.append((window, next(iter(changes.values()))[0].strength.tolist()))
+        strength = next(iter(changes.values()))[0].strength
+        seen.append((window, strength.at(1, 1, torch.zeros(1)).flatten().tolist()))
         return changes
 
     monkeypatch.setattr(run, "at", note)
@@ -352,7 +366,9 @@ def test_a_saved_lora_is_loaded_again(lora_nodes, new_motion, new_lora_file, loa
     chain = load_lora(new_lora_file(new_motion(), "one"))
     chain = load_lora(new_lora_file(new_motion(), "other", seed=8), 0.5, previous=chain)
     with caplog.at_level(logging.INFO):
-        output = lora_nodes.SaveMotionLora.execute(chain, "right", "float32", caption="moves right")
+        output = lora_nodes.SaveMotionLora.execute(
+            motion_lora=chain, filename_prefix="right", dtype="float32", caption="moves right"
+        )
     assert {"right_00001_.safetensors", "right_00002_.safetensors"} <= set(os.listdir(files))
     assert f"Saved {os.path.join(files, 'right_00002_.safetensors')}" in caplog.text
     assert "right_00001_.safetensors" in output.ui.as_dict()["text"][0]
@@ -362,7 +378,7 @@ def test_a_saved_lora_is_loaded_again(lora_nodes, new_motion, new_lora_file, loa
         for layer, (down, up) in applied.lora.pairs.items():
             assert torch.equal(again.lora.pairs[layer][0], down)
             assert torch.equal(again.lora.pairs[layer][1], up)
-    lora_nodes.SaveMotionLora.execute(chain[:1], "right", "float16")
+    lora_nodes.SaveMotionLora.execute(motion_lora=chain[:1], filename_prefix="right", dtype="float16")
     assert "right_00003_.safetensors" in os.listdir(files)
 
 
@@ -378,7 +394,8 @@ def test_a_saved_motion_model_is_the_same_without_its_loras(
     expected = sample(with_lora(new_model(layouts[layout]), motion_model))
     lora = load_lora(new_lora_file(motion_model))
     sample(with_lora(new_model(layouts[layout]), motion_model, lora))
-    lora_nodes.SaveMotionModel.execute(with_lora.applied[0].patcher, "saved", "as loaded")
+    patcher = with_lora.applied[0].patcher
+    lora_nodes.SaveMotionModel.execute(motion_model=patcher, filename_prefix="saved", dtype="as loaded")
     again = pack.submodule("motion_models.files.motion_model").load_motion_model(
         os.path.join(files, "saved_00001_.safetensors")
     )
@@ -428,7 +445,7 @@ def merged_model(new_model):
 
 @pytest.mark.parametrize("layout", ["SD1.5", "SDXL", "unusual"])
 def test_a_saved_domain_adapter_loads_here_and_in_the_hosts_loader(
-    pack, lora_nodes, new_model, layouts, adapter_pairs, merged_model, sample, folder, layout
+    pack, lora_nodes, load_adapter, new_model, layouts, adapter_pairs, merged_model, sample, folder, layout
 ):
     import nodes as host_nodes
 
@@ -436,17 +453,17 @@ def test_a_saved_domain_adapter_loads_here_and_in_the_hosts_loader(
     model = new_model(layouts[layout])
     pairs = adapter_pairs(model)
     lora = pack.submodule("lora.domain_adapter").lora_model(pairs)
-    lora_nodes.SaveDomainAdapter.execute(lora, "adapter", "float32")
+    lora_nodes.SaveDomainAdapter.execute(lora=lora, filename_prefix="adapter", dtype="float32")
     assert "adapter_00001_.safetensors" in os.listdir(files)
     expected = sample(merged_model(layouts[layout], pairs, 0.6))
-    ours = lora_nodes.LoadDomainAdapter.execute(model, "adapter_00001_.safetensors", 0.6).args[0]
+    ours = load_adapter(model, "adapter_00001_.safetensors", 0.6)
     assert relative(sample(ours), expected) < 1e-5
     assert relative(sample(model), expected) > 1e-2
     hosts = host_nodes.LoraLoaderModelOnly().load_lora_model_only(
         new_model(layouts[layout]), "adapter_00001_.safetensors", 0.6
     )
     assert relative(sample(hosts[0]), expected) < 1e-5
-    assert lora_nodes.LoadDomainAdapter.execute(model, "adapter_00001_.safetensors", 0.0).args[0] is model
+    assert load_adapter(model, "adapter_00001_.safetensors", 0.0) is model
 
 
 NAMINGS = {
@@ -468,7 +485,7 @@ NAMINGS = {
 
 @pytest.mark.parametrize("naming", NAMINGS)
 def test_loads_domain_adapters_of_other_writers(
-    lora_nodes, new_model, layouts, adapter_pairs, merged_model, sample, folder, naming
+    load_adapter, new_model, layouts, adapter_pairs, merged_model, sample, folder, naming
 ):
     import comfy.utils
 
@@ -482,22 +499,22 @@ def test_loads_domain_adapters_of_other_writers(
             tensors |= {f"{name}.{down}.weight": pair[0], f"{name}.{up}.weight": pair[1]}
     assert len(tensors) == 2 * len(pairs)
     safetensors.torch.save_file(tensors, os.path.join(folder("loras"), "adapter.safetensors"))
-    result = lora_nodes.LoadDomainAdapter.execute(model, "adapter.safetensors", 1.0).args[0]
+    result = load_adapter(model, "adapter.safetensors", 1.0)
     assert relative(sample(result), sample(merged_model(layouts["SD1.5"], pairs, 1.0))) < 1e-5
 
 
 def test_a_wrong_domain_adapter_is_refused(
-    pack, lora_nodes, new_model, new_motion, layouts, adapter_pairs, new_lora_file, folder
+    pack, load_adapter, new_model, new_motion, layouts, adapter_pairs, new_lora_file, folder
 ):
     adapters = pack.submodule("lora.domain_adapter")
-    error = adapters.DomainAdapterError
+    error = pack.submodule("lora.error").LoraFileError
     files = folder("loras")
 
     def save(pairs, path):
         adapters.save_lora_model(adapters.lora_model(pairs), path)
 
     def load(model, name):
-        return lora_nodes.LoadDomainAdapter.execute(model, name, 1.0)
+        return load_adapter(model, name, 1.0)
 
     name = new_lora_file(new_motion())
     os.rename(os.path.join(folder("animatediff_motion_lora"), name), os.path.join(files, "motion.safetensors"))

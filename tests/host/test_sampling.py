@@ -310,7 +310,8 @@ def test_no_sigma_is_read_from_the_device_without_a_percent_range_or_schedule(pa
         raise AssertionError("a device sync")
 
     step = pack.submodule("sampling.feature").Step(0, on_device)
-    masked = pack.submodule("sampling.strength.low_rank").RunLowRank({}, 1.0, schedule=None, mask=torch.ones(4))
+    mask = pack.submodule("motion_models.network.strength").strength_of(torch.ones(4, 1, 1), 4)
+    masked = pack.submodule("sampling.strength.low_rank").RunLowRank({}, 1.0, schedule=None, mask=mask)
     for low_rank in ((), (masked,)):
         assert motion_run(None, (inputs(),), None, low_rank).inputs(step, [0, 1], ()) is not None
     with pytest.raises(AssertionError, match="a device sync"):

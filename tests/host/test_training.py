@@ -501,7 +501,7 @@ def test_stopping_one_kind_of_training_lets_the_others_be(pack):
         return [kind.PREPARE_CLASS_CLONE(None).fingerprint_inputs() for kind in kinds]  # clones, as the host does
 
     lora, module = fingerprints()
-    nodes.TrainMotionLoRA.PREPARE_CLASS_CLONE(None).run(lambda node_id: (None, record))
+    nodes.TrainMotionLoRA.PREPARE_CLASS_CLONE(None).trained(lambda node_id: (None, record))
     assert fingerprints() == [lora + 1, module]
 
 
@@ -519,7 +519,7 @@ def test_the_memory_of_a_training_is_given_back_at_once(
     gc.disable()
     try:
         with torch.inference_mode():
-            node.run(training("motion_lora").train_motion_lora, model=animated(), **data, rank=4, alpha=4.0)
+            node.trained(training("motion_lora").train_motion_lora, model=animated(), **data, rank=4, alpha=4.0)
         assert networks[0]() is None
     finally:
         gc.enable()

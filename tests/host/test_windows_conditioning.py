@@ -450,3 +450,31 @@ def test_a_reader_of_ad_params_in_the_attention_sees_its_frames_on_every_call(an
     plain.set_model_attn2_patch(patch)
     run(plain, noise, SIGMAS, conds)
     assert {(frames, full, count) for frames, full, count in seen} == {(None, FRAMES, FRAMES)}
+
+
+@pytest.mark.parametrize("cfg", [1.0, 4.0])
+def test_controls_follow_the_hosts_own_windows(animated, new_cond, control_net, cfg):
+    """The host cuts everything else of the conditioning, and gives every window the first pictures."""
+    import comfy.context_windows
+
+    hints = random(FRAMES, 3, 64, 64, seed=7).abs()
+
+    def conds_of(window):
+        control = {"control": control_net(hints[window]), "control_apply_to_uncond": True}
+        return {"positive": new_cond(1, **control), "negative": new_cond(2, **control)}
+
+    windowed = animated().clone()
+    windowed.model_options["context_handler"] = comfy.context_windows.IndexListContextHandler(
+        context_schedule=comfy.context_windows.get_matching_context_schedule("standard_static"),
+        fuse_method=comfy.context_windows.get_matching_fuse_method("flat"),
+        context_length=4,
+        context_overlap=0,
+        dim=0,
+    )
+    noise = random(FRAMES, 4, SIZE, SIZE)
+    halves = [[0, 1, 2, 3], [4, 5, 6, 7]]
+    expected = torch.cat([run(animated(), noise[half], SIGMAS, conds_of(half), cfg) for half in halves])
+    found = run(windowed, noise, SIGMAS, conds_of(list(range(FRAMES))), cfg)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    same = run(windowed, noise, SIGMAS, conds_of([0, 1, 2, 3, 0, 1, 2, 3]), cfg)
+    assert not torch.allclose(same, expected, atol=1e-2), "the pictures do not count"

@@ -443,7 +443,7 @@ def test_a_file_of_another_kind_is_named_and_sent_where_it_belongs(write, refusa
         ({"args": {"lr": 1e-4}, "epoch": 3}, ("no named tensors",)),
         ({}, ("no named tensors",)),
         ([torch.zeros(2), torch.zeros(2)], ("no named tensors",)),
-        (torch.zeros(2), ("cannot be read",)),
+        (torch.zeros(2), ("no named tensors",)),
         ({0: torch.zeros(2), 1: torch.zeros(2)}, ("not known",)),
     ],
     ids=["embedding", "IPAdapter", "Real-ESRGAN", "no tensors", "nothing", "list", "tensor", "numbered"],
