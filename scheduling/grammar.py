@@ -13,7 +13,7 @@ What is scheduled is a text in double quotes, or a number, which brackets or quo
     2:6     all frames from the first (included) to the second (excluded)
     4:      that frame, whose value holds until the next entry: no interpolation
 
-The second and third need the number of frames. Specification: ADE behaviour, section 8.1.
+The second and third need the number of frames.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Conditioning that changes from frame to frame: texts of a schedule, encoded and interpolated.
 
-Specification: ADE behaviour, section 8.3.
+The numbers are those of docs/behaviour.md, "Scheduled texts".
 """
 
 import logging
@@ -193,7 +193,7 @@ def scheduled_conditioning(
 ) -> Conditioning:
     """CONDITIONING with one cond for each frame: an entry, or one for each range of the CLIP's scheduled hooks.
 
-    With ``compounding``, as in ADE, each interpolated frame is where the way of the next one begins, so that between
+    With ``compounding``, as in the incumbent, each interpolated frame is where the way of the next one begins, so that between
     entries changes come early (0, 0.25, 0.625, 0.906, 1 instead of 0, 0.25, 0.5, 0.75, 1), and the pooled output
     jumps to that of the later entry. Without, both change evenly.
     """
@@ -213,7 +213,7 @@ def scheduled_conditioning(
                 [*(f"`{cut(key)}`" for key in unknown[:MOST_NAMES]), *(["…"] if len(unknown) > MOST_NAMES else [])]
             ),
         )
-    # Texts that no frame shows are encoded too: the length of ADE's conds depends on them.
+    # Texts that no frame shows are encoded too: the length of the incumbent's conds depends on them.
     needed = dict.fromkeys(text(prompt, 0) for prompt in prompts)
     needed |= dict.fromkeys(shown for run in filled for blend in run for shown in (blend.start, blend.end))
     progress = comfy.utils.ProgressBar(len(needed))

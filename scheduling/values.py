@@ -1,4 +1,4 @@
-"""From the entries of a schedule to every frame of the clip. Specification: ADE behaviour, section 8.2."""
+"""From the entries of a schedule to every frame of the clip (docs/behaviour.md, "Scheduled texts")."""
 
 import logging
 import math

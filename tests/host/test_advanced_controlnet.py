@@ -1,4 +1,4 @@
-"""Advanced-ControlNet's side of the contract (specification 11.2 and 11.3), played by a stand-in written from it."""
+"""Advanced-ControlNet's side of the contract (docs/behaviour.md, "Other packs"), played by a stand-in."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def replace(run):
     return make
 
 
-# Interpolation (specification, section 8.3 and A.5)
+# Interpolation (docs/behaviour.md, "Scheduled texts")
 
 
 def test_changes_compound(schedule):

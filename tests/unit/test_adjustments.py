@@ -34,7 +34,7 @@ def table(*values: float) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"length": 6}, [0, 0.5, 7 / 6, 11 / 6, 2.5, 3]),  # the specification's example
+        ({"length": 6}, [0, 0.5, 7 / 6, 11 / 6, 2.5, 3]),  # docs/behaviour.md
         ({"stretch": 2}, [0, 0.5, 7 / 6, 11 / 6, 2.5, 3]),
         ({"cap": 2}, [0, 1]),
         ({"initial_offset": 1}, [1, 2, 3]),

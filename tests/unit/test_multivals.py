@@ -152,7 +152,7 @@ STARTS = {0.0: 999999999.9, 0.2: 9.0, 0.21: 8.5, 0.22: 8.1, 0.5: 2.2803, 0.55: 1
     ],
 )
 def test_which_item_is_in_force(pack, items, index, expected):
-    """The traces of the specification, A.4."""
+    """As seen in the incumbent."""
     selection = pack.submodule("sampling.selection").Selection(
         [STARTS[percent] for percent, _ in items], [steps for _, steps in items], SIGMAS[0], index
     )

@@ -1,4 +1,4 @@
-"""Noise, FreeInit, sigma schedules and custom CFG keyframes against the numbers of the specification."""
+"""Noise, FreeInit, sigma schedules and custom CFG keyframes against the numbers of docs/behaviour.md."""
 
 import math
 
@@ -170,7 +170,7 @@ def test_cfg_keyframes_between_two_values(guidance, pack):
 
 
 def test_a_cfg_keyframe_at_0_keeps_its_guaranteed_steps(guidance, pack):
-    """The specification, A.4: unlike other keyframes."""
+    """Unlike other keyframes."""
     sampling = pack.submodule("sampling.schedules.beta_schedules").SCHEDULES["sqrt_linear (AnimateDiff)"]
     from comfy.model_base import ModelType
 

@@ -242,7 +242,7 @@ def test_so_is_any_unicode(grammar, text_error, text):
                 assert "expected" in str(error)
 
 
-# Filling (specification, section 8.2)
+# Filling (docs/behaviour.md, "Scheduled texts")
 
 
 @pytest.mark.parametrize(
