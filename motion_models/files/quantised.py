@@ -33,9 +33,16 @@ def unquantised(name: str, tensors: Tensors) -> Tensors:
     for key, scale in scales.items():
         weight = plain.get(key)
         rows = 1 if weight is None or weight.ndim == 0 else weight.shape[0]
-        if weight is None or weight.dtype not in FLOAT8 or not scale.is_floating_point() or scale.numel() not in (1, rows):
+        if (
+            weight is None
+            or weight.dtype not in FLOAT8
+            or not scale.is_floating_point()
+            or scale.numel() not in (1, rows)
+        ):
             by_comfyui = any(key.endswith(".comfy_quant") for key in tensors)
-            raise MotionModelFileError(refusal_of_quantised(name, "ComfyUI" if by_comfyui else "a tool that this version does not know"))
+            raise MotionModelFileError(
+                refusal_of_quantised(name, "ComfyUI" if by_comfyui else "a tool that this version does not know")
+            )
         plain[key] = weight.float() * scale.float().reshape(-1, *[1] * (weight.ndim - 1))
     return plain
 
