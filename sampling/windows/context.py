@@ -59,11 +59,6 @@ class Context:
 Contexts = tuple[Context, ...]
 
 
-def chain(context: Context, previous: Contexts = ()) -> Contexts:
-    """``context`` behind those of ``previous`` that start with it or before it."""
-    return tuple(sorted((*previous, context), key=lambda item: item.start_percent))
-
-
 def cut_by(contexts: Contexts, frames: int) -> Context | None:
     """The first context if it cuts a clip of ``frames`` frames into windows; it decides for those that follow."""
     return contexts[0] if contexts and contexts[0].cut(frames) else None
