@@ -47,7 +47,7 @@ class WindowsInRun:
     def views(self, context: Context, frames: int, step: Step) -> tuple[View, ...]:
         """The views of a call of ``frames`` frames."""
         views = context.views
-        if views is None or not views.cut(frames):
+        if views is None or not views.cuts(frames):
             return ()
         fuse_context = self.fuse_context(frames, views.windows.overlap, views.fuse, step)
         return tuple(
