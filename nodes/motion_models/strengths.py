@@ -5,7 +5,8 @@ from functools import partial
 import torch
 from comfy_api.latest import io
 
-from ...sampling.motion.applied import Keyframe, with_keyframe
+from ...sampling.keyframes import chained
+from ...sampling.motion.applied import Keyframe
 from ...sampling.strength import multival
 from ...sampling.strength.per_block import Block, BlockAt, PerBlock
 from .. import sockets
@@ -248,7 +249,7 @@ def _keyframe(
     keyframe = Keyframe(
         start_percent, scale_multival, effect_multival, per_block_replace, inherit_missing, guarantee_steps
     )
-    return with_keyframe(keyframe, prev_ad_keyframes)
+    return chained((keyframe,), prev_ad_keyframes)
 
 
 KEYFRAME_NODE = node(

@@ -8,6 +8,7 @@ from ...sampling.guidance import custom_cfg as guidance
 from ...sampling.guidance.custom_cfg import CfgKeyframe, CustomCfg, Extra
 from ...sampling.guidance.perturbed_attention import PerturbedAttention
 from ...sampling.guidance.rescale_cfg import RescaleCfg
+from ...sampling.keyframes import chained
 from ...sampling.schedules.interpolation import METHODS, interpolated
 from ...sampling.strength.multival import Multival
 from .. import sockets
@@ -36,7 +37,7 @@ def _one_keyframe(
     cfg_extras: Extras = (),
 ) -> CustomCfg:
     value = cfg if cfg_multival is None else cfg_multival
-    return guidance.with_cfg((CfgKeyframe(value, start_percent, guarantee_steps, cfg_extras),), prev_custom_cfg)
+    return chained((CfgKeyframe(value, start_percent, guarantee_steps, cfg_extras),), prev_custom_cfg)
 
 
 def _interpolated_keyframes(
@@ -61,7 +62,7 @@ def _many_keyframes(
     keyframes = guidance.keyframes_between(start_percent, end_percent, values, cfg_extras)
     if print_keyframes:
         guidance.log_keyframes(keyframes)
-    return guidance.with_cfg(keyframes, prev_custom_cfg)
+    return chained(keyframes, prev_custom_cfg)
 
 
 SCHEDULED = [

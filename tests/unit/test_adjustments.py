@@ -44,13 +44,13 @@ def table(*values: float) -> torch.Tensor:
     ],
 )
 def test_position_tables(adjust, changes, expected):
-    found = adjust.PositionAdjustment(**changes).of(table(0, 1, 2, 3))
+    found = adjust.PositionAdjustment(**changes).adjusted(table(0, 1, 2, 3))
     torch.testing.assert_close(found, table(*expected))
 
 
 def test_no_frame_left_is_an_error_that_says_what_to_do(adjust):
     with pytest.raises(adjust.AdjustmentError, match="Lower the offsets"):
-        adjust.PositionAdjustment(initial_offset=4).of(table(0, 1, 2, 3))
+        adjust.PositionAdjustment(initial_offset=4).adjusted(table(0, 1, 2, 3))
 
 
 def test_the_model_handles_as_many_frames_as_its_table_then_has(adjust, spec):
