@@ -21,6 +21,7 @@ dev_pack = import_file("animatediff_dev_pack", ROOT / "dev" / "pack.py")
 hosts = import_file("animatediff_dev_hosts", ROOT / "dev" / "hosts.py")
 dev_server = import_file("animatediff_dev_server", ROOT / "dev" / "server.py")
 import_file("animatediff_dev_examples", ROOT / "dev" / "examples.py")
+tiny = import_file("animatediff_tests_tiny", ROOT / "tests" / "tiny.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,6 +42,7 @@ class RepositoryRoot:
 def pytest_configure(config: pytest.Config) -> None:
     # As a plugin, because hooks in a conftest.py see only what lies below it.
     config.pluginmanager.register(RepositoryRoot)
+    config.pluginmanager.register(tiny)  # its fixtures serve more than one folder
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
