@@ -11,6 +11,7 @@ from ...sampling.strength import multival
 from ...sampling.strength.per_block import Block, BlockAt, PerBlock
 from .. import sockets
 from ..base import Node, node
+from ..values import NumbersInput
 
 _multival = partial(node, category="AnimateDiff/multival")
 _block_node = partial(node, category="AnimateDiff/per block")
@@ -18,7 +19,7 @@ AdBlock = io.Custom("AD_BLOCK")
 
 
 def _number(name: str, default: float, tooltip: str, **options) -> io.Input:
-    return io.Float.Input(name, default=default, min=0.0, step=0.001, tooltip=tooltip, **options)
+    return NumbersInput(name, default=default, min=0.0, step=0.001, tooltip=tooltip, **options)
 
 
 MASK = io.Mask.Input(

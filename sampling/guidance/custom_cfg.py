@@ -19,6 +19,7 @@ from ..strength.multival import Multival, for_latents, is_number
 from .perturbed_attention import PerturbedAttention
 from .rescale_cfg import RescaleCfg
 
+MOST_LINES = 1000  # of keyframes in the log: more than anyone reads
 PRE_CFG, CFG, POST_CFG = "sampler_pre_cfg_function", "sampler_cfg_function", "sampler_post_cfg_function"
 KEEP_UNCOND = "disable_cfg1_optimization"
 # Our value of KEEP_UNCOND: the host then always has the negative prediction asked for, and we leave it out at CFG 1.
@@ -52,8 +53,10 @@ def keyframes_between(start: float, end: float, values: list[float], extras: tup
 
 
 def log_keyframes(keyframes: CustomCfg) -> None:
-    for keyframe in keyframes:
+    for keyframe in keyframes[:MOST_LINES]:
         logging.info("[AnimateDiff] CFG %s from %.3f", keyframe.cfg, keyframe.start_percent)
+    if len(keyframes) > MOST_LINES:
+        logging.info("[AnimateDiff] and %d more keyframes", len(keyframes) - MOST_LINES)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import comfy.model_management
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -93,6 +94,7 @@ def _stack(count: int, height: int, width: int, drawings: list[Callable]) -> tor
         )
     stack = torch.empty(count, height, width, 3)
     for target, drawing in zip(stack, drawings, strict=True):
+        comfy.model_management.throw_exception_if_processing_interrupted()
         image = Image.new("RGB", (width, height), PAPER)
         drawing(ImageDraw.Draw(image))
         target.copy_(_pixels(image))
