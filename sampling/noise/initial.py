@@ -10,7 +10,6 @@ import comfy.model_management
 import torch
 
 from ..strength.multival import for_latents, pictures
-
 from .generator import seeded
 
 Seed = int | list[int]  # a list holds one seed for each frame
