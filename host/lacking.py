@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
 from .contract import Row, rows
 
@@ -45,7 +46,7 @@ def absent(what: str) -> str:
     """What is not there, of a row that is not kept: the name or its beginning; the row, if only that has changed."""
     if WORD.fullmatch(what):
         return what
-    parts = re.match(r"[\w.]+", what)[0].split(".")
+    parts = re.findall(r"[\w.]+", what)[0].split(".")
     beginnings = (".".join(parts[: i + 1]) for i in range(len(parts)))
     return next((name for name in beginnings if not is_kept(name)), what)
 
@@ -78,7 +79,7 @@ def _can_be_called(owner, attribute: str, arguments: str) -> bool:
     return all(name in (ANY_NAME, there) for name, there in zip(names, signature.parameters, strict=False))
 
 
-def _instances_have(cls: type, attribute: str) -> bool:
+def _instances_have(cls: Any, attribute: str) -> bool:
     """Whether the class, or the code of one of its methods, names the attribute."""
     return hasattr(cls, attribute) or any(
         attribute in getattr(base, "__annotations__", ()) or attribute in _words_of_class(base)
