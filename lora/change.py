@@ -15,6 +15,9 @@ RANK = (("lora_down.weight", 0), ("hada_w1_b", 0), ("lokr_w2_b", 0), ("lokr_w1_b
 # Every change has one of these as a factor.
 FACTORS = ("lora_up.weight", "hada_w1_a", "lokr_w1", "lokr_w1_a", "diff")
 
+# Parts that make no change by themselves.
+BESIDE_A_CHANGE = {"alpha", "dora_scale", "magnitude", "diff_b"}
+
 
 def rank_of(parts: Parts) -> int | None:
     """None if the change is whole: nothing of it has a low rank."""

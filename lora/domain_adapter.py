@@ -15,7 +15,7 @@ import torch
 from ..motion_models.files.saving import METADATA_PREFIX, save_tensors
 from ..motion_models.files.wrong_files import LORA_BIAS, what_is_it
 from ..motion_models.layouts import Tensors
-from .change import FACTORS, shape_of
+from .change import BESIDE_A_CHANGE, shape_of
 from .dora import DoraOfOutputs
 from .error import LoraFileError
 from .names import Layers
@@ -129,7 +129,7 @@ def _check_shapes(name: str, layers: Layers, weight_names: Mapping[str, str], mo
     misshapen = []
     for layer, parts in layers.items():
         key = weight_names[layer]
-        if key in weights and any(factor in parts for factor in FACTORS):
+        if key in weights and not parts.keys() <= BESIDE_A_CHANGE:
             out, width = shape_of(parts)
             if (out, width) != (weights[key].shape[0], weights[key][0].numel()):
                 misshapen.append(f"{key} is {tuple(weights[key].shape)}, the adapter {width} → {out}")

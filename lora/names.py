@@ -19,7 +19,7 @@ Layers = dict[str, Parts]
 
 # What peft puts before all names, where the names of a UNet follow: other networks' LoRAs need it.
 PEFT_PREFIX = re.compile(
-    r"^(?:unet\.)?base_model\.model\.(?:unet\.)?(?=(?:(?:down|up)_blocks|mid_block|conv_(?:in|out)|time_embedding)\.)"
+    r"^(?:unet\.)?base_model\.model\.(?:unet\.)?(?=(?:(?:down|up)_blocks|mid_block|conv_(?:in|out)|(?:time|add)_embedding)\.)"
 )
 # kohya's scripts and LyCORIS write underscores where layer names have dots.
 UNDERSCORED = re.compile(r"^(?:lora_unet|lycoris)_+(?=(?:down|up)_blocks_|mid_block_)")

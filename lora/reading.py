@@ -11,7 +11,7 @@ from ..motion_models.files.numbers import refuse_impossible_numbers
 from ..motion_models.files.reading import read_tensors
 from ..motion_models.files.wrong_files import IN_WHOLE_MODEL, MOTION, method_of_change
 from ..motion_models.layouts import Tensors
-from .change import FACTORS, rank_of, scaled, shape_of
+from .change import BESIDE_A_CHANGE, rank_of, scaled, shape_of
 from .error import LoraFileError
 from .names import Layers, Parts, in_layers
 from .peft_config import IN_HEADER, OWN_NAMES, PeftConfig, config_of
@@ -81,8 +81,8 @@ def changes(file: LoraFile, tensors: Tensors, methods: tuple[str, ...], network:
 def _at_strength(file: LoraFile, layers: Layers) -> Layers:
     result, in_file, in_config = {}, {}, {}
     for layer, parts in layers.items():
-        if not any(name in parts for name in FACTORS):
-            result[layer] = parts  # nothing of it is known by name here
+        if parts.keys() <= BESIDE_A_CHANGE:
+            result[layer] = parts  # the change is of a method that only the host knows
             continue
         _check_parts(file, layer, parts)
         rank = rank_of(parts)

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..host.schema import schema
 from .kinds import problem, source
+from .values import number_problem
 
 
 class EmptyInput(ValueError):
@@ -56,7 +57,7 @@ def filled(schema: io.Schema, inputs: Mapping[str, object], renamed: Mapping[str
                 f"without a choice does. Connect {source(kind)}."
             )
         values = found.get(name, []) if schema.is_input_list else [found[name]] if name in found else []
-        for wrong in filter(None, (problem(kind, value) for value in values)):
+        for wrong in filter(None, (problem(kind, value) or number_problem(entry, value) for value in values)):
             raise WrongInput(f"The input {name} of {schema.display_name} {wrong}. Connect {source(kind)}.")
     return found
 

@@ -9,8 +9,10 @@ from ..sampling.animate import without_features
 from ..sampling.schedules import beta_schedules
 from . import sockets
 from .base import Node, node
+from .values import above
 
 CATEGORY = "AnimateDiff/extras"
+MOST_BYTES = 64 << 30  # of empty latents: more than the largest batch of 512 x 512 pixels takes
 
 
 def _noise_schedule() -> io.Combo.Input:
@@ -54,6 +56,8 @@ class LoadCheckpointWithNoiseSelect(Node):
     def run(
         cls, ckpt_name: str, beta_schedule: str, use_custom_scale_factor: bool = False, scale_factor: float = 0.18215
     ) -> io.NodeOutput:
+        if use_custom_scale_factor:
+            above("scale_factor", scale_factor, 0)  # pictures are divided by it
         model, clip, vae = loading.load_checkpoint(ckpt_name)
         model = beta_schedules.with_schedule(model, beta_schedule)
         if use_custom_scale_factor:
@@ -130,6 +134,16 @@ class AnimateDiffCombine(Node):
         return io.NodeOutput(clip.path, ui=ui)
 
 
+def _empty_latent(width: int, height: int, batch_size: int) -> dict:
+    needed = batch_size * width * height // 4  # bytes: 4 channels of 4 bytes for 8 x 8 pixels
+    if needed > MOST_BYTES:
+        raise ValueError(
+            f"{batch_size} latents of {width} x {height} pixels take {needed / (1 << 30):.0f} GiB; at most "
+            f"{MOST_BYTES >> 30} GiB are possible. Lower batch_size, width or height."
+        )
+    return loading.empty_latent(width, height, batch_size)
+
+
 NODES = [
     node(
         without_features,
@@ -145,7 +159,7 @@ NODES = [
         outputs=[io.Model.Output("MODEL")],
     ),
     node(
-        lambda width, height, batch_size: loading.empty_latent(width, height, batch_size),
+        _empty_latent,
         node_id="ADE_EmptyLatentImageLarge",
         display_name="Empty Latent Image (Big Batch)",
         old_name="Empty Latent Image (Big Batch)",

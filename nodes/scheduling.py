@@ -18,6 +18,7 @@ from ..scheduling.prompts import (
 )
 from ..scheduling.values import log_schedule, values_per_frame, whole_numbers
 from .base import node
+from .values import NumbersInput
 
 CATEGORY = "AnimateDiff/scheduling"
 LARGEST = 9007199254740991
@@ -131,7 +132,7 @@ def _list_of_floats(FLOAT: float | list[float] | torch.Tensor) -> list[float]:
     """A number, or what other packs' schedules put on a FLOAT socket: a list or a tensor of numbers."""
     if isinstance(FLOAT, torch.Tensor):
         return FLOAT.flatten().tolist()
-    return [float(FLOAT)] if isinstance(FLOAT, numbers.Real) else list(FLOAT)
+    return [float(FLOAT)] if isinstance(FLOAT, (numbers.Real, str)) else list(FLOAT)
 
 
 def _with_replacement(value_key: str, floats: list[float], prev_replace: Replacements = ()) -> Replacements:
@@ -230,7 +231,7 @@ NODES = [
         display_name="Float to Floats",
         old_name="Float to Floats",
         description="A number, or a list of numbers on a FLOAT socket, as FLOATS.",
-        inputs=[io.Float.Input("FLOAT", default=39, force_input=True, tooltip="A number, or a list of them.")],
+        inputs=[NumbersInput("FLOAT", default=39, force_input=True, tooltip="A number, or a list of them.")],
         outputs=[Floats.Output("FLOATS")],
     ),
 ]

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -19,6 +20,7 @@ from ..training.objectives import OBJECTIVES
 from ..training.trainer import LEARNING_RATE_SCHEDULES, OPTIMIZERS, TrainingFailed, TrainingSettings
 from . import sockets
 from .base import Node
+from .values import above, at_least
 
 CATEGORY = "AnimateDiff/training"
 PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
@@ -162,6 +164,15 @@ def settings_of(values: dict) -> TrainingSettings:
     return TrainingSettings(**settings)
 
 
+# Widgets beyond whose bounds nothing is learned.
+BOUNDS = {
+    "frames": partial(at_least, least=2),
+    "alpha": partial(above, bound=0),
+    "learning_rate": partial(above, bound=0),
+    "weight_decay": partial(at_least, least=0),
+}
+
+
 class TrainingNode(Node):
     """A node that trains. Clips and captions come as lists, so the host hands every input over as a list."""
 
@@ -183,7 +194,11 @@ class TrainingNode(Node):
             raise TrainingFailed(
                 f"The input {many[0]} got a list of {len(inputs[many[0]])} values, but takes one: only latents and positive are lists."
             )
-        return {name: value if name in lists else (value[0] if value else None) for name, value in inputs.items()}
+        found = {name: value if name in lists else (value[0] if value else None) for name, value in inputs.items()}
+        for name, check in BOUNDS.items():
+            if found.get(name) is not None:
+                check(name, found[name])
+        return found
 
     @classmethod
     def trained(cls, train: Callable, **inputs) -> tuple:

@@ -23,6 +23,7 @@ dev_server = import_file("animatediff_dev_server", ROOT / "dev" / "server.py")
 import_file("animatediff_dev_examples", ROOT / "dev" / "examples.py")
 import_file("animatediff_dev_reference", ROOT / "dev" / "reference.py")
 comparisons = import_file("animatediff_comparisons", ROOT / "tests" / "comparisons.py")
+tiny = import_file("animatediff_tests_tiny", ROOT / "tests" / "tiny.py")
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -44,6 +45,7 @@ class RepositoryRoot:
 def pytest_configure(config: pytest.Config) -> None:
     # As a plugin, because hooks in a conftest.py see only what lies below it.
     config.pluginmanager.register(RepositoryRoot)
+    config.pluginmanager.register(tiny)  # its fixtures serve more than one folder
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

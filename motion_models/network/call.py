@@ -25,8 +25,9 @@ class LowRank:
     strength: Strength | torch.Tensor = 1.0
 
 
-# Layer name, such as down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q
-# (to_k, to_v; to_out.0), to the changes of that layer. They add up.
+# How an adapter reaches into the network: by name. Here that of a linear layer, such as
+# down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q (to_k, to_v; to_out.0),
+# to the changes of that layer, which add up.
 LowRanks = Mapping[str, tuple[LowRank, ...]]
 NO_LOW_RANKS: LowRanks = MappingProxyType({})
 
@@ -52,11 +53,10 @@ class ModuleInputs:
 
     def in_window(self, window: list[int] | None) -> "ModuleInputs":
         """Their masks for the frames ``window`` of the clip."""
-        scale, effect = (
-            tuple(value.in_window(window) if isinstance(value, FrameMask) else value for value in values)
-            for values in (self.scale, (self.effect,))
+        *scale, effect = (
+            value.in_window(window) if isinstance(value, FrameMask) else value for value in (*self.scale, self.effect)
         )
-        return ModuleInputs(scale, effect[0])
+        return ModuleInputs(tuple(scale), effect)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,11 +14,22 @@ from operator import itemgetter
 import torch
 from torch.nn import functional
 
+MOST_NUMBERS = 1 << 30  # of a mask over the frames: 4 GiB in float32
 HOLD, LINEAR = "hold", "linear"
 
 
+def check_size(frames: int, size: torch.Size) -> None:
+    """Raise ValueError if a mask of ``size`` for each of ``frames`` frames holds more than MOST_NUMBERS."""
+    if frames * size.numel() > MOST_NUMBERS:
+        raise ValueError(
+            f"A mask of {' x '.join(map(str, size))} for each of {frames} frames takes {frames * size.numel() / (1 << 28):.1f} "
+            f"GiB; at most {MOST_NUMBERS >> 28} GiB are possible. Use a smaller mask, or fewer frames and numbers."
+        )
+
+
 def for_frames(values: torch.Tensor, frames: int) -> torch.Tensor:
-    """``(k, …)`` -> ``(frames, …)``: what is too long is cut, the last entry repeated."""
+    """``(k, …)`` -> ``(frames, …)``: what is too long is cut, the last entry repeated. Raises ValueError; see check_size."""
+    check_size(frames, values.shape[1:])
     return torch.cat([values[:frames], values[-1:].expand(max(0, frames - len(values)), *values.shape[1:])])
 
 

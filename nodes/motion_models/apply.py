@@ -1,5 +1,7 @@
 """Loading motion models and saying how they are applied."""
 
+import logging
+
 from comfy_api.latest import io
 
 from ...host import folders
@@ -112,6 +114,14 @@ class ApplyAnimateDiffModel(Node):
         prev_m_models: MotionModels = (),
         per_block: PerBlock | None = None,
     ) -> MotionModels:
+        if start_percent >= end_percent:
+            logging.warning(
+                "[AnimateDiff] start_percent is %g and end_percent %g, so the motion model '%s' never acts. Set start_percent "
+                "below end_percent.",
+                start_percent,
+                end_percent,
+                motion_model.model.spec.name,
+            )
         motion_model, varying = apply_motion_loras(motion_model, motion_lora)
         settings = MotionSettings(
             start_percent=start_percent,

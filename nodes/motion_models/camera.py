@@ -8,6 +8,7 @@ from ...host import folders
 from ...host.schema import schema
 from ...motion_models.adapters import camera
 from ..base import Node, node
+from ..values import above, at_least
 
 CATEGORY = "AnimateDiff/CameraCtrl/poses"
 Poses = io.Custom("CAMERACTRL_POSES")
@@ -46,6 +47,7 @@ def _moving_node(moves: Callable, *, kind: str, motions: list[io.Input], **field
     name = f"Create CameraCtrl Poses{kind and f' ({kind})'}"
 
     def run(speed: float, frame_length: int, prev_poses: camera.Poses = (), **values) -> camera.Poses:
+        at_least("frame_length", frame_length, 1)
         return camera.joined(prev_poses, camera.moving(moves(values), speed, frame_length))
 
     return _node(
@@ -55,6 +57,12 @@ def _moving_node(moves: Callable, *, kind: str, motions: list[io.Input], **field
         inputs=[*motions, *SPEED_AND_LENGTH, PREVIOUS],
         **fields,
     )
+
+
+def _with_intrinsics(poses: camera.Poses, fx: float, fy: float, cx: float, cy: float) -> camera.Poses:
+    for name, focal_length in (("fx", fx), ("fy", fy)):
+        above(name, focal_length, 0)  # directions of rays are divided by it
+    return camera.replaced(poses, {camera.FX: fx, camera.FY: fy, camera.CX: cx, camera.CY: cy})
 
 
 NUMBERED = range(1, MOST + 1)
@@ -150,9 +158,7 @@ NODES = [
         inputs=[Poses.Input("poses_first"), Poses.Input("poses_last")],
     ),
     _node(
-        lambda poses, fx, fy, cx, cy: camera.replaced(
-            poses, {camera.FX: fx, camera.FY: fy, camera.CX: cx, camera.CY: cy}
-        ),
+        _with_intrinsics,
         node_id="ADE_ReplaceCameraParameters",
         display_name="Replace Camera Parameters",
         old_name="Replace Camera Parameters",

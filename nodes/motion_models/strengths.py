@@ -5,11 +5,13 @@ from functools import partial
 import torch
 from comfy_api.latest import io
 
-from ...sampling.motion.applied import Keyframe, with_keyframe
+from ...sampling.keyframes import chained
+from ...sampling.motion.applied import Keyframe
 from ...sampling.strength import multival
 from ...sampling.strength.per_block import Block, BlockAt, PerBlock
 from .. import sockets
 from ..base import Node, node
+from ..values import NumbersInput
 
 _multival = partial(node, category="AnimateDiff/multival")
 _block_node = partial(node, category="AnimateDiff/per block")
@@ -17,7 +19,7 @@ AdBlock = io.Custom("AD_BLOCK")
 
 
 def _number(name: str, default: float, tooltip: str, **options) -> io.Input:
-    return io.Float.Input(name, default=default, min=0.0, step=0.001, tooltip=tooltip, **options)
+    return NumbersInput(name, default=default, min=0.0, step=0.001, tooltip=tooltip, **options)
 
 
 MASK = io.Mask.Input(
@@ -248,7 +250,7 @@ def _keyframe(
     keyframe = Keyframe(
         start_percent, scale_multival, effect_multival, per_block_replace, inherit_missing, guarantee_steps
     )
-    return with_keyframe(keyframe, prev_ad_keyframes)
+    return chained((keyframe,), prev_ad_keyframes)
 
 
 KEYFRAME_NODE = node(

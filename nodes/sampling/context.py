@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from comfy_api.latest import io
 
-from ...sampling.windows.context import Context, Contexts, Views, chain
+from ...sampling.keyframes import chained
+from ...sampling.windows.context import Context, Contexts, Views
 from ...sampling.windows.fuse import NAMES, RELATIVE
 from ...sampling.windows.schedules import (
     ALL_FRAMES,
@@ -96,7 +97,7 @@ def _context_of(schedule: str, fuse: str) -> Callable:
             guarantee_steps=guarantee_steps,
             views=view_opts_req or view_opts,
         )
-        return chain(context, prev_context)
+        return chained((context,), prev_context)
 
     return run
 

@@ -8,12 +8,15 @@ from ...sampling.guidance import custom_cfg as guidance
 from ...sampling.guidance.custom_cfg import CfgKeyframe, CustomCfg, Extra
 from ...sampling.guidance.perturbed_attention import PerturbedAttention
 from ...sampling.guidance.rescale_cfg import RescaleCfg
+from ...sampling.keyframes import chained
 from ...sampling.schedules.interpolation import METHODS, interpolated
 from ...sampling.strength.multival import Multival
 from .. import sockets
 from ..base import Node, node
+from ..values import NumbersInput, at_most
 
 CATEGORY = "AnimateDiff/sample settings"
+MOST_KEYFRAMES = 10_000  # the most steps of a sampler node
 CfgExtras = io.Custom("CFG_EXTRAS")
 Extras = tuple[Extra, ...]
 
@@ -36,18 +39,24 @@ def _one_keyframe(
     cfg_extras: Extras = (),
 ) -> CustomCfg:
     value = cfg if cfg_multival is None else cfg_multival
-    return guidance.with_cfg((CfgKeyframe(value, start_percent, guarantee_steps, cfg_extras),), prev_custom_cfg)
+    return chained((CfgKeyframe(value, start_percent, guarantee_steps, cfg_extras),), prev_custom_cfg)
 
 
 def _interpolated_keyframes(
     cfg_start: float, cfg_end: float, interpolation: str, intervals: int, **keyframes
 ) -> CustomCfg:
+    _check_count("intervals", intervals)
     return _many_keyframes(interpolated(cfg_start, cfg_end, intervals, interpolation).tolist(), **keyframes)
 
 
 def _keyframes_of_list(cfgs_float: float | list[float], **keyframes) -> CustomCfg:
     values = cfgs_float if isinstance(cfgs_float, (list, tuple)) else [cfgs_float]
+    _check_count("The number of cfgs_float", len(values))
     return _many_keyframes([float(cfg) for cfg in values], **keyframes)
+
+
+def _check_count(name: str, keyframes: int) -> None:
+    at_most(name, keyframes, MOST_KEYFRAMES, "no sampler has more steps, so no more keyframes can act")
 
 
 def _many_keyframes(
@@ -61,7 +70,7 @@ def _many_keyframes(
     keyframes = guidance.keyframes_between(start_percent, end_percent, values, cfg_extras)
     if print_keyframes:
         guidance.log_keyframes(keyframes)
-    return guidance.with_cfg(keyframes, prev_custom_cfg)
+    return chained(keyframes, prev_custom_cfg)
 
 
 SCHEDULED = [
@@ -132,9 +141,7 @@ CFG_NODES = [
         old_name="Custom CFG Keyframes From List",
         description="CFG values one after the other, evenly over the sampling schedule.",
         inputs=[
-            io.Float.Input(
-                "cfgs_float", default=-1, min=-1, step=0.001, force_input=True, tooltip="A list of numbers."
-            ),
+            NumbersInput("cfgs_float", default=-1, min=-1, step=0.001, force_input=True, tooltip="A list of numbers."),
             START,
             END,
             PRINT,

@@ -14,9 +14,9 @@ from ...sampling.sample_settings import SampleSettings
 from ...sampling.schedules.sigma_schedules import SigmaSchedule
 from .. import sockets
 from ..base import Node, node
+from ..values import LARGEST_SEED, WholeNumbersInput
 
 CATEGORY = "AnimateDiff/sample settings"
-LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
 LARGEST_WEIGHT = 10.0
 NoiseLayers = io.Custom("NOISE_LAYERS")
 IterationOptions = io.Custom("ITERATION_OPTS")
@@ -36,7 +36,7 @@ def _seed_offset(name: str = "seed_offset", default: int = 0, **options) -> io.I
 
 
 def _seed_override(tooltip: str) -> io.Input:
-    return io.Int.Input(
+    return WholeNumbersInput(
         "seed_override", default=0, min=0, max=LARGEST_SEED, force_input=True, optional=True, tooltip=tooltip
     )
 

@@ -11,9 +11,12 @@ from ...sampling.windows.pictures import pictures, weights_map
 from ...sampling.windows.plan import PlannedStep, contexts_of, ksampler_sigmas, plan
 from .. import sockets
 from ..base import Node, node
+from ..values import at_least, at_most
 
 CATEGORY = "AnimateDiff/context/visualize"
 MOST_FRAMES = 16384
+MOST_STEPS = 10_000  # of a sampler node
+NARROWEST = 32  # pixels; narrower pictures have no room for frames
 MODEL = io.Model.Input("model", tooltip="Whose noise schedule counts, and whose context options if none are connected.")
 ABOUT = (
     "One picture for each window of each step: the frames that the window takes, among the step's other windows, and "
@@ -60,9 +63,11 @@ def _denoise() -> io.Input:
     )
 
 
-def _plan(model, sigmas: torch.Tensor, context_opts: Contexts | None, frames: int) -> list[PlannedStep]:
+def _plan(model, sigmas: torch.Tensor, context_opts: Contexts | None, frames: int, width: int) -> list[PlannedStep]:
+    at_least("visual_width", width, NARROWEST)
     if frames > MOST_FRAMES:
         raise ValueError(f"latents_length is {frames}; pictures are made of up to {MOST_FRAMES} frames. Lower it.")
+    at_most("The number of steps", len(sigmas) - 1, MOST_STEPS, "no sampler node has more")
     if len(sigmas) < 2:
         raise ValueError(
             "There are no steps to show: sigmas holds fewer than two values. Raise the steps that made it."
@@ -78,7 +83,7 @@ def _of_sigmas(
     visual_width: int = 1440,
     latents_length: int = 32,
 ) -> torch.Tensor:
-    return pictures(_plan(model, sigmas, context_opts, latents_length), latents_length, visual_width)
+    return pictures(_plan(model, sigmas, context_opts, latents_length, visual_width), latents_length, visual_width)
 
 
 def _of_ksampler(
@@ -105,7 +110,7 @@ def _map(
     denoise: float = 1.0,
 ) -> torch.Tensor:
     sigmas = ksampler_sigmas(model, sampler_name, scheduler, steps, denoise)
-    return weights_map(_plan(model, sigmas, context_opts, latents_length), latents_length, visual_width)
+    return weights_map(_plan(model, sigmas, context_opts, latents_length, visual_width), latents_length, visual_width)
 
 
 def _node(run: Callable, *, description: str = ABOUT, aliases: tuple[str, ...] = (), **fields) -> type[Node]:

@@ -73,11 +73,6 @@ def apply(patcher, settings: MotionSettings, previous: MotionModels = ()) -> Mot
     return (AppliedMotionModel(patcher, settings), *previous)
 
 
-def with_keyframe(keyframe: Keyframe, previous: tuple[Keyframe, ...] = ()) -> tuple[Keyframe, ...]:
-    """``keyframe`` behind those of ``previous`` that start with it or before it."""
-    return tuple(sorted((*previous, keyframe), key=lambda item: item.start_percent))
-
-
 def keyframes_of(settings: MotionSettings) -> tuple[Keyframe, ...]:
     """The keyframes in order. Where none begins at 0, one that changes nothing does."""
     first = () if any(keyframe.start_percent == 0.0 for keyframe in settings.keyframes) else (Keyframe(),)

@@ -8,6 +8,7 @@ import torch
 
 from ...host.samplers import draws_default_noise
 from ..feature import Feature, Pass, Run
+from .generator import seeded
 
 ANCESTRAL_TYPES = ("default", "constant")
 
@@ -50,7 +51,7 @@ class AncestralOptions(Feature):
         def noise(sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:
             nonlocal generator
             if generator is None:
-                generator = torch.Generator(sigma.device).manual_seed(seed)
+                generator = seeded(seed, sigma.device)
             made = torch.randn(drawn, device=sigma.device, generator=generator)
             return made.expand(shape).clone() if constant else made
 

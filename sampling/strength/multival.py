@@ -10,7 +10,7 @@ import comfy.utils
 import torch
 
 from ...motion_models.files.adjust import stretched
-from ...motion_models.network.strength import for_frames, strength_at, strength_of
+from ...motion_models.network.strength import check_size, for_frames, strength_at, strength_of
 
 Multival = float | torch.Tensor
 
@@ -31,8 +31,9 @@ def combined(first: Multival | None, second: Multival | None) -> Multival:
         return first * second
     smaller, larger = (first, second) if second[0].numel() > first[0].numel() else (second, first)
     height, width = larger.shape[1:]
-    smaller = comfy.utils.common_upscale(smaller.unsqueeze(1), width, height, "bilinear", "center").squeeze(1)
     frames = max(len(first), len(second))
+    check_size(frames, larger.shape[1:])
+    smaller = comfy.utils.common_upscale(smaller.unsqueeze(1), width, height, "bilinear", "center").squeeze(1)
     return for_frames(larger, frames) * for_frames(smaller, frames)
 
 

@@ -38,7 +38,7 @@ class WindowedControls:
         if self.used:
             self.used_before, self.used = self.used, {}
 
-    def of(self, control, window: Window, frames: int):
+    def for_window(self, control, window: Window, frames: int):
         """``control`` (a chain of the host's ControlBase, or None) for ``window``."""
         if control is None:
             return None
@@ -52,7 +52,7 @@ class WindowedControls:
             self.used[key] = kept
         copied = self.used[key][1]
         # each time: one further down the chain may be of those that have to be told
-        copied.previous_controlnet = self.of(control.previous_controlnet, window, frames)
+        copied.previous_controlnet = self.for_window(control.previous_controlnet, window, frames)
         return copied
 
     def _told(self, control, window: Window, frames: int):
@@ -61,7 +61,7 @@ class WindowedControls:
         for clone in clones_of(control).values():
             self._told(clone, window, frames)
         _, previous = self.told.setdefault(id(control), (control, control.previous_controlnet))
-        control.previous_controlnet = self.of(previous, window, frames)
+        control.previous_controlnet = self.for_window(previous, window, frames)
         return control
 
     def restore(self) -> None:
@@ -82,7 +82,7 @@ class WindowedControls:
         copied.extra_concat_orig = [_hints(value, window) for value in control.extra_concat_orig]
         # the host asks for the one that shares its network with another GPU
         clones = clones_of(control)
-        set_clones(copied, {device: self.of(clone, window, frames) for device, clone in clones.items()})
+        set_clones(copied, {device: self.for_window(clone, window, frames) for device, clone in clones.items()})
         # what was computed for other frames; a T2I-Adapter keeps its features as well
         copied.cond_hint = copied.extra_concat = None
         if hasattr(copied, "control_input"):
@@ -120,7 +120,7 @@ def _entry(entry: dict, window: Window, frames: int, controls: WindowedControls)
     cut = {}
     for name, value in entry.items():
         if name == "control":
-            cut[name] = controls.of(value, window, frames)
+            cut[name] = controls.for_window(value, window, frames)
         elif name == "uuid":
             cut[name] = uuid.uuid5(value, repr(window))  # by which caches know a call again at the next step
         elif isinstance(value, dict):

@@ -10,8 +10,8 @@ from comfy.patcher_extension import WrappersMP
 from ...motion_models.network.call import View
 from .. import advanced_controlnet
 from ..feature import Call, Denoise, Feature, Pass, Predictions, Run, Step
+from ..keyframes import InForce, start_sigmas
 from ..run import MODEL_KEY
-from ..selection import Selection
 from . import other_packs
 from .conditioning import WindowedControls, controls_of_window, warn_about_lengths
 from .context import Context, Contexts, cut_by
@@ -26,7 +26,7 @@ class WindowsInRun:
 
     contexts: Contexts
     frames: int
-    selection: Selection
+    in_force: InForce
     generator: torch.Generator
     controls: WindowedControls
 
@@ -40,13 +40,11 @@ class WindowsInRun:
         seed: int,
         controls: WindowedControls | None = None,
     ) -> "WindowsInRun":
-        starts = [float(model_sampling.percent_to_sigma(context.start_percent)) for context in contexts]
-        steps = [context.guarantee_steps for context in contexts]
-        selection = Selection(starts, steps, first_sigma)
-        return cls(contexts, frames, selection, torch.Generator().manual_seed(seed), controls or WindowedControls())
+        in_force = InForce(contexts, start_sigmas(contexts, model_sampling), first_sigma)
+        return cls(contexts, frames, in_force, torch.Generator().manual_seed(seed), controls or WindowedControls())
 
     def context(self, step: Step) -> Context:
-        return self.contexts[self.selection.at(step.sigma) if len(self.contexts) > 1 else 0]
+        return self.contexts[self.in_force.at(step)]
 
     def windows(self, context: Context, step: Step) -> list[Window]:
         return windows(self.frames, context.windows, step.index)
@@ -57,7 +55,7 @@ class WindowsInRun:
     def views(self, context: Context, frames: int, step: Step) -> tuple[View, ...]:
         """The views of a call of ``frames`` frames."""
         views = context.views
-        if views is None or not views.cut(frames):
+        if views is None or not views.cuts(frames):
             return ()
         fuse_context = self.fuse_context(frames, views.windows.overlap, views.fuse, step)
         return tuple(

@@ -1,64 +1,17 @@
-"""MotionLoRAs and domain adapters in real sampler runs of tiny UNets, through the nodes."""
+"""MotionLoRAs in real sampler runs of tiny UNets, through the nodes."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 
 import pytest
 import safetensors.torch
 import torch
 
-RANK = 4
-OLD_NAMES = re.compile(r"\.(to_[qkv]|to_out)(?:\.0)?\.weight$")
-
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
     return ((a - b).norm() / b.norm()).item()
-
-
-@pytest.fixture
-def lora_nodes(pack):
-    return pack.submodule("nodes.lora")
-
-
-@pytest.fixture
-def folder(host_path):
-    """Folders below the host's models folder, emptied afterwards."""
-    import folder_paths
-
-    made = []
-
-    def get(key: str) -> str:
-        path = os.path.join(folder_paths.models_dir, key)
-        os.makedirs(path, exist_ok=True)
-        made.append((path, set(os.listdir(path))))
-        return path
-
-    yield get
-    for path, before in made:
-        for name in set(os.listdir(path)) - before:
-            os.remove(os.path.join(path, name))
-
-
-@pytest.fixture
-def new_lora_file(folder):
-    """Write a MotionLoRA for a motion model, in AnimateDiff's layout; returns the file's name."""
-
-    def new(motion_model, name: str = "lora", seed: int = 7, size: float = 0.5) -> str:
-        generator = torch.Generator().manual_seed(seed)
-        tensors = {}
-        for key, weight in motion_model.model.state_dict().items():
-            if "attention_blocks" in key and OLD_NAMES.search(key):
-                out, width = weight.shape
-                key = OLD_NAMES.sub(r".processor.\1_lora", key)
-                tensors[f"{key}.down.weight"] = torch.randn(RANK, width, generator=generator) * size * width**-0.5
-                tensors[f"{key}.up.weight"] = torch.randn(out, RANK, generator=generator) * size
-        safetensors.torch.save_file(tensors, os.path.join(folder("animatediff_motion_lora"), f"{name}.safetensors"))
-        return f"{name}.safetensors"
-
-    return new
 
 
 @pytest.fixture
@@ -404,128 +357,3 @@ def test_a_saved_motion_model_is_the_same_without_its_loras(
         before.version, before.heads, before.max_frames, before.down, before.up,
     )  # fmt: skip
     assert torch.equal(sample(with_lora(new_model(layouts[layout]), again)), expected)
-
-
-# --- domain adapters ---
-
-
-def spatial_layers(model) -> dict[str, tuple[int, int]]:
-    """Names of the attention projections of a MODEL's UNet, with their shapes."""
-    return {
-        name: tuple(layer.weight.shape)
-        for name, layer in model.model.named_modules()
-        if re.search(r"attn[12]\.to_(q|k|v|out\.0)$", name)
-    }
-
-
-@pytest.fixture
-def adapter_pairs():
-    def make(model):
-        generator = torch.Generator().manual_seed(11)
-        return {
-            name: (torch.randn(2, width, generator=generator) * width**-0.5, torch.randn(out, 2, generator=generator))
-            for name, (out, width) in spatial_layers(model).items()
-        }
-
-    return make
-
-
-@pytest.fixture
-def merged_model(new_model):
-    """A MODEL with pairs added to its weights by hand."""
-
-    def make(layout, pairs, scale):
-        model = new_model(layout)
-        for name, (down, up) in pairs.items():
-            model.model.get_submodule(name).weight.data += scale * up @ down
-        return model
-
-    return make
-
-
-@pytest.mark.parametrize("layout", ["SD1.5", "SDXL", "unusual"])
-def test_a_saved_domain_adapter_loads_here_and_in_the_hosts_loader(
-    pack, lora_nodes, load_adapter, new_model, layouts, adapter_pairs, merged_model, sample, folder, layout
-):
-    import nodes as host_nodes
-
-    files = folder("loras")
-    model = new_model(layouts[layout])
-    pairs = adapter_pairs(model)
-    lora = pack.submodule("lora.domain_adapter").lora_model(pairs)
-    lora_nodes.SaveDomainAdapter.execute(lora=lora, filename_prefix="adapter", dtype="float32")
-    assert "adapter_00001_.safetensors" in os.listdir(files)
-    expected = sample(merged_model(layouts[layout], pairs, 0.6))
-    ours = load_adapter(model, "adapter_00001_.safetensors", 0.6)
-    assert relative(sample(ours), expected) < 1e-5
-    assert relative(sample(model), expected) > 1e-2
-    hosts = host_nodes.LoraLoaderModelOnly().load_lora_model_only(
-        new_model(layouts[layout]), "adapter_00001_.safetensors", 0.6
-    )
-    assert relative(sample(hosts[0]), expected) < 1e-5
-    assert load_adapter(model, "adapter_00001_.safetensors", 0.0) is model
-
-
-NAMINGS = {
-    "the published v3 adapter": lambda name: (
-        f"{name.removesuffix('.0').replace('.to_', '.processor.to_')}_lora",
-        "down",
-        "up",
-    ),
-    "below module.": lambda name: (
-        f"module.{name.removesuffix('.0').replace('.to_', '.processor.to_')}_lora",
-        "down",
-        "up",
-    ),
-    "diffusers": lambda name: (f"unet.{name}.lora", "down", "up"),
-    "peft": lambda name: (f"unet.{name}", "lora_A", "lora_B"),
-    "kohya": lambda name: (f"lora_unet_{name.replace('.', '_')}", "lora_down", "lora_up"),
-}
-
-
-@pytest.mark.parametrize("naming", NAMINGS)
-def test_loads_domain_adapters_of_other_writers(
-    load_adapter, new_model, layouts, adapter_pairs, merged_model, sample, folder, naming
-):
-    import comfy.utils
-
-    model = new_model()
-    pairs = adapter_pairs(model)
-    tensors = {}
-    for theirs, ours in comfy.utils.unet_to_diffusers(model.model.model_config.unet_config).items():
-        pair = pairs.get(f"diffusion_model.{ours.removesuffix('.weight')}")
-        if pair is not None:
-            name, down, up = NAMINGS[naming](theirs.removesuffix(".weight"))
-            tensors |= {f"{name}.{down}.weight": pair[0], f"{name}.{up}.weight": pair[1]}
-    assert len(tensors) == 2 * len(pairs)
-    safetensors.torch.save_file(tensors, os.path.join(folder("loras"), "adapter.safetensors"))
-    result = load_adapter(model, "adapter.safetensors", 1.0)
-    assert relative(sample(result), sample(merged_model(layouts["SD1.5"], pairs, 1.0))) < 1e-5
-
-
-def test_a_wrong_domain_adapter_is_refused(
-    pack, load_adapter, new_model, new_motion, layouts, adapter_pairs, new_lora_file, folder
-):
-    adapters = pack.submodule("lora.domain_adapter")
-    error = pack.submodule("lora.error").LoraFileError
-    files = folder("loras")
-
-    def save(pairs, path):
-        adapters.save_lora_model(adapters.lora_model(pairs), path)
-
-    def load(model, name):
-        return load_adapter(model, name, 1.0)
-
-    name = new_lora_file(new_motion())
-    os.rename(os.path.join(folder("animatediff_motion_lora"), name), os.path.join(files, "motion.safetensors"))
-    with pytest.raises(error, match=r"is no domain adapter\. It is a MotionLoRA.*Load AnimateDiff LoRA"):
-        load(new_model(), "motion.safetensors")
-
-    pairs = {name.replace("diffusion_model", "other_model"): pair for name, pair in adapter_pairs(new_model()).items()}
-    save(pairs, os.path.join(files, "foreign.safetensors"))
-    with pytest.raises(error, match=r"Nothing of 'foreign\.safetensors' applies to this checkpoint \(BaseModel\)"):
-        load(new_model(), "foreign.safetensors")
-
-    save(adapter_pairs(new_model(layouts["SDXL"])), os.path.join(files, "sdxl.safetensors"))
-    with pytest.raises(error, match=r"'sdxl\.safetensors' is for another checkpoint family: \d+ of \d+ layers"):
-        load(new_model(), "sdxl.safetensors")

@@ -82,9 +82,7 @@ def conds_evaluated():
 
 
 def test_at_cfg_1_the_negative_prompt_is_not_computed(settled, sample, parts, conds_evaluated):
-    keyframes = parts["custom_cfg"].with_cfg(
-        (parts["custom_cfg"].CfgKeyframe(3.0), parts["custom_cfg"].CfgKeyframe(1.0, start_percent=0.4))
-    )
+    keyframes = (parts["custom_cfg"].CfgKeyframe(3.0), parts["custom_cfg"].CfgKeyframe(1.0, start_percent=0.4))
     model = settled(custom_cfg=keyframes)
     seen = conds_evaluated(model)
     sample(model, steps=3)

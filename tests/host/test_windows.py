@@ -282,10 +282,10 @@ def test_a_chain_of_control_nets_follows_the_window(pack):
     first.set_cond_hint(hints)
     second.set_cond_hint(hints[:1]).set_previous_controlnet(first)
     controls = conditioning.WindowedControls()
-    window = controls.of(second, [3, 4], 8)
+    window = controls.for_window(second, [3, 4], 8)
     assert window.previous_controlnet.cond_hint_original.flatten().tolist() == [3, 4]
     assert len(window.cond_hint_original) == 1  # one picture serves all frames
-    assert controls.of(second, [3, 4], 8) is window  # what the host computes for it is kept
-    assert controls.of(second, [4, 5], 8) is not window
+    assert controls.for_window(second, [3, 4], 8) is window  # what the host computes for it is kept
+    assert controls.for_window(second, [4, 5], 8) is not window
     assert len(first.cond_hint_original) == 8
     assert second.previous_controlnet is first

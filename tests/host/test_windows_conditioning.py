@@ -339,9 +339,9 @@ def test_a_second_run_is_like_the_first_and_leaves_the_nodes_objects_alone(anima
 def test_more_or_fewer_hints_than_frames_are_those_of_the_frames_in_every_window(pack, control_net):
     controls = pack.submodule("sampling.windows.conditioning").WindowedControls
     hints = torch.arange(6.0).view(6, 1, 1, 1)
-    assert controls().of(control_net(hints), [5, 6, 7], 8).cond_hint_original.flatten().tolist() == [5, 0, 1]
+    assert controls().for_window(control_net(hints), [5, 6, 7], 8).cond_hint_original.flatten().tolist() == [5, 0, 1]
     hints = torch.arange(12.0).view(12, 1, 1, 1)
-    assert controls().of(control_net(hints), [6, 7, 0], 8).cond_hint_original.flatten().tolist() == [6, 7, 0]
+    assert controls().for_window(control_net(hints), [6, 7, 0], 8).cond_hint_original.flatten().tolist() == [6, 7, 0]
 
 
 def test_hints_of_windows_that_are_over_are_let_go_of(pack, control_net):
@@ -350,7 +350,7 @@ def test_hints_of_windows_that_are_over_are_let_go_of(pack, control_net):
 
     def call(*starts):
         controls.next_call()
-        return [controls.of(control, list(range(start, start + 4)), FRAMES) for start in starts]
+        return [controls.for_window(control, list(range(start, start + 4)), FRAMES) for start in starts]
 
     first = call(0, 4)
     assert call(0, 4) == first
@@ -365,11 +365,11 @@ def test_what_the_host_prepares_anew_is_copied_anew(pack, control_net):
     controls = pack.submodule("sampling.windows.conditioning").WindowedControls()
     control = control_net(HINTS)
     control.timestep_range = (1.0, 0.0)
-    first = controls.of(control, [0, 1], FRAMES)
+    first = controls.for_window(control, [0, 1], FRAMES)
     control.timestep_range = (1.0, 0.0)  # by pre_run
     control.timestep_range = tuple([1.0, 0.0])
     controls.next_call()
-    again = controls.of(control, [0, 1], FRAMES)
+    again = controls.for_window(control, [0, 1], FRAMES)
     assert again is not first
     assert again.timestep_range is control.timestep_range
 
@@ -383,7 +383,7 @@ def test_copies_for_other_gpus_follow_the_window(pack, control_net):
         net.multigpu_clones[gpu] = net.copy()
     control.set_previous_controlnet(before)
     control.multigpu_clones[gpu].set_previous_controlnet(before.multigpu_clones[gpu])
-    there = controls.of(control, [3, 4], 8).get_instance_for_device(gpu)
+    there = controls.for_window(control, [3, 4], 8).get_instance_for_device(gpu)
     assert there.cond_hint_original.flatten().tolist() == [3, 4]
     assert there.previous_controlnet.cond_hint_original.flatten().tolist() == [3, 4]
     assert len(control.multigpu_clones[gpu].cond_hint_original) == 8

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+
 import pytest
 import torch
 
@@ -72,22 +75,22 @@ def new_unet(host_path):
     return new
 
 
+def tiny_model(layout: dict = SD15, seed: int = 0):
+    """A MODEL of the host around a tiny UNet."""
+    import comfy.model_base
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    config = comfy.supported_models.SD15({**TINY, **layout})
+    model = comfy.model_base.BaseModel(config)
+    randomise(model, seed)
+    cpu = torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(model.eval().requires_grad_(False), cpu, cpu)
+
+
 @pytest.fixture
 def new_model(host_path):
-    """A MODEL of the host around a tiny UNet."""
-
-    def new(layout: dict = SD15, seed: int = 0):
-        import comfy.model_base
-        import comfy.model_patcher
-        import comfy.supported_models
-
-        config = comfy.supported_models.SD15({**TINY, **layout})
-        model = comfy.model_base.BaseModel(config)
-        randomise(model, seed)
-        cpu = torch.device("cpu")
-        return comfy.model_patcher.ModelPatcher(model.eval().requires_grad_(False), cpu, cpu)
-
-    return new
+    return tiny_model
 
 
 @pytest.fixture
@@ -115,23 +118,30 @@ def new_sdxl_model(host_path):
     return new
 
 
+def motion_model_tensors(
+    pack, layout: dict = SD15, name: str = "tiny", mid: bool = True, frames: int = 32, seed: int = 1
+) -> dict[str, torch.Tensor]:
+    """The tensors of a random motion model's file, in AnimateDiff's names."""
+    levels = channels_per_level(layout)
+    modules = layout["num_res_blocks"]
+    down = tuple((c,) * n for c, n in zip(levels, modules, strict=True))
+    up = tuple((c,) * (n + 1) for c, n in zip(levels[::-1], modules[::-1], strict=True))
+    spec_type = pack.submodule("motion_models.spec").MotionModelSpec
+    spec = spec_type(name, "AnimateDiff", "v2", down, (levels[-1],) if mid else (), up, 2, 8, frames, 0)
+    model = pack.submodule("motion_models.network.temporal").MotionModel(spec)
+    randomise(model, seed)
+    return model.state_dict()
+
+
 @pytest.fixture
 def new_motion_file(pack, tmp_path):
     """Write a motion model for a layout of blocks; returns the path."""
 
-    def new(layout: dict = SD15, name: str = "tiny", mid: bool = True, frames: int = 32, seed: int = 1) -> str:
+    def new(layout: dict = SD15, name: str = "tiny", **options) -> str:
         import safetensors.torch
 
-        levels = channels_per_level(layout)
-        modules = layout["num_res_blocks"]
-        down = tuple((c,) * n for c, n in zip(levels, modules, strict=True))
-        up = tuple((c,) * (n + 1) for c, n in zip(levels[::-1], modules[::-1], strict=True))
-        spec_type = pack.submodule("motion_models.spec").MotionModelSpec
-        spec = spec_type(name, "AnimateDiff", "v2", down, (levels[-1],) if mid else (), up, 2, 8, frames, 0)
-        model = pack.submodule("motion_models.network.temporal").MotionModel(spec)
-        randomise(model, seed)
         path = str(tmp_path / f"{name}.safetensors")
-        safetensors.torch.save_file(model.state_dict(), path)
+        safetensors.torch.save_file(motion_model_tensors(pack, layout, name, **options), path)
         return path
 
     return new
@@ -197,3 +207,52 @@ def sample(positive, negative):
             )
 
     return run
+
+
+LORA_RANK = 4
+OLD_NAMES = re.compile(r"\.(to_[qkv]|to_out)(?:\.0)?\.weight$")
+
+
+@pytest.fixture
+def lora_nodes(pack):
+    return pack.submodule("nodes.lora")
+
+
+@pytest.fixture
+def folder(host_path):
+    """Folders below the host's models folder, emptied afterwards."""
+    import folder_paths
+
+    made = []
+
+    def get(key: str) -> str:
+        path = os.path.join(folder_paths.models_dir, key)
+        os.makedirs(path, exist_ok=True)
+        made.append((path, set(os.listdir(path))))
+        return path
+
+    yield get
+    for path, before in made:
+        for name in set(os.listdir(path)) - before:
+            os.remove(os.path.join(path, name))
+
+
+@pytest.fixture
+def new_lora_file(folder):
+    """Write a MotionLoRA for a motion model, in AnimateDiff's layout; returns the file's name."""
+
+    def new(motion_model, name: str = "lora", seed: int = 7, size: float = 0.5) -> str:
+        import safetensors.torch
+
+        generator = torch.Generator().manual_seed(seed)
+        tensors = {}
+        for key, weight in motion_model.model.state_dict().items():
+            if "attention_blocks" in key and OLD_NAMES.search(key):
+                out, width = weight.shape
+                key = OLD_NAMES.sub(r".processor.\1_lora", key)
+                tensors[f"{key}.down.weight"] = torch.randn(LORA_RANK, width, generator=generator) * size * width**-0.5
+                tensors[f"{key}.up.weight"] = torch.randn(out, LORA_RANK, generator=generator) * size
+        safetensors.torch.save_file(tensors, os.path.join(folder("animatediff_motion_lora"), f"{name}.safetensors"))
+        return f"{name}.safetensors"
+
+    return new
