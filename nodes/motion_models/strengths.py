@@ -17,7 +17,7 @@ AdBlock = io.Custom("AD_BLOCK")
 
 
 def _number(name: str, default: float, tooltip: str, **options) -> io.Input:
-    return io.Float.Input(name, default=default, min=0.0, step=0.001, tooltip=tooltip, **options)
+    return sockets.FloatOrMore(name, default=default, min=0.0, step=0.001, tooltip=tooltip, **options)
 
 
 MASK = io.Mask.Input(
@@ -170,12 +170,10 @@ def _from_floats_node(*, model_family: str, short: str, places: list[tuple]) -> 
     )
 
 
-def _one_each(values, count: int) -> list[float | None]:
+def _one_each(values: Numbers | None, count: int) -> list[float | None]:
     if values is None:
         return [None] * count
-    values = [float(value) for value in (values if isinstance(values, (list, tuple)) else [values])]
-    if not values:
-        raise ValueError(f"A list of per block numbers is empty. Connect {count} numbers, or disconnect it.")
+    values = [float(value) for value in (values if isinstance(values, list) else [values])]
     return (values + [values[-1]] * count)[:count]
 
 

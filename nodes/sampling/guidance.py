@@ -46,7 +46,7 @@ def _interpolated_keyframes(
 
 
 def _keyframes_of_list(cfgs_float: float | list[float], **keyframes) -> CustomCfg:
-    values = cfgs_float if isinstance(cfgs_float, (list, tuple)) else [cfgs_float]
+    values = cfgs_float if isinstance(cfgs_float, list) else [cfgs_float]
     return _many_keyframes([float(cfg) for cfg in values], **keyframes)
 
 
@@ -132,7 +132,7 @@ CFG_NODES = [
         old_name="Custom CFG Keyframes From List",
         description="CFG values one after the other, evenly over the sampling schedule.",
         inputs=[
-            io.Float.Input(
+            sockets.FloatOrMore(
                 "cfgs_float", default=-1, min=-1, step=0.001, force_input=True, tooltip="A list of numbers."
             ),
             START,
