@@ -19,31 +19,14 @@ CHECKED = ("FLOAT", "INT", "FLOATS", "MULTIVAL", "MASK", "SIGMAS")
 MOST_NUMBERS = MOST_FRAMES  # of a list with one for each frame
 
 
-class NumbersInput(io.Float.Input):
-    """A number, or a list with one for each frame, as value schedules put on a FLOAT socket."""
-
-
-class WholeNumbersInput(io.Int.Input):
-    """A whole number, or a list with one for each frame."""
-
-
 def number_problem(entry: io.Input, value: object) -> str | None:
-    """Why nothing can be made of ``value`` at the input ``entry``, as the end of a sentence; None if something can."""
-    io_type = entry.get_io_type()
-    if io_type not in CHECKED:
+    """Why nothing can be made of ``value``, of the kind that ``entry`` takes, as the end of a sentence; None if something can."""
+    if entry.get_io_type() not in CHECKED:
         return None
-    one = io_type in ("FLOAT", "INT") and not isinstance(entry, (NumbersInput, WholeNumbersInput))
     if isinstance(value, torch.Tensor):
-        if one and value.numel() > 1:
-            return f"takes one number, but got a tensor of {value.numel()}"
         return None if torch.isfinite(value).all() else "got numbers that are not finite (NaN or infinity)"
     if isinstance(value, (list, tuple)):
-        return f"takes one number, but got a list of {len(value)}" if one else _problem_of_list(value)
-    if isinstance(value, str) and io_type in ("FLOAT", "INT"):
-        try:
-            value = float(value)
-        except ValueError:
-            return "takes a number, but got a text"
+        return _problem_of_list(value)
     return _problem_of_number(value) or _problem_of_count(entry, value)
 
 
@@ -60,8 +43,7 @@ def _problem_of_list(values: Sequence) -> str | None:
     for place, value in enumerate(values):
         if type(value) is float and -LARGEST <= value <= LARGEST:  # as they mostly are: ten times as fast
             continue
-        what = "is nothing" if value is None else _problem_of_number(value)
-        if what:
+        if what := _problem_of_number(value):
             return f"is a list whose item {place} (counted from 0) {what}"
     return None
 
