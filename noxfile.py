@@ -92,6 +92,6 @@ def browser(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def benchmark(session: nox.Session) -> None:
-    """The figures of docs/performance.md: `--`, the name of a file in benchmarks/, and its options."""
+    """The figures of docs/performance.md: `-- NAME` of a file in benchmarks/ (`temporal_module` if none), and its options."""
     name, *arguments = session.posargs or ["temporal_module"]
     run(session, f"benchmarks/{name}.py", *arguments)
