@@ -52,6 +52,11 @@ def is_format(name: str) -> bool:
     return name in PICTURES or name.startswith("video/")
 
 
+def no_format(name: str) -> str:
+    """The message for a ``name`` that is none."""
+    return f"'{name}' is no format of this node. Choose {', '.join((*PICTURES, *VIDEOS))}."
+
+
 @dataclass(frozen=True)
 class SavedFile:
     """A file below the host's output or temp folder, named as the front end asks for it."""
@@ -91,6 +96,8 @@ def save_clip(
     files. A video format that is not known is written as H.264. Either both files are there in the end, or none.
     Raises ClipError, and NotSaved of ``host/writing.py``; stops when the user stops the prompt.
     """
+    if not is_format(format):
+        raise ClipError(no_format(format))
     _check(frames, frame_rate, loops)
     height, width = frames.shape[1:3]
     video = None if format in PICTURES else _video_format(format, height, width)
@@ -113,15 +120,10 @@ def save_clip(
 
 
 def _check(frames: torch.Tensor, frame_rate: float, loops: int) -> None:
-    if frames.ndim != 4 or frames.shape[-1] not in (3, 4):
+    if frames.shape[-1] not in (3, 4):
         raise ClipError(
-            f"The input images has the shape {tuple(frames.shape)}. Pictures are (number, height, width, channels) with 3 "
-            "channels (RGB) or 4 (RGBA). Connect IMAGE outputs, such as that of VAE Decode."
-        )
-    if not frames.numel():
-        raise ClipError(
-            f"There is no picture to save: the input images holds {len(frames)} pictures of {frames.shape[2]} x "
-            f"{frames.shape[1]} pixels. Look at what the nodes before this one leave over."
+            f"The pictures have the shape {tuple(frames.shape)}: (number, height, width, channels). A file takes 3 channels "
+            "(RGB) or 4 (RGBA). Connect pictures such as those of VAE Decode."
         )
     if not (math.isfinite(frame_rate) and SLOWEST <= frame_rate <= FASTEST):
         raise ClipError(

@@ -7,7 +7,7 @@ from typing import ClassVar
 from comfy_api.latest import io
 
 from ..host.schema import schema
-from .kinds import problem, source
+from .kinds import plain, problem, source
 from .values import number_problem
 
 
@@ -48,17 +48,17 @@ def filled(schema: io.Schema, inputs: Mapping[str, object], renamed: Mapping[str
             "[AnimateDiff] %s has no input %s: what is linked to it has no effect.", schema.node_id, unknown
         )
     given = {renamed.get(name, name): value for name, value in inputs.items() if not _empty(value, schema)}
-    found = {name: value for name, value in given.items() if name in known}
+    found = {name: plain(known[name], value) for name, value in given.items() if name in known}
     for name, entry in known.items():
-        kind = str(entry.get_io_type())
         if not entry.optional and name not in found:
             raise EmptyInput(
                 f"The input {name} of {schema.display_name} is empty: what is linked to it gave nothing, as a switch "
-                f"without a choice does. Connect {source(kind)}."
+                f"without a choice does. Connect {source(entry)}."
             )
-        values = found.get(name, []) if schema.is_input_list else [found[name]] if name in found else []
-        for wrong in filter(None, (problem(kind, value) or number_problem(entry, value) for value in values)):
-            raise WrongInput(f"The input {name} of {schema.display_name} {wrong}. Connect {source(kind)}.")
+    for name, value in found.items():
+        for one in value if schema.is_input_list else [value]:
+            if wrong := problem(known[name], one) or number_problem(known[name], one):
+                raise WrongInput(f"The input {name} of {schema.display_name} {wrong}. Connect {source(known[name])}.")
     return found
 
 

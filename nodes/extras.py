@@ -91,7 +91,7 @@ class AnimateDiffCombine(Node):
                     tooltip="How often the animation repeats. 0: for ever (in GIF and WebP).",
                 ),
                 io.String.Input("filename_prefix", default="AnimateDiff"),
-                io.Combo.Input("format", options=list(media.PICTURES)),
+                sockets.OpenCombo("format", options=list(media.PICTURES)),
                 io.Boolean.Input("pingpong", default=False, tooltip="Then back to the first picture."),
                 io.Boolean.Input(
                     "save_image", default=True, tooltip="Off: into the temp folder, which is emptied at the next start."
@@ -105,9 +105,7 @@ class AnimateDiffCombine(Node):
     def validate_inputs(cls, format):
         # The combo lists two; older workflow files also hold names of video formats. The host leaves a value alone
         # that is asked for here.
-        if format is None or media.is_format(format):
-            return True
-        return f"'{format}' is no format of this node. Choose {', '.join((*media.PICTURES, *media.VIDEOS))}."
+        return True if format is None or media.is_format(format) else media.no_format(format)
 
     @classmethod
     def run(

@@ -1,11 +1,10 @@
 """Prompts and values that change from frame to frame."""
 
-import numbers
 from functools import partial
 
-import torch
 from comfy_api.latest import io
 
+from ..sampling.checks import check_latents
 from ..scheduling.grammar import Schedule, parse_prompts, parse_values
 from ..scheduling.prompts import (
     INTERPOLATIONS,
@@ -18,7 +17,7 @@ from ..scheduling.prompts import (
 )
 from ..scheduling.values import log_schedule, values_per_frame, whole_numbers
 from .base import node
-from .values import NumbersInput
+from .sockets import FloatOrMore
 
 CATEGORY = "AnimateDiff/scheduling"
 LARGEST = 9007199254740991
@@ -108,8 +107,13 @@ def _schedule_prompts(max_length: int = 0, **inputs) -> Conditioning:
     return _conditioning(frames=max_length, **inputs)
 
 
+def _frames(latent: dict) -> int:
+    check_latents(latent["samples"])
+    return len(latent["samples"])
+
+
 def _schedule_prompts_of_latents(latent: dict, **inputs) -> io.NodeOutput:
-    return io.NodeOutput(_conditioning(frames=len(latent["samples"]), **inputs), latent)
+    return io.NodeOutput(_conditioning(frames=_frames(latent), **inputs), latent)
 
 
 def _values(schedule: Schedule, print_schedule: bool) -> io.NodeOutput:
@@ -125,14 +129,11 @@ def _schedule_values(values: str, print_schedule: bool = False, max_length: int 
 
 
 def _schedule_values_of_latents(values: str, latent: dict, print_schedule: bool = False) -> io.NodeOutput:
-    return _values(parse_values("values", values, len(latent["samples"])), print_schedule)
+    return _values(parse_values("values", values, _frames(latent)), print_schedule)
 
 
-def _list_of_floats(FLOAT: float | list[float] | torch.Tensor) -> list[float]:
-    """A number, or what other packs' schedules put on a FLOAT socket: a list or a tensor of numbers."""
-    if isinstance(FLOAT, torch.Tensor):
-        return FLOAT.flatten().tolist()
-    return [float(FLOAT)] if isinstance(FLOAT, (numbers.Real, str)) else list(FLOAT)
+def _list_of_floats(FLOAT: float | list[float]) -> list[float]:
+    return FLOAT if isinstance(FLOAT, list) else [float(FLOAT)]
 
 
 def _with_replacement(value_key: str, floats: list[float], prev_replace: Replacements = ()) -> Replacements:
@@ -231,7 +232,7 @@ NODES = [
         display_name="Float to Floats",
         old_name="Float to Floats",
         description="A number, or a list of numbers on a FLOAT socket, as FLOATS.",
-        inputs=[NumbersInput("FLOAT", default=39, force_input=True, tooltip="A number, or a list of them.")],
+        inputs=[FloatOrMore("FLOAT", default=39, force_input=True, tooltip="A number, or a list of them.")],
         outputs=[Floats.Output("FLOATS")],
     ),
 ]

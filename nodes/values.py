@@ -5,7 +5,6 @@ there. Through links anything comes in. A range is no law: what lies outside it 
 longer than 128, a negative strength) goes through, as workflow files rely on it.
 """
 
-from collections.abc import Sequence
 from numbers import Real
 
 import torch
@@ -19,56 +18,41 @@ CHECKED = ("FLOAT", "INT", "FLOATS", "MULTIVAL", "MASK", "SIGMAS")
 MOST_NUMBERS = MOST_FRAMES  # of a list with one for each frame
 
 
-class NumbersInput(io.Float.Input):
-    """A number, or a list with one for each frame, as value schedules put on a FLOAT socket."""
-
-
-class WholeNumbersInput(io.Int.Input):
-    """A whole number, or a list with one for each frame."""
-
-
 def number_problem(entry: io.Input, value: object) -> str | None:
-    """Why nothing can be made of ``value`` at the input ``entry``, as the end of a sentence; None if something can."""
-    io_type = entry.get_io_type()
-    if io_type not in CHECKED:
+    """Why nothing can be made of the number or numbers ``value`` at the input ``entry``; None if something can.
+
+    As the end of a sentence. That they are numbers is certain by now (kinds.py).
+    """
+    if entry.get_io_type() not in CHECKED:
         return None
-    one = io_type in ("FLOAT", "INT") and not isinstance(entry, (NumbersInput, WholeNumbersInput))
     if isinstance(value, torch.Tensor):
-        if one and value.numel() > 1:
-            return f"takes one number, but got a tensor of {value.numel()}"
         return None if torch.isfinite(value).all() else "got numbers that are not finite (NaN or infinity)"
-    if isinstance(value, (list, tuple)):
-        return f"takes one number, but got a list of {len(value)}" if one else _problem_of_list(value)
-    if isinstance(value, str) and io_type in ("FLOAT", "INT"):
-        try:
-            value = float(value)
-        except ValueError:
-            return "takes a number, but got a text"
+    if isinstance(value, list):
+        return _problem_of_list(value)
     return _problem_of_number(value) or _problem_of_count(entry, value)
 
 
-def _problem_of_number(value: object) -> str | None:
+def _problem_of_number(value: Real) -> str | None:
     # not abs(value) > LARGEST: that lets NaN pass
-    if isinstance(value, Real) and not -LARGEST <= value <= LARGEST:
+    if not -LARGEST <= value <= LARGEST:
         return f"is {_written(value)}, but has to be a finite number, at most {LARGEST:.2g}"
     return None
 
 
-def _problem_of_list(values: Sequence) -> str | None:
+def _problem_of_list(values: list[Real]) -> str | None:
     if len(values) > MOST_NUMBERS:
         return f"is a list of {len(values)} numbers, but can have at most {MOST_NUMBERS}: one for each frame of a clip"
     for place, value in enumerate(values):
         if type(value) is float and -LARGEST <= value <= LARGEST:  # as they mostly are: ten times as fast
             continue
-        what = "is nothing" if value is None else _problem_of_number(value)
-        if what:
+        if what := _problem_of_number(value):
             return f"is a list whose item {place} (counted from 0) {what}"
     return None
 
 
-def _problem_of_count(entry: io.Input, value: object) -> str | None:
+def _problem_of_count(entry: io.Input, value: Real) -> str | None:
     """Lengths, counts and places begin at 0 or 1. A larger minimum is advice: one interval of a curve works as well."""
-    if not isinstance(entry, io.Int.Input) or entry.min is None or not isinstance(value, Real):
+    if not isinstance(entry, io.Int.Input) or entry.min is None:
         return None
     least = min(entry.min, 1)
     # above 0 will do for a rate, which may be half a frame; seeds wrap around

@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 
+from .checks import check_latents
 from .feature import AroundCall, Call, Feature, Pass, Predictions, Run, Step
 from .windows.schedules import Window
 
@@ -20,10 +21,6 @@ MODEL_KEY = "AnimateDiff"
 PASS_KEY = "animatediff_pass"
 # What other packs (ControlNet, IPAdapter) read to learn which frames they are asked for.
 FRAMES_KEY = "ad_params"
-
-
-class UnsupportedLatents(ValueError):
-    """Latents that are no clip of pictures."""
 
 
 @dataclass(eq=False)
@@ -124,15 +121,6 @@ def _around(function: Callable, then: Callable, argument):
 
 def _copied(conds: dict[str, list[dict]]) -> dict[str, list[dict]]:
     return {name: list(map(dict, of_name)) for name, of_name in conds.items()}
-
-
-def check_latents(latents: torch.Tensor) -> None:
-    """Raise UnsupportedLatents unless ``latents`` are ``(frames, channels, height, width)``."""
-    if latents.ndim != 4:
-        raise UnsupportedLatents(
-            f"The latents have the shape {tuple(latents.shape)}, that of a video model's, but AnimateDiff needs one picture "
-            "per frame: (frames, channels, height, width). Use Empty Latent Image, with batch_size as the number of frames."
-        )
 
 
 def _host_window(options: dict, frames: int) -> Window | None:

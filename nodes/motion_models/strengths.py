@@ -11,7 +11,6 @@ from ...sampling.strength import multival
 from ...sampling.strength.per_block import Block, BlockAt, PerBlock
 from .. import sockets
 from ..base import Node, node
-from ..values import NumbersInput
 
 _multival = partial(node, category="AnimateDiff/multival")
 _block_node = partial(node, category="AnimateDiff/per block")
@@ -19,7 +18,7 @@ AdBlock = io.Custom("AD_BLOCK")
 
 
 def _number(name: str, default: float, tooltip: str, **options) -> io.Input:
-    return NumbersInput(name, default=default, min=0.0, step=0.001, tooltip=tooltip, **options)
+    return sockets.FloatOrMore(name, default=default, min=0.0, step=0.001, tooltip=tooltip, **options)
 
 
 MASK = io.Mask.Input(
@@ -172,12 +171,10 @@ def _from_floats_node(*, model_family: str, short: str, places: list[tuple]) -> 
     )
 
 
-def _one_each(values, count: int) -> list[float | None]:
+def _one_each(values: Numbers | None, count: int) -> list[float | None]:
     if values is None:
         return [None] * count
-    values = [float(value) for value in (values if isinstance(values, (list, tuple)) else [values])]
-    if not values:
-        raise ValueError(f"A list of per block numbers is empty. Connect {count} numbers, or disconnect it.")
+    values = [float(value) for value in (values if isinstance(values, list) else [values])]
     return (values + [values[-1]] * count)[:count]
 
 

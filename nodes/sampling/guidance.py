@@ -13,7 +13,7 @@ from ...sampling.schedules.interpolation import METHODS, interpolated
 from ...sampling.strength.multival import Multival
 from .. import sockets
 from ..base import Node, node
-from ..values import NumbersInput, at_most
+from ..values import at_most
 
 CATEGORY = "AnimateDiff/sample settings"
 MOST_KEYFRAMES = 10_000  # the most steps of a sampler node
@@ -50,7 +50,7 @@ def _interpolated_keyframes(
 
 
 def _keyframes_of_list(cfgs_float: float | list[float], **keyframes) -> CustomCfg:
-    values = cfgs_float if isinstance(cfgs_float, (list, tuple)) else [cfgs_float]
+    values = cfgs_float if isinstance(cfgs_float, list) else [cfgs_float]
     _check_count("The number of cfgs_float", len(values))
     return _many_keyframes([float(cfg) for cfg in values], **keyframes)
 
@@ -141,7 +141,9 @@ CFG_NODES = [
         old_name="Custom CFG Keyframes From List",
         description="CFG values one after the other, evenly over the sampling schedule.",
         inputs=[
-            NumbersInput("cfgs_float", default=-1, min=-1, step=0.001, force_input=True, tooltip="A list of numbers."),
+            sockets.FloatOrMore(
+                "cfgs_float", default=-1, min=-1, step=0.001, force_input=True, tooltip="A list of numbers."
+            ),
             START,
             END,
             PRINT,

@@ -14,7 +14,7 @@ from ...sampling.sample_settings import SampleSettings
 from ...sampling.schedules.sigma_schedules import SigmaSchedule
 from .. import sockets
 from ..base import Node, node
-from ..values import LARGEST_SEED, WholeNumbersInput
+from ..values import LARGEST_SEED
 
 CATEGORY = "AnimateDiff/sample settings"
 LARGEST_WEIGHT = 10.0
@@ -36,7 +36,7 @@ def _seed_offset(name: str = "seed_offset", default: int = 0, **options) -> io.I
 
 
 def _seed_override(tooltip: str) -> io.Input:
-    return WholeNumbersInput(
+    return sockets.IntOrMore(
         "seed_override", default=0, min=0, max=LARGEST_SEED, force_input=True, optional=True, tooltip=tooltip
     )
 
@@ -56,7 +56,7 @@ def _whole(seed: Numbers | None) -> Seed | None:
     """A seed, or a list of them, from whatever a value schedule delivers."""
     if seed is None:
         return None
-    return [int(one) for one in seed] if isinstance(seed, (list, tuple)) else int(seed)
+    return [int(one) for one in seed] if isinstance(seed, list) else int(seed)
 
 
 def _settings(

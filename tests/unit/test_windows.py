@@ -252,3 +252,23 @@ def test_the_relative_mean_pulls_most_in_the_middle(fuse):
     expected = [max(0.01, 1 - abs(i - 17.5) / ((15 + 0.01) / 2)) for i in range(10, 26)]
     torch.testing.assert_close(bias, torch.tensor(expected, dtype=torch.float32))
     assert math.isclose(float(fuse.relative_bias([4])), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"length": -3, "overlap": 0}, "Windows of -3 frames hold nothing. Set context_length"),
+        ({"length": 0, "overlap": 4}, "Windows of 0 frames hold nothing. Set context_length"),
+        ({"length": -3, "overlap": -4}, "Windows of -3 frames hold nothing. Set context_length"),
+        ({"length": 8, "overlap": -4}, "The overlap is -4, so frames between the windows would be left out"),
+        ({"length": 8, "overlap": 2, "stride": 0}, "The stride is 0, which makes no windows. Set context_stride"),
+    ],
+)
+def test_options_that_make_no_windows_name_what_to_change(windows, changed, message):
+    for schedule in ("standard_static", "standard_uniform", "looped_uniform"):
+        with pytest.raises(windows.WindowError) as error:
+            windows.windows(24, windows.WindowOptions(schedule, **changed))
+        assert str(error.value).startswith(message)
+    if changed["length"] < 1:
+        with pytest.raises(windows.WindowError, match="hold nothing"):
+            windows.windows(24, windows.WindowOptions("batched", **changed))
