@@ -4,7 +4,9 @@ The sessions run in the environment that dev/hosts.py keeps in a cache (made on 
 or in your own ComfyUI where COMFYUI_PATH is set.
 """
 
+import json
 import sys
+import tempfile
 from pathlib import Path
 
 import nox
@@ -74,6 +76,12 @@ def lint(session: nox.Session) -> None:
     hosts.require_test_tools(hosts.host().python)
     run(session, "-m", "ruff", "check", ".")
     run(session, "-m", "ruff", "format", "--check", ".")
+    # The checker takes no path of the host on its command line, so it gets a configuration that adds one to ours.
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "pyrightconfig.json"
+        ours = Path(__file__).parent / "pyproject.toml"
+        config.write_text(json.dumps({"extends": str(ours), "extraPaths": [str(hosts.host().path)]}), encoding="utf-8")
+        run(session, "-m", "basedpyright", "--project", str(config), "--pythonpath", str(hosts.host().python))
 
 
 @nox.session(venv_backend="none")
@@ -84,6 +92,6 @@ def browser(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def benchmark(session: nox.Session) -> None:
-    """The figures of docs/performance.md: `--`, the name of a file in benchmarks/, and its options."""
+    """The figures of docs/performance.md: `-- NAME` of a file in benchmarks/ (`temporal_module` if none), and its options."""
     name, *arguments = session.posargs or ["temporal_module"]
     run(session, f"benchmarks/{name}.py", *arguments)

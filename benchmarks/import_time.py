@@ -59,7 +59,7 @@ def once(comfyui: str) -> None:
         checking = time.perf_counter()
         lacking()
         checked = time.perf_counter()
-        for cached in ("found", "_words", "_words_of_class"):
+        for cached in ("found", "_source", "_names_in_methods"):
             getattr(pack.submodule("host.lacking"), cached).cache_clear()
         listing = time.perf_counter()
         extension = asyncio.run(pack.module.comfy_entrypoint())

@@ -7,7 +7,7 @@ behind "needed for". A row says what must be there, in one of four notations:
 * ``comfy.utils.load_torch_file(_, safe_load=)``: something that can be called so. Where a positional argument has a
   name, it must have that name there: our wrappers take the host's arguments in its order, and our classes override.
 * ``comfy.samplers.CFGGuider().conds``: an attribute of the instances of a class.
-* ``'cond_or_uncond' in comfy.samplers``: a word, mostly the key of a dictionary, that the code of a module names.
+* ``'cond_or_uncond' in comfy.samplers``: a key of a dictionary, or a name in quotes, that is in a module's source.
 
 ``since``: the first of the supported releases that has it. Without it, the oldest has it; with it, ``host/`` can do
 without. ``lacking.py`` checks the rows when ComfyUI starts, ``startup.py`` leaves out what cannot work, and

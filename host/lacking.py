@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
 from .contract import Row, rows
 
 # The notations of a row; what is none of these is a name.
-WORD = re.compile(r"'(?P<word>\w+)' in (?P<name>[\w.]+)")
+KEY = re.compile(r"'(?P<key>\w+)' in (?P<name>[\w.]+)")
 INSTANCE = re.compile(r"(?P<name>[\w.]+)\(\)\.(?P<attribute>\w+)")
 CALL = re.compile(r"(?P<owner>[\w.]+)\.(?P<attribute>\w+)\((?P<arguments>[^)]*)\)")
 ANY_NAME = "_"
@@ -29,23 +30,24 @@ def is_kept(what: str) -> bool:
     if what.startswith(f"{SERVER}.") and SERVER not in sys.modules:
         return True
     try:
-        if match := WORD.fullmatch(what):
-            return match["word"] in _words(found(match["name"]))
+        if match := KEY.fullmatch(what):
+            source = _source(found(match["name"]))
+            return f"'{match['key']}'" in source or f'"{match["key"]}"' in source
         if match := INSTANCE.fullmatch(what):
             return _instances_have(found(match["name"]), match["attribute"])
         if match := CALL.fullmatch(what):
             return _can_be_called(found(match["owner"]), match["attribute"], match["arguments"])
         found(what)
-    except (ImportError, AttributeError):
+    except Exception:  # whatever goes wrong on the way: this check is not what keeps the pack from starting
         return False
     return True
 
 
 def absent(what: str) -> str:
     """What is not there, of a row that is not kept: the name or its beginning; the row, if only that has changed."""
-    if WORD.fullmatch(what):
+    if KEY.fullmatch(what):
         return what
-    parts = re.match(r"[\w.]+", what)[0].split(".")
+    parts = re.findall(r"[\w.]+", what)[0].split(".")
     beginnings = (".".join(parts[: i + 1]) for i in range(len(parts)))
     return next((name for name in beginnings if not is_kept(name)), what)
 
@@ -63,59 +65,51 @@ def found(name: str):
 
 
 def _can_be_called(owner, attribute: str, arguments: str) -> bool:
+    """Whether ``owner.attribute`` takes arguments: names of positional ones, or ``_``, and keywords with a ``=``."""
     function = getattr(owner, attribute)
-    signature = inspect.signature(function)
     words = [word.strip() for word in arguments.split(",") if word.strip()]
     keywords = [word.removesuffix("=") for word in words if word.endswith("=")]
     names = [word for word in words if not word.endswith("=")]
     if isinstance(owner, type) and isinstance(function, FunctionType):
         names.insert(0, ANY_NAME)  # self
     try:
+        signature = inspect.signature(function)
+    except ValueError:  # written in C, without a signature
+        return True
+    try:
         signature.bind(*names, **dict.fromkeys(keywords))
     except TypeError:
         return False
-    # not strict: what follows the names is free, and *args may take several of them
-    return all(name in (ANY_NAME, there) for name, there in zip(names, signature.parameters, strict=False))
+    # Other packs put functions of their own in the host's place, with other names or none. What counts is that no
+    # argument has moved.
+    places = {name: place for place, name in enumerate(signature.parameters)}
+    return all(places.get(name, place) == place for place, name in enumerate(names))
 
 
-def _instances_have(cls: type, attribute: str) -> bool:
+def _instances_have(cls: Any, attribute: str) -> bool:
     """Whether the class, or the code of one of its methods, names the attribute."""
     return hasattr(cls, attribute) or any(
-        attribute in getattr(base, "__annotations__", ()) or attribute in _words_of_class(base)
+        attribute in vars(base).get("__annotations__", ()) or attribute in _names_in_methods(base)
         for base in cls.__mro__
         if base is not object
     )
 
 
 @cache
-def _words(module: ModuleType) -> set[str]:
-    """All names and strings in the code of a module's functions and classes."""
-    own = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
-    words: set[str] = set()
-    for value in own:
-        if isinstance(value, type):
-            words |= _words_of_class(value)
-        elif isinstance(value, FunctionType):
-            words |= set(_words_of_code(inspect.unwrap(value).__code__))
-    return words
+def _names_in_methods(cls: type) -> set[str]:
+    functions = [inspect.unwrap(value) for value in vars(cls).values() if isinstance(value, FunctionType)]
+    return {name for function in functions for name in _names(function.__code__)}
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _names(inner)
 
 
 @cache
-def _words_of_class(cls: type) -> set[str]:
-    words: set[str] = set()
-    for value in vars(cls).values():
-        value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
-        if isinstance(value, FunctionType):
-            words |= set(_words_of_code(inspect.unwrap(value).__code__))
-    return words
-
-
-def _words_of_code(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _words_of_code(constant)
-        elif isinstance(constant, str):
-            yield constant
-        elif isinstance(constant, (tuple, frozenset)):
-            yield from (item for item in constant if isinstance(item, str))
+def _source(module: ModuleType) -> str:
+    """A module as it was written: in the place of its functions other packs may have put theirs."""
+    with open(module.__file__, encoding="utf-8") as file:
+        return file.read()

@@ -7,12 +7,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import comfy.model_management
 import comfy.utils
 import folder_paths
 import torch
+from av.codec.codec import UnknownCodecError
 from comfy.cli_args import args
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -219,8 +221,8 @@ def _save_video(
         for key, value in metadata.items():
             container.metadata[key] = json.dumps(value)
         try:
-            stream = container.add_stream(video.codec, rate=Fraction(frame_rate).limit_denominator(1000))
-        except av.codec.codec.UnknownCodecError as error:
+            stream: Any = container.add_stream(video.codec, rate=Fraction(frame_rate).limit_denominator(1000))
+        except UnknownCodecError as error:
             raise ClipError(
                 f"The installed PyAV lacks the encoder {video.codec}, which this format needs. "
                 "Choose another format, or install the package av from PyPI again."

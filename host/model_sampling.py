@@ -1,6 +1,7 @@
 """Noise schedules as the host's ``model_sampling`` objects."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import comfy.ldm.modules.diffusionmodules.util as schedules
 import comfy.model_base
@@ -12,7 +13,11 @@ TIMESTEPS = 1000
 LINEAR_START, LINEAR_END = 0.00085, 0.012
 
 
-class OwnTables:
+# The host's classes of schedules stand behind the ones here.
+AnySchedule: Any = object
+
+
+class OwnTables(AnySchedule):
     """Keeps the sigma tables of a schedule out of the reach of dynamic VRAM.
 
     With dynamic VRAM the host saves a model's buffers by their path (``model_sampling.sigmas``) and writes them back

@@ -1,5 +1,7 @@
 """How a network of ours becomes a model that the host loads, casts, patches and offloads."""
 
+from typing import Any
+
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
@@ -45,7 +47,8 @@ def make_patcher(module: torch.nn.Module, reload, disable_dynamic: bool = False)
 
 def fresh_copy(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
     """An equal patcher, weight patches included, that shares no weights with ``patcher``."""
-    function, arguments = patcher.get_attachment(RELOAD)
+    reload: Any = patcher.get_attachment(RELOAD)
+    function, arguments = reload
     copy = function(*arguments)
     copy.patches = {key: list(patches) for key, patches in patcher.patches.items()}
     copy.patches_uuid = patcher.patches_uuid

@@ -56,7 +56,7 @@ def told_in_words(path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        cause = CAUSES.get(_number(error))
+        cause = CAUSES.get(_number(error) or 0)
         if cause is None:
             raise
         raise NotSaved(f"'{path}' was not saved: {cause}.") from error

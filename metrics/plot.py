@@ -35,6 +35,7 @@ def plot(animation: Measurements) -> torch.Tensor:
 
 def panel(canvas: "Canvas", top: int, measure: Measure, colour: str, animation: Measurements) -> None:
     """One curve with its axes, in the stripe of the canvas that begins at ``top``."""
+    assert measure.curve is not None
     values = measure.curve.tolist()
     name = measure.curve_name or measure.name
     unit = measure.curve_unit or measure.unit
@@ -110,7 +111,8 @@ class Canvas:
 
     def text(self, point: tuple[float, float], text: str, size: int, colour: str, anchor: str = "la") -> None:
         font = ImageFont.load_default(size * OVERSAMPLING)
-        self.draw.text([value * OVERSAMPLING for value in point], text, colour, font, anchor)
+        x, y = (value * OVERSAMPLING for value in point)
+        self.draw.text((x, y), text, colour, font, anchor)
 
     def tensor(self) -> torch.Tensor:
         """``(1, height, width, 3)`` in 0..1."""

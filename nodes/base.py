@@ -56,9 +56,10 @@ def filled(schema: io.Schema, inputs: Mapping[str, object], renamed: Mapping[str
                 f"without a choice does. Connect {source(entry)}."
             )
     for name, value in found.items():
+        entry = known[name]
         for one in value if schema.is_input_list else [value]:
-            if wrong := problem(known[name], one) or number_problem(known[name], one):
-                raise WrongInput(f"The input {name} of {schema.display_name} {wrong}. Connect {source(known[name])}.")
+            if wrong := problem(entry, one) or number_problem(entry, one):
+                raise WrongInput(f"The input {name} of {schema.display_name} {wrong}. Connect {source(entry)}.")
     return found
 
 

@@ -5,6 +5,7 @@ there. Through links anything comes in. A range is no law: what lies outside it 
 longer than 128, a negative strength) goes through, as workflow files rely on it.
 """
 
+from collections.abc import Sequence
 from numbers import Real
 
 import torch
@@ -19,27 +20,24 @@ MOST_NUMBERS = MOST_FRAMES  # of a list with one for each frame
 
 
 def number_problem(entry: io.Input, value: object) -> str | None:
-    """Why nothing can be made of the number or numbers ``value`` at the input ``entry``; None if something can.
-
-    As the end of a sentence. That they are numbers is certain by now (kinds.py).
-    """
+    """Why nothing can be made of ``value``, of the kind that ``entry`` takes, as the end of a sentence; None if something can."""
     if entry.get_io_type() not in CHECKED:
         return None
     if isinstance(value, torch.Tensor):
         return None if torch.isfinite(value).all() else "got numbers that are not finite (NaN or infinity)"
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return _problem_of_list(value)
     return _problem_of_number(value) or _problem_of_count(entry, value)
 
 
-def _problem_of_number(value: Real) -> str | None:
+def _problem_of_number(value: object) -> str | None:
     # not abs(value) > LARGEST: that lets NaN pass
-    if not -LARGEST <= value <= LARGEST:
+    if isinstance(value, Real) and not -LARGEST <= value <= LARGEST:
         return f"is {_written(value)}, but has to be a finite number, at most {LARGEST:.2g}"
     return None
 
 
-def _problem_of_list(values: list[Real]) -> str | None:
+def _problem_of_list(values: Sequence) -> str | None:
     if len(values) > MOST_NUMBERS:
         return f"is a list of {len(values)} numbers, but can have at most {MOST_NUMBERS}: one for each frame of a clip"
     for place, value in enumerate(values):
@@ -50,9 +48,9 @@ def _problem_of_list(values: list[Real]) -> str | None:
     return None
 
 
-def _problem_of_count(entry: io.Input, value: Real) -> str | None:
+def _problem_of_count(entry: io.Input, value: object) -> str | None:
     """Lengths, counts and places begin at 0 or 1. A larger minimum is advice: one interval of a curve works as well."""
-    if not isinstance(entry, io.Int.Input) or entry.min is None:
+    if not isinstance(entry, io.Int.Input) or entry.min is None or not isinstance(value, Real):
         return None
     least = min(entry.min, 1)
     # above 0 will do for a rate, which may be half a frame; seeds wrap around

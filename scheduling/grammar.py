@@ -20,6 +20,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from .reader import Reader, Style
 from .text_error import cut, place
@@ -47,7 +48,7 @@ class Entry:
 
     first: int
     last: int
-    value: str | float
+    value: Any  # a text or a number
     hold: bool = False
 
 

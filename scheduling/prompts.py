@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import comfy.model_management
 import comfy.utils
@@ -264,9 +265,10 @@ def _interpolated(
     # Of all texts, so that those which values make longer later on fit in as well.
     tokens = max(text.cond.shape[1] for text in encoded.values())
     of_any = next(iter(encoded.values())).cond
-    conds, pooled = of_any.new_empty(frames, tokens, of_any.shape[2]), {}
+    conds = of_any.new_empty(frames, tokens, of_any.shape[2])
+    pooled: dict[int, Any] = {}
     for run in filled:
-        text, start = None, None
+        text, start = None, of_any
         for blend in run:
             comfy.model_management.throw_exception_if_processing_interrupted()
             if blend.start != text or not compounding:

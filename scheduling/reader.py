@@ -28,7 +28,8 @@ class Reader:
     def __init__(self, name: str, text: str, style: Style):
         self.name, self.text, self.style = name, text, style
         self.end = len(text.rstrip())
-        self.at = min(style.before.match(text).end(), self.end)
+        before = style.before.match(text)
+        self.at = min(before.end() if before else 0, self.end)
         opened = self.at
         if self.take("{"):
             if self.at == self.end or text[self.end - 1] != "}":

@@ -78,7 +78,7 @@ def values_per_frame(schedule: Schedule) -> list[float]:
     for run in runs(schedule):
         inside = run.within(schedule.frames)
         if run.start is run.end:
-            filled.update(dict.fromkeys(run.frames[inside], run.end.value))
+            filled.update({frame: run.end.value for frame in run.frames[inside]})
         else:
             filled.update(zip(run.frames[inside], _line(run)[inside].tolist(), strict=True))
     last = filled[max(filled)]
@@ -87,7 +87,11 @@ def values_per_frame(schedule: Schedule) -> list[float]:
 
 def _line(run: Run) -> torch.Tensor:
     ends = torch.tensor([run.start.value, run.end.value], dtype=torch.float64).float()
-    line = torch.linspace(*ends.tolist(), len(run.frames), dtype=torch.float32) if ends.isfinite().all() else ends
+    line = (
+        torch.linspace(float(ends[0]), float(ends[1]), len(run.frames), dtype=torch.float32)
+        if ends.isfinite().all()
+        else ends
+    )
     if not line.isfinite().all():
         raise ValueError(
             f"There is no interpolation between {run.start.value:g} at frame {run.start.last} and {run.end.value:g} "

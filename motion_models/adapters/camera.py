@@ -56,7 +56,7 @@ def moving(motions: Sequence[tuple[str, float]], speed: float, frames: int) -> P
     Raises ValueError for more than MOST_POSES.
     """
     _check_count(frames)
-    shift, turn = sum(np.multiply(MOTIONS[name], strength) for name, strength in motions)
+    shift, turn = np.sum([np.multiply(MOTIONS[name], strength) for name, strength in motions], axis=0)
     way = (np.arange(frames) / FRAMES * speed)[:, None]
     matrices = np.concatenate([_rotations(way * ROTATION * turn), (way * TRANSLATION * shift)[:, :, None]], axis=2)
     return [[0.0, *INTRINSICS, *matrix] for matrix in matrices.reshape(frames, -1).tolist()]
@@ -113,7 +113,7 @@ def read_poses(path: str) -> Poses:
         with open(path, "rb") as file:
             text = file.read(MAX_BYTES + 1)
     except (OSError, MemoryError) as error:
-        raise outside_cause(path, error) from error
+        raise outside_cause(path, error) or error from error
     if len(text) > MAX_BYTES:
         raise PoseFileError(
             f"'{path}' is larger than {MAX_BYTES >> 20} MB, which no file of camera poses is. Give the path of a text file of "

@@ -90,7 +90,7 @@ def _interpolated(table: torch.Tensor, length: int) -> torch.Tensor:
     )
 
 
-def stretched(mask: torch.Tensor, low: float, high: float) -> torch.Tensor:
+def stretched(mask: torch.Tensor, low: float | torch.Tensor, high: float | torch.Tensor) -> torch.Tensor:
     """``mask`` with its smallest value brought to ``low`` and its largest to ``high``.
 
     A mask of one value has no range to stretch: 0 becomes ``low``, and 1 ``high``.

@@ -22,6 +22,6 @@ def add_low_rank(y: torch.Tensor, x: torch.Tensor, changes: tuple[LowRank, ...])
         if isinstance(change.strength, torch.Tensor):
             hidden = hidden * change.strength.to(x)
         elif change.strength != 1.0:
-            hidden = hidden * change.strength
+            hidden = hidden * change.strength  # pyright: ignore[reportOperatorIssue] - a number here
         y = y.add_(functional.linear(hidden, change.up.to(x)))
     return y

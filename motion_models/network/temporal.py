@@ -6,6 +6,7 @@ files, so that a state dict loads as it is.
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -49,6 +50,8 @@ def sinusoidal_table(length: int, channels: int) -> torch.Tensor:
 
 
 class PositionalEncoding(nn.Module):
+    pe: torch.Tensor
+
     def __init__(self, length: int, channels: int):
         super().__init__()
         # float32 whatever the weights are: small, and fp8 would ruin it
@@ -80,7 +83,7 @@ class TemporalAttention(nn.Module):
             k = k * scale
         return self._linear("to_out.0", self.to_out[0], self.attend(q, k, v, self.heads), inputs)
 
-    def _linear(self, name: str, layer: nn.Linear, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
+    def _linear(self, name: str, layer: Any, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
         changes = inputs.low_rank.get(f"{self.layer_name}.{name}") if inputs.low_rank else None
         return add_low_rank(layer(x), x, changes) if changes else layer(x)
 
@@ -228,17 +231,18 @@ class MotionModel(nn.Module):
         """The motion modules of ``"down"``, ``"mid"`` or ``"up"`` in the order in which a UNet runs through them."""
         if not getattr(self.spec, part):
             return []
-        blocks = [self.mid_block] if part == "mid" else getattr(self, f"{part}_blocks")
+        blocks: list[Any] = [self.mid_block] if part == "mid" else getattr(self, f"{part}_blocks")
         return [module for block in blocks for module in block.motion_modules]
 
     def projections(self) -> Iterator[tuple[str, nn.Linear]]:
         """The layers that LoRAs change, by the name under which MotionInputs.low_rank knows them."""
         for name, module in self.named_modules():
             if isinstance(module, TemporalAttention):
+                output: Any = module.to_out[0]
                 layers = (
                     ("to_q", module.to_q),
                     ("to_k", module.to_k),
                     ("to_v", module.to_v),
-                    ("to_out.0", module.to_out[0]),
+                    ("to_out.0", output),
                 )
                 yield from ((f"{name}.{layer}", linear) for layer, linear in layers)

@@ -139,7 +139,7 @@ def _guided(guidance: GuidanceRun, theirs: Callable | None, args: dict) -> torch
 def _with_our_cfg(guidance: GuidanceRun, function: Callable, args: dict):
     """A function before or after CFG; before it, it also learns that there is no negative at CFG 1."""
     step = _step(args)
-    changed = {"cond_scale": for_latents(guidance.at(step).cfg, args["input"])}
+    changed: dict[str, object] = {"cond_scale": for_latents(guidance.at(step).cfg, args["input"])}
     if len(args.get("conds", ())) == 2 and guidance.leaves_out_uncond(args["model_options"], step):
         changed["conds"] = [args["conds"][0], None]
     return function({**args, **changed})

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -48,7 +49,7 @@ class MotionSettings:
 class AppliedMotionModel:
     """One entry of M_MODELS. ``patcher.model`` is a MotionModel."""
 
-    patcher: object
+    patcher: Any
     settings: MotionSettings
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import comfy.samplers
 import torch
@@ -34,7 +35,7 @@ class SigmaScheduleError(ValueError):
 class SigmaSchedule:
     """``sampling`` is the host's model_sampling object, never altered once it is here."""
 
-    sampling: torch.nn.Module
+    sampling: Any
 
     def __post_init__(self):
         least, most = float(self.sigmas.min()), float(self.sigmas.max())
@@ -50,7 +51,7 @@ class SigmaSchedule:
         """Ascending."""
         return self.sampling.sigmas
 
-    def for_model(self) -> torch.nn.Module:
+    def for_model(self) -> Any:
         return copy.deepcopy(self.sampling)
 
     def with_sigmas(self, sigmas: torch.Tensor) -> SigmaSchedule:

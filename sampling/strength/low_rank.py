@@ -61,7 +61,7 @@ class RunLowRank:
 
     def at(self, sigma: float | None, window: list[int] | None) -> LowRanks:
         """The changes for a call at ``sigma`` (None where no schedule asks) with the frames ``window`` of the clip."""
-        strength = self.strength if self.schedule is None else self.strength * self.schedule.at(sigma)
+        strength = self.strength if self.schedule is None or sigma is None else self.strength * self.schedule.at(sigma)
         if strength == 0.0:
             return {}
         if self.mask is not None:

@@ -25,8 +25,10 @@ def combined(first: Multival | None, second: Multival | None) -> Multival:
 
     Two masks meet at the size of the larger one, to which the other is cropped and resized.
     """
-    if first is None or second is None:
-        return 1.0 if first is second else (second if first is None else first)
+    if first is None:
+        return 1.0 if second is None else second
+    if second is None:
+        return first
     if not (isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor)):
         return first * second
     smaller, larger = (first, second) if second[0].numel() > first[0].numel() else (second, first)
@@ -62,10 +64,10 @@ def of_numbers(values: float | list[float], mask: torch.Tensor | None = None) ->
 def scaled_mask(mask: torch.Tensor, low: float | list[float], high: float | list[float], relative: bool) -> Multival:
     """``mask`` brought from 0..1 to ``low``..``high``; ``relative``: from its own smallest and largest value."""
     mask = pictures(mask)
-    low, high = (_per_frame(value if isinstance(value, (list, tuple)) else [value]) for value in (low, high))
-    frames = max(map(len, (mask, low, high)))
-    mask, low, high = (for_frames(value, frames) for value in (mask, low, high))
-    return stretched(mask, low, high) if relative else mask * (high - low) + low
+    ends = [_per_frame(value if isinstance(value, (list, tuple)) else [value]) for value in (low, high)]
+    frames = max(map(len, (mask, *ends)))
+    mask, lowest, highest = (for_frames(value, frames) for value in (mask, *ends))
+    return stretched(mask, lowest, highest) if relative else mask * (highest - lowest) + lowest
 
 
 def as_mask(value: Multival) -> torch.Tensor:

@@ -4,6 +4,7 @@ import copy
 import logging
 import uuid
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 
@@ -29,16 +30,16 @@ class WindowedControls:
 
     def __init__(self):
         # (id of the original, window) -> the original, the copy
-        self.used: dict[tuple[int, tuple[int, ...]], tuple[object, object]] = {}
+        self.used: dict[tuple[int, tuple[int, ...]], tuple[Any, Any]] = {}
         self.used_before = dict(self.used)
-        self.told: dict[int, tuple[object, object]] = {}  # id -> the object, what was before it in the chain
+        self.told: dict[int, tuple[Any, Any]] = {}  # id -> the object, what was before it in the chain
 
     def next_call(self) -> None:
         """Another denoiser call begins."""
         if self.used:
             self.used_before, self.used = self.used, {}
 
-    def for_window(self, control, window: Window, frames: int):
+    def for_window(self, control: Any, window: Window, frames: int):
         """``control`` (a chain of the host's ControlBase, or None) for ``window``."""
         if control is None:
             return None
@@ -55,7 +56,7 @@ class WindowedControls:
         copied.previous_controlnet = self.for_window(control.previous_controlnet, window, frames)
         return copied
 
-    def _told(self, control, window: Window, frames: int):
+    def _told(self, control: Any, window: Window, frames: int):
         if not hasattr(control, KNOWS_FRAMES):
             control.sub_idxs, control.full_latent_length, control.context_length = window, frames, len(window)
         for clone in clones_of(control).values():
@@ -111,7 +112,7 @@ def controls_of_window(conds: list, window: Window, frames: int, controls: Windo
     return [
         None
         if cond is None
-        else [{**entry, "control": controls.of(entry.get("control"), window, frames)} for entry in cond]
+        else [{**entry, "control": controls.for_window(entry.get("control"), window, frames)} for entry in cond]
         for cond in conds
     ]
 

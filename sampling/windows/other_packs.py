@@ -5,9 +5,9 @@ same at every step (``conditioning.py``).
 """
 
 import logging
+from typing import Any
 
 from ..feature import Call, Denoise, Predictions, Run
-from .schedules import Window
 
 # Where the host's EasyCache keeps what it remembers of a run.
 EASYCACHE = "easycache"
@@ -45,7 +45,7 @@ class OneCacheEach:
     """
 
     def __init__(self):
-        self.holders: dict[tuple[Window, ...], object] = {}
+        self.holders: dict[tuple[int, ...], Any] = {}
 
     def around_call(self, call: Call, then: Denoise) -> Predictions:
         holder = call.model_options["transformer_options"].get(EASYCACHE)

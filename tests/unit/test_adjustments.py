@@ -118,15 +118,15 @@ def test_a_chain_that_grows_too_long_is_refused(adjust, spec):
 
 
 def test_the_longest_table(adjust):
-    assert adjust.PositionAdjustment(length=4096).of(table(0, 1, 2, 3)).shape == (1, 4096, 1)
-    assert adjust.PositionAdjustment(stretch=4092).of(table(0, 1, 2, 3)).shape == (1, 4096, 1)
+    assert adjust.PositionAdjustment(length=4096).adjusted(table(0, 1, 2, 3)).shape == (1, 4096, 1)
+    assert adjust.PositionAdjustment(stretch=4092).adjusted(table(0, 1, 2, 3)).shape == (1, 4096, 1)
 
 
 def test_frames_to_drop_or_keep_may_be_any_number(adjust):
-    assert adjust.PositionAdjustment(cap=10**30).of(table(0, 1, 2, 3)).shape == (1, 4, 1)
+    assert adjust.PositionAdjustment(cap=10**30).adjusted(table(0, 1, 2, 3)).shape == (1, 4, 1)
     for field in ("initial_offset", "final_offset"):
         with pytest.raises(adjust.AdjustmentError, match="Lower the offsets"):
-            adjust.PositionAdjustment(**{field: 10**30}).of(table(0, 1, 2, 3))
+            adjust.PositionAdjustment(**{field: 10**30}).adjusted(table(0, 1, 2, 3))
 
 
 @pytest.mark.parametrize("amount", [float("nan"), float("inf"), -float("inf")])

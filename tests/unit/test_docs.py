@@ -1,7 +1,9 @@
 """Pages that are made from the code are those that the code makes now."""
 
+import re
 from pathlib import Path
 
+import pytest
 from animatediff_dev_pack import ROOT, import_file
 
 node_index = import_file("animatediff_dev_node_index", Path(ROOT) / "dev" / "node_index.py")
@@ -16,3 +18,23 @@ def test_every_node_says_what_it_does(pack):
     for node in pack.submodule("nodes").NODES:
         schema = node.GET_SCHEMA()
         assert schema.description, schema.node_id
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "tests" / "reference" / "README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)", page.read_text(encoding="utf-8")):
+        file = page.parent / target if target else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, anchor
+
+
+def test_pages_that_docstrings_name_are_there():
+    for path in ROOT.rglob("*.py"):
+        if not any(part.startswith(".") for part in path.relative_to(ROOT).parts):
+            for page in re.findall(r"docs/\w[\w-]*\.md", path.read_text(encoding="utf-8")):
+                assert (ROOT / page).is_file(), f"{path.relative_to(ROOT)} names {page}"

@@ -39,9 +39,9 @@ def test_what_is_not_finite_is_refused_at_every_number(nodes, arrives):
     numbers = entries(nodes, "FLOAT", "INT")
     assert len(numbers) > 200
     for node, entry in numbers:
-        for value in (*NOT_FINITE, "nan", "1e999"):
+        for value in (*NOT_FINITE, "nan", "inf", "1e999", "twelve"):
             with pytest.raises(
-                ValueError, match=f"The input {entry.id} of .* (finite number|hundreds of digits|a text in place of)"
+                ValueError, match=f"The input {entry.id} of .* (finite number|hundreds of digits|got a text)"
             ):
                 arrives(node, entry, value)
 
@@ -60,8 +60,23 @@ def test_and_in_every_list_of_numbers(nodes, arrives, pack):
         for value in NOT_FINITE:
             with pytest.raises(ValueError, match=f"The input {entry.id} of .* item 1 .counted from 0. is .*finite"):
                 arrives(node, entry, [1.0, value])
+        with pytest.raises(ValueError, match=f"The input {entry.id} of .* got a list of 1 in place of"):
+            arrives(node, entry, [None])
         with pytest.raises(ValueError, match="a list of 1000001 numbers, but can have at most 1000000"):
             arrives(node, entry, [1.0] * 1_000_001)
+
+
+def test_a_list_is_refused_where_one_number_belongs(nodes, arrives, pack):
+    sockets = pack.submodule("nodes.sockets")
+    one = [
+        (node, entry)
+        for node, entry in entries(nodes, "FLOAT", "INT")
+        if not isinstance(entry, (sockets.FloatOrMore, sockets.IntOrMore))
+    ]
+    assert len(one) > 200
+    for node, entry in one:
+        with pytest.raises(ValueError, match=f"The input {entry.id} of .* got a list of 16 in place of a"):
+            arrives(node, entry, [1] * 16)
 
 
 def test_masks_and_strengths_hold_finite_numbers(nodes, arrives):
