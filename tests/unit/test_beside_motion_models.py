@@ -60,7 +60,7 @@ def test_heads_are_read_from_the_config_of_diffusers(pack, files, saved):
     joint_group_norm = pack.submodule("motion_models.network.group_norm").joint_group_norm
     hidden = torch.randn(16, LEVELS[0], 4, 4)
     ours = patcher.model.down_blocks[0].motion_modules[0].float()
-    with torch.no_grad(), joint_group_norm(ours, 1):
+    with torch.no_grad(), joint_group_norm(ours, frames=16):
         found = ours(hidden, 16, inputs)
     with torch.no_grad():
         expected = theirs.down_blocks[0].motion_modules[0](hidden, num_frames=16)
