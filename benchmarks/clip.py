@@ -59,7 +59,7 @@ def animate(pack, model, motion_model: Path):
     motion = pack.submodule("sampling.motion.applied")
     patcher = pack.submodule("motion_models.files.motion_model").load_motion_model(str(motion_model))
     applied = motion.apply(patcher, motion.MotionSettings())
-    return pack.submodule("sampling.animate").animate(model, applied, "autoselect")
+    return pack.submodule("sampling.evolved").animate(model, applied, "autoselect")
 
 
 def step_seconds(model, positive, negative, latent, steps: int = 3) -> list[float]:

@@ -119,7 +119,7 @@ def main() -> None:
     transformer_options = {
         "cond_or_uncond": [0] * options.batch,
         "patches": {"forward_timestep_embed_patch": [(injection.MotionSlot, injection.run_slot)]},
-        call.OPTIONS_KEY: call.MotionCall((call.MotionInputs(low_rank=low_rank),)),
+        call.CALL_KEY: call.MotionCall((call.MotionInputs(low_rank=low_rank),), options.frames),
         "optimized_attention_override": attention,
     }
     meta = {"device": "meta", "dtype": torch.bfloat16}

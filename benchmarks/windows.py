@@ -60,7 +60,7 @@ def main() -> None:
 def animated(pack, model, motion_model: Path) -> dict[str, object]:
     """MODELs by name: without windows, and with static ones."""
     motion = pack.submodule("sampling.motion.applied")
-    animate = pack.submodule("sampling.animate").animate
+    animate = pack.submodule("sampling.evolved").animate
     context, windows = (
         pack.submodule("sampling.windows.context").Context,
         pack.submodule("sampling.windows.schedules").WindowOptions,

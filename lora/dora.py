@@ -1,5 +1,7 @@
 """DoRA: a weight is changed in direction, and each of its rows given a learned length (Liu et al., arXiv 2402.09353)."""
 
+from typing import Any
+
 import comfy.weight_adapter
 import torch
 
@@ -12,6 +14,7 @@ class DoraOfOutputs(comfy.weight_adapter.WeightAdapterBase):
     """
 
     name = "dora"
+    weights: Any
 
     def __init__(self, loaded_keys: set[str], weights: tuple):
         self.loaded_keys = loaded_keys

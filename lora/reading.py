@@ -107,17 +107,20 @@ def _check_parts(file: LoraFile, layer: str, parts: Parts) -> None:
 
 
 def _scale_in_config(file: LoraFile, layer: str, rank: int | None) -> float:
-    stated = file.config.rank_of(layer)
+    config = file.config
+    assert config is not None
+    stated = config.rank_of(layer)
     if rank is not None and stated not in (None, rank):
         raise LoraFileError(
-            f"'{file.name}' cannot be used: {file.config.where} says that the rank of {layer} is {stated}, but it is {rank}. It "
+            f"'{file.name}' cannot be used: {config.where} says that the rank of {layer} is {stated}, but it is {rank}. It "
             "belongs to another LoRA: put each into a folder of its own, with what was saved with it."
         )
     rank = rank or stated
-    return 1.0 if rank is None else file.config.scale_of(layer, rank)
+    return 1.0 if rank is None else config.scale_of(layer, rank)
 
 
 def _tell(file: LoraFile, in_file: dict[str, float], in_config: dict[str, float]) -> None:
+    where = file.config.where if file.config else ""
     differ = [
         layer
         for layer in in_file
@@ -130,7 +133,7 @@ def _tell(file: LoraFile, in_file: dict[str, float], in_config: dict[str, float]
             file.name,
             len(differ),
             in_file[differ[0]],
-            file.config.where,
+            where,
             in_config[differ[0]],
             differ[0],
         )
@@ -140,5 +143,5 @@ def _tell(file: LoraFile, in_file: dict[str, float], in_config: dict[str, float]
             "[AnimateDiff] '%s': alpha / rank is %s, by %s",
             file.name,
             f"{min(used):g}" if len(used) == 1 else f"{min(used):g} to {max(used):g}",
-            file.config.where,
+            where,
         )

@@ -5,8 +5,9 @@ Tensor names are those of AnimateDiff's layout in the rest of this package:
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -141,11 +142,14 @@ def table_lengths(tensors: Tensors) -> dict[str, int]:
     return {key: value.shape[1] for key, value in tables.items() if value.ndim == 3}
 
 
-def our_names(tensors: Tensors) -> Tensors:
+T = TypeVar("T")
+
+
+def our_names(tensors: Mapping[str, T]) -> dict[str, T]:
     """The tensors of any layout (without prefixes) under the names of AnimateDiff's."""
     # a file may mix them: PIA in diffusers' names
     patterns = {re.compile(theirs): ours for row in LAYOUTS.values() for theirs, ours in row.names}
-    renamed: Tensors = {}
+    renamed: dict[str, T] = {}
     for key, value in tensors.items():
         for theirs, ours in patterns.items():
             key = theirs.sub(ours, key)

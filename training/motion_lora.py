@@ -9,8 +9,10 @@ from torch import nn
 from ..host import training as host
 from ..lora.motion_lora import MotionLora
 from ..motion_models.network.call import LowRank
+from ..sampling.animate import feature_of
 from ..sampling.motion.applied import inputs_at_keyframes
-from ..sampling.run import MODEL_KEY, Animation
+from ..sampling.motion.feature import Motion
+from ..sampling.run import MODEL_KEY
 from .clips import Clips
 from .low_rank import new_pairs, parameters
 from .trainer import TrainingFailed, TrainingRecord, TrainingSettings, train
@@ -35,7 +37,7 @@ def train_motion_lora(
 
     Raises TrainingDataError and TrainingFailed before anything is computed if the inputs cannot be trained on.
     """
-    motion_models = (model.get_attachment(MODEL_KEY) or Animation()).motion_models
+    motion_models = (feature_of(model, Motion) or Motion()).motion_models
     if len(motion_models) != 1:
         what = "has no motion model" if not motion_models else f"has {len(motion_models)} motion models"
         raise TrainingFailed(

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import torch
-from torch import nn
 
 from ..host import training as host
 from ..host.patcher import make_patcher, weight_dtype
@@ -24,7 +24,7 @@ ATTENTION_BLOCKS = 2
 NAME = "trained"
 
 
-def new_spec(name: str, version: str, unet: nn.Module) -> MotionModelSpec:
+def new_spec(name: str, version: str, unet: Any) -> MotionModelSpec:
     """The specification of a motion model of ``version`` with one module for each place in ``unet``."""
     of_version = VERSIONS[version]
     sites = {part: [site.channels for site in places] for part, places in find_sites(unet).items()}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain, pairwise
+from typing import Any
 
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer
@@ -13,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..host import training as host
 from ..host.attention import attention_for_training
-from ..motion_models.network.call import OPTIONS_KEY, MotionCall, MotionInputs
+from ..motion_models.network.call import CALL_KEY, MotionCall, MotionInputs
 from ..motion_models.network.group_norm import joint_group_norm
 from ..motion_models.network.injection import MotionSlot, inject, run_slot
 from ..motion_models.network.temporal import MotionModel, TemporalAttention
@@ -72,11 +73,11 @@ class TrainingUNet:
         clips, frames = noisy.shape[:2]
         options = {
             **self.options,
-            "cond_or_uncond": [0] * clips,  # one entry per clip: how motion modules learn the number of frames
+            "cond_or_uncond": [0] * clips,
             "sigmas": sigma,
-            OPTIONS_KEY: MotionCall(inputs) if inputs else None,
+            CALL_KEY: MotionCall(inputs, frames),
         }
-        self.norm = partial(joint_group_norm, self.unet, clips) if self.joint_group_norm else nullcontext
+        self.norm = partial(joint_group_norm, self.unet, frames) if self.joint_group_norm else nullcontext
         x = noisy.flatten(0, 1)
         per_frame = sigma.repeat_interleave(frames)
         with self.norm():
@@ -107,9 +108,11 @@ def _checkpoint_layers(unet: nn.Module, contexts: Callable) -> None:
     Non-reentrant: the reentrant kind returns no gradients to weights behind a frozen input, which is why training
     with the official script learned nothing with checkpointing on (guoyww/AnimateDiff#128).
     """
-    for layer in unet.modules():
-        if isinstance(layer, (ResBlock, SpatialTransformer, MotionSlot)):
-            forward = layer.forward
-            layer.forward = lambda *args, _forward=forward, **kwargs: checkpoint(
-                _forward, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts, **kwargs
-            )
+    layers: list[Any] = [
+        layer for layer in unet.modules() if isinstance(layer, (ResBlock, SpatialTransformer, MotionSlot))
+    ]
+    for layer in layers:
+        forward = layer.forward
+        layer.forward = lambda *args, _forward=forward, **kwargs: checkpoint(
+            _forward, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts, **kwargs
+        )

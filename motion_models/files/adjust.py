@@ -62,7 +62,7 @@ class PositionAdjustment:
                 "published ones have 24 to 64, and each frame takes memory in every motion module. Lower it."
             )
 
-    def of(self, table: torch.Tensor) -> torch.Tensor:
+    def adjusted(self, table: torch.Tensor) -> torch.Tensor:
         """``(1, frames, channels)`` -> the same with another number of frames."""
         self._check_length(table.shape[1] + self.stretch, "A chain of Adjust PE nodes")
         if self.stretch:
@@ -90,7 +90,7 @@ def _interpolated(table: torch.Tensor, length: int) -> torch.Tensor:
     )
 
 
-def stretched(mask: torch.Tensor, low: float, high: float) -> torch.Tensor:
+def stretched(mask: torch.Tensor, low: float | torch.Tensor, high: float | torch.Tensor) -> torch.Tensor:
     """``mask`` with its smallest value brought to ``low`` and its largest to ``high``.
 
     A mask of one value has no range to stretch: 0 becomes ``low``, and 1 ``high``.
@@ -134,7 +134,7 @@ class WeightAdjustment:
                     f"The {group} amount of a weight adjustment is {amount}, which would leave no weights. Give a number."
                 )
 
-    def of(self, name: str, value: torch.Tensor) -> torch.Tensor:
+    def adjusted(self, name: str, value: torch.Tensor) -> torch.Tensor:
         for group, belongs in GROUPS.items():
             amount = self.amounts.get(group, NO_CHANGE[self.operation])
             if belongs(name) and not math.isclose(amount, NO_CHANGE[self.operation], abs_tol=1e-9):
@@ -162,9 +162,9 @@ class Adjustments:
         adjusted = {}
         for name, value in tensors.items():
             for position in self.positions if name.endswith(TABLE) else ():
-                value = position.of(value)
+                value = position.adjusted(value)
             for weight in self.weights:
-                value = weight.of(name, value)
+                value = weight.adjusted(name, value)
             adjusted[name] = value
         tables = [value.shape[1] for name, value in adjusted.items() if name.endswith(TABLE)]
         for item in (*self.positions, *self.weights):

@@ -35,7 +35,7 @@ def json_beside(path: str, file_name: str) -> dict | None:
     except FileNotFoundError:
         return None
     except (OSError, MemoryError) as error:
-        raise outside_cause(file_name, error) from error
+        raise outside_cause(file_name, error) or error from error
     if len(text) > MAX_JSON:
         raise NoJson(f"is larger than {MAX_JSON >> 20} MB")
     try:

@@ -62,6 +62,7 @@ def _parts(name: str, tensors: Tensors) -> dict[str, tuple[tuple[int, ...], ...]
     channels: dict[str, dict[int, dict[int, int]]] = {part: defaultdict(dict) for part in BLOCKS}
     for key in tensors:
         match = MODULE_KEY.match(key)
+        assert match is not None  # `interpret` keeps no others
         down_or_up, level, mid, module = match.groups()
         norm = f"{match[0]}norm.weight"
         if norm not in tensors:

@@ -85,7 +85,7 @@ def _read(path: str) -> tuple[Tensors, Metadata]:
         content, metadata = _unwrapped(name, torch.load(path, map_location="cpu", weights_only=True)), {}
     tensors = bounds.flattened(name, content) if isinstance(content, dict) else {}
     bounds.check_tensors(path, tensors)
-    if tensors and FANCY_VIDEO in content:
+    if tensors and isinstance(content, dict) and FANCY_VIDEO in content:
         tensors[FANCY_VIDEO] = torch.empty(0)  # it need not be a tensor
     return tensors, {key: value for key, value in (metadata or {}).items() if isinstance(value, str)}
 

@@ -7,6 +7,7 @@ import safetensors.torch
 import torch
 
 from ...host.patcher import plain_state_dict
+from ...host.writing import whole_file
 from ..layouts import LAYOUTS, TABLE
 from ..spec import MotionModelSpec
 from .errors import MotionModelFileError
@@ -25,8 +26,8 @@ VERSION_METADATA = f"{METADATA_PREFIX}version"
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: str, metadata: Mapping[str, object]) -> None:
     """Write ``tensors`` to a new safetensors file at ``path``, with ``metadata`` and the version of this pack.
 
-    Raises FileExistsError if there is a file, and ValueError if a tensor holds NaN or infinity: a reader would take
-    such a file without a word, and every picture made with it would be black.
+    Raises FileExistsError if there is a file, NotSaved if it cannot be written, and ValueError if a tensor holds NaN or
+    infinity: a reader would take such a file without a word, and every picture made with it would be black.
     """
     if os.path.exists(path):
         raise FileExistsError(f"'{path}' exists already and was not overwritten. Choose another name.")
@@ -37,17 +38,12 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: str, metadata: Mappi
             "If they were trained, train again with a lower learning rate; if saved as float16, try float32."
         )
     metadata = {"format": "pt", **metadata, f"{METADATA_PREFIX}pack_version": PACK_VERSION}
-    unfinished = f"{path}.{os.getpid()}.part"
-    try:
+    with whole_file(path) as unfinished:
         safetensors.torch.save_file(
             {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
             unfinished,
             {key: str(value) for key, value in metadata.items()},
         )
-        os.replace(unfinished, path)
-    finally:
-        if os.path.exists(unfinished):
-            os.remove(unfinished)
 
 
 def save_motion_model(

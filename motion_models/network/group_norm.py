@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,31 +10,31 @@ from torch import nn
 from .injection import slots
 
 
-def _joint_forward(norm: nn.GroupNorm, clips: int):
+def _joint_forward(norm: nn.GroupNorm, frames: int):
     separate = norm.forward
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         """``x (clips * frames, channels, height, width)``: the frames join the axes that statistics are taken over."""
-        frames_joined = x.unflatten(0, (clips, -1)).transpose(1, 2)
+        frames_joined = x.unflatten(0, (-1, frames)).transpose(1, 2)
         return separate(frames_joined).transpose(1, 2).flatten(0, 1)
 
     return forward
 
 
 @contextmanager
-def joint_group_norm(unet: nn.Module, clips: int) -> Iterator[None]:
-    """Make every group norm of ``unet`` and of the motion modules in it joint, for a batch of ``clips`` clips.
+def joint_group_norm(unet: nn.Module, frames: int) -> Iterator[None]:
+    """Make every group norm of ``unet`` and of the motion modules in it joint, for a batch of clips of ``frames`` frames.
 
     Only these very layers are altered, by an attribute of their own, and only inside the ``with``: the host's and
     PyTorch's classes, and other models, see nothing.
     """
     roots = [unet, *(slot.motion[0] for slot in slots(unet))]
-    norms = [module for root in roots for module in root.modules() if isinstance(module, nn.GroupNorm)]
+    norms: list[Any] = [module for root in roots for module in root.modules() if isinstance(module, nn.GroupNorm)]
     # another pack may have given a layer a forward of its own: that one is used, and put back
     before = [norm.__dict__.get("forward") for norm in norms]
     try:
         for norm in norms:
-            norm.forward = _joint_forward(norm, clips)
+            norm.forward = _joint_forward(norm, frames)
         yield
     finally:
         for norm, own in zip(norms, before, strict=True):

@@ -1,78 +1,30 @@
-"""Custom CFG: guidance that varies over the run, the frames and the picture, with perturbed attention and rescaling.
+"""Custom CFG: guidance that varies over the run, the frames and the picture.
 
 Works through the functions that every guider of the host passes its predictions through (``sampler_cfg_function`` and
 those before and after it), so guiders that know nothing of it follow as well.
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 
-import comfy.model_patcher
-import comfy.samplers
 import torch
 
-from ...motion_models.network.call import OPTIONS_KEY
-from ...motion_models.network.strength import for_frames
+from ..feature import Call, Denoise, Feature, Pass, Predictions, Run, Step
+from ..keyframes import InForce, start_sigmas
 from ..schedules.interpolation import interpolated
-from ..selection import Selection
-from ..strength.multival import Multival, is_number, resized
+from ..strength.multival import Multival, for_latents, is_number
+from .perturbed_attention import PerturbedAttention
+from .rescale_cfg import RescaleCfg
 
+MOST_LINES = 1000  # of keyframes in the log: more than anyone reads
 PRE_CFG, CFG, POST_CFG = "sampler_pre_cfg_function", "sampler_cfg_function", "sampler_post_cfg_function"
 KEEP_UNCOND = "disable_cfg1_optimization"
 # Our value of KEEP_UNCOND: the host then always has the negative prediction asked for, and we leave it out at CFG 1.
 # Others set True, before or during the run, and mean it.
 WE_DECIDE = "custom CFG"
-
-
-@dataclass(frozen=True, eq=False)
-class PerturbedAttention:
-    """Adds guidance away from what the UNet predicts without self-attention in its middle.
-
-    Ahn et al., "Self-Rectifying Diffusion Sampling with Perturbed-Attention Guidance" (arXiv 2403.17377).
-    """
-
-    scale: Multival
-
-    def __call__(self, args: dict) -> torch.Tensor:
-        """A sampler_post_cfg_function of the host."""
-        if is_number(self.scale, 0.0):
-            return args["denoised"]
-        model, x = args["model"], args["input"]
-        options = comfy.model_patcher.set_model_options_patch_replace(
-            args["model_options"].copy(), lambda q, k, v, *_, **__: v, "attn1", "middle", 0
-        )
-        (perturbed,) = comfy.samplers.calc_cond_batch(model, [args["cond"]], x, args["sigma"], options)
-        return args["denoised"] + (args["cond_denoised"] - perturbed) * for_latents(self.scale, x)
-
-
-@dataclass(frozen=True, eq=False)
-class RescaleCfg:
-    """Brings the contrast of the guided prediction back to that of the positive one, in v-prediction.
-
-    Lin et al., "Common Diffusion Noise Schedules and Sample Steps are Flawed" (arXiv 2305.08891), section 3.4.
-    """
-
-    multiplier: Multival
-
-    def __call__(self, args: dict) -> torch.Tensor:
-        """A sampler_cfg_function of the host."""
-        noisy, sigma = args["input"], args["sigma"].view(-1, *[1] * (args["input"].ndim - 1))
-        root = (sigma**2 + 1.0) ** 0.5
-        x = noisy / (sigma**2 + 1.0)
-
-        def velocity(noise: torch.Tensor) -> torch.Tensor:
-            return (x - (noisy - noise)) * root / sigma
-
-        def deviation(v: torch.Tensor) -> torch.Tensor:
-            return v.std(dim=tuple(range(1, v.ndim)), keepdim=True)
-
-        positive, negative = velocity(args["cond"]), velocity(args["uncond"])
-        guided = negative + args["cond_scale"] * (positive - negative)
-        rescaled = guided * (deviation(positive) / deviation(guided))
-        multiplier = for_latents(self.multiplier, noisy)
-        final = multiplier * rescaled + (1.0 - multiplier) * guided
-        return noisy - (x - final * sigma / root)
 
 
 Extra = PerturbedAttention | RescaleCfg
@@ -91,11 +43,6 @@ class CfgKeyframe:
 CustomCfg = tuple[CfgKeyframe, ...]
 
 
-def with_cfg(keyframes: CustomCfg, previous: CustomCfg = ()) -> CustomCfg:
-    """``keyframes`` behind those of ``previous`` that start with them or before them."""
-    return tuple(sorted((*previous, *keyframes), key=lambda item: item.start_percent))
-
-
 def keyframes_between(start: float, end: float, values: list[float], extras: tuple[Extra, ...]) -> CustomCfg:
     """One keyframe for each of ``values``, evenly from percent ``start`` to ``end``; the first one lasts a step at least."""
     percents = interpolated(start, end, len(values), "linear").tolist()
@@ -106,15 +53,10 @@ def keyframes_between(start: float, end: float, values: list[float], extras: tup
 
 
 def log_keyframes(keyframes: CustomCfg) -> None:
-    for keyframe in keyframes:
+    for keyframe in keyframes[:MOST_LINES]:
         logging.info("[AnimateDiff] CFG %s from %.3f", keyframe.cfg, keyframe.start_percent)
-
-
-def for_latents(value: Multival, latents: torch.Tensor) -> float | torch.Tensor:
-    """A mask with one picture per frame, ``(frames, 1, height, width)``, as the latents are; numbers stay."""
-    if not isinstance(value, torch.Tensor):
-        return value
-    return for_frames(resized(value, *latents.shape[-2:]), len(latents)).to(latents)
+    if len(keyframes) > MOST_LINES:
+        logging.info("[AnimateDiff] and %d more keyframes", len(keyframes) - MOST_LINES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,76 +64,89 @@ class GuidanceRun:
     """Custom CFG in one run."""
 
     keyframes: CustomCfg
-    selection: Selection
+    in_force: InForce
 
     @classmethod
     def of(cls, keyframes: CustomCfg, model_sampling, first_sigma: float) -> "GuidanceRun":
+        # The host puts percent 0 above all sigmas. One that starts with the run keeps its guaranteed steps, though, which
+        # InForce drops above the first sigma.
         most = float(model_sampling.sigma_max)
-        starts = [
-            most if keyframe.start_percent == 0.0 else float(model_sampling.percent_to_sigma(keyframe.start_percent))
-            for keyframe in keyframes
-        ]
-        # one that starts with the run keeps its guaranteed steps, which Selection drops above the first sigma
+        starts = [min(start, most) for start in start_sigmas(keyframes, model_sampling)]
         starts = [first_sigma if abs(start - first_sigma) < 1e-5 * first_sigma else start for start in starts]
-        steps = [keyframe.guarantee_steps for keyframe in keyframes]
-        return cls(keyframes, Selection(starts, steps, first_sigma))
+        return cls(keyframes, InForce(keyframes, starts, first_sigma))
 
-    def at(self, sigma: Callable[[], float]) -> CfgKeyframe:
-        return self.keyframes[self.selection.at(sigma()) if len(self.keyframes) > 1 else 0]
+    def at(self, step: Step) -> CfgKeyframe:
+        return self.keyframes[self.in_force.at(step)]
 
-    def leaves_out_uncond(self, model_options: dict, sigma: Callable[[], float]) -> bool:
+    def leaves_out_uncond(self, model_options: dict, step: Step) -> bool:
         """Whether CFG is 1, so that the negative prediction would not count: half of the work."""
-        return model_options.get(KEEP_UNCOND) == WE_DECIDE and is_number(self.at(sigma).cfg, 1.0)
+        return model_options.get(KEEP_UNCOND) == WE_DECIDE and is_number(self.at(step).cfg, 1.0)
+
+    def around_call(self, call: Call, then: Denoise) -> Predictions:
+        if len(call.conds) == 2 and self.leaves_out_uncond(call.model_options, call.step):
+            call = replace(call, conds=[call.conds[0], None])
+        return then(call)
 
 
-def install(model_options: dict) -> None:
-    """Make the host's guiders ask the GuidanceRun of the run, whose own ``model_options`` these are."""
-    theirs = model_options.get(CFG)
-    model_options[CFG] = lambda args: _guided(args, theirs)
-    for name in (PRE_CFG, POST_CFG):
-        model_options[name] = [_with_our_cfg(function) for function in model_options.get(name, ())]
-    model_options[POST_CFG].append(_extra_guidance)
-    if not model_options.get(KEEP_UNCOND):
-        model_options[KEEP_UNCOND] = WE_DECIDE
+@dataclass(frozen=True, eq=False)
+class Guidance(Feature):
+    """Custom CFG on a MODEL: ``keyframes`` take the place of the sampler's CFG."""
+
+    keyframes: CustomCfg
+
+    def attach(self, model) -> None:
+        logging.info("[AnimateDiff] The custom CFG of the sample settings takes the place of the sampler's cfg.")
+
+    def sample(self, run: Run, start: Pass, then: Callable[[Pass], torch.Tensor]) -> torch.Tensor:
+        guidance = GuidanceRun.of(self.keyframes, run.model_sampling, run.first_sigma)
+        with _installed(guidance, run.model_options):
+            return then(start.around_each_call(guidance.around_call))
 
 
-def _guidance(args: dict) -> tuple[GuidanceRun, Callable[[], float]]:
-    run = args["model_options"]["transformer_options"][OPTIONS_KEY]
-    return run.guidance, lambda: float(args["sigma"][0])
+@contextmanager
+def _installed(guidance: GuidanceRun, model_options: dict) -> Iterator[None]:
+    """Make the host's guiders, which pass their predictions through functions in ``model_options``, ask ``guidance``."""
+    before = {name: model_options[name] for name in (PRE_CFG, CFG, POST_CFG, KEEP_UNCOND) if name in model_options}
+    try:
+        model_options[CFG] = partial(_guided, guidance, before.get(CFG))
+        for name in (PRE_CFG, POST_CFG):
+            model_options[name] = [partial(_with_our_cfg, guidance, function) for function in before.get(name, ())]
+        model_options[POST_CFG].append(partial(_extra_guidance, guidance))
+        if not before.get(KEEP_UNCOND):
+            model_options[KEEP_UNCOND] = WE_DECIDE
+        yield
+    finally:
+        for name in (PRE_CFG, CFG, POST_CFG, KEEP_UNCOND):
+            model_options.pop(name, None)
+        model_options.update(before)
 
 
-def _current(args: dict) -> CfgKeyframe:
-    guidance, sigma = _guidance(args)
-    return guidance.at(sigma)
+def _step(args: dict) -> Step:
+    return Step.of(0, args["sigma"])
 
 
-def _guided(args: dict, theirs: Callable | None) -> torch.Tensor:
-    guidance, sigma = _guidance(args)
-    cond, uncond = args["cond"], args["uncond"]
-    keyframe = guidance.at(sigma)
+def _guided(guidance: GuidanceRun, theirs: Callable | None, args: dict) -> torch.Tensor:
+    cond, uncond, step = args["cond"], args["uncond"], _step(args)
+    keyframe = guidance.at(step)
     cfg = for_latents(keyframe.cfg, args["input"])
     rescale = [extra for extra in keyframe.extras if isinstance(extra, RescaleCfg)]
     function = rescale[-1] if rescale else theirs
     if function is not None:
         return function({**args, "cond_scale": cfg})
-    return cond if guidance.leaves_out_uncond(args["model_options"], sigma) else uncond + (cond - uncond) * cfg
+    return cond if guidance.leaves_out_uncond(args["model_options"], step) else uncond + (cond - uncond) * cfg
 
 
-def _with_our_cfg(function: Callable) -> Callable:
+def _with_our_cfg(guidance: GuidanceRun, function: Callable, args: dict):
     """A function before or after CFG; before it, it also learns that there is no negative at CFG 1."""
-
-    def with_our_cfg(args: dict):
-        guidance, sigma = _guidance(args)
-        changed = {"cond_scale": for_latents(guidance.at(sigma).cfg, args["input"])}
-        if len(args.get("conds", ())) == 2 and guidance.leaves_out_uncond(args["model_options"], sigma):
-            changed["conds"] = [args["conds"][0], None]
-        return function({**args, **changed})
-
-    return with_our_cfg
+    step = _step(args)
+    changed: dict[str, object] = {"cond_scale": for_latents(guidance.at(step).cfg, args["input"])}
+    if len(args.get("conds", ())) == 2 and guidance.leaves_out_uncond(args["model_options"], step):
+        changed["conds"] = [args["conds"][0], None]
+    return function({**args, **changed})
 
 
-def _extra_guidance(args: dict) -> torch.Tensor:
-    for extra in _current(args).extras:
+def _extra_guidance(guidance: GuidanceRun, args: dict) -> torch.Tensor:
+    for extra in guidance.at(_step(args)).extras:
         if isinstance(extra, PerturbedAttention):
             args = {**args, "denoised": extra(args)}
     return args["denoised"]

@@ -1,10 +1,11 @@
 """Sampling a clip several times over, each time from what the time before made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
+from ..feature import Pass, Run
 from .free_init import low_pass_filter, mixed_frequencies
 
 FREEINIT_TYPES = ("FreeInit [sampler sigma]", "FreeInit [model sigma]", "DinkInit_v1")
@@ -18,14 +19,6 @@ class NewNoise(Protocol):
 
 
 @dataclass(frozen=True)
-class Start:
-    """What a run begins with: ``noise`` and ``latents``, the latter in the scale of the VAE."""
-
-    noise: torch.Tensor
-    latents: torch.Tensor
-
-
-@dataclass(frozen=True)
 class Iterations:
     """Each time begins with the clip of the time before. Without offsets the noise stays the same."""
 
@@ -36,12 +29,12 @@ class Iterations:
     def new_noise(self, index: int, noise: NewNoise) -> torch.Tensor:
         return noise(index * self.batch_offset, index * self.seed_offset)
 
-    def start(self, index: int, last: Start, made: torch.Tensor, first: Start, noise: NewNoise, model) -> Start:
+    def start(self, index: int, last: Pass, made: torch.Tensor, first: Pass, noise: NewNoise, run: Run) -> Pass:
         """How iteration ``index`` begins; ``last`` is how the one before began, ``made`` its clip (at 0 the input)."""
         if index == 0:
             return first
         changed = self.batch_offset != 0 or self.seed_offset != 0
-        return Start(self.new_noise(index, noise) if changed else last.noise, made)
+        return replace(last, noise=self.new_noise(index, noise) if changed else last.noise, latents=made)
 
 
 @dataclass(frozen=True)
@@ -59,23 +52,22 @@ class FreeInit(Iterations):
     apply_to_first: bool = False
     init_type: str = FREEINIT_TYPES[0]
 
-    def start(self, index: int, last: Start, made: torch.Tensor, first: Start, noise: NewNoise, model) -> Start:
-        """``model`` has the ``model_sampling`` and the ``latent_format`` of the run."""
+    def start(self, index: int, last: Pass, made: torch.Tensor, first: Pass, noise: NewNoise, run: Run) -> Pass:
         if index == 0 and not self.apply_to_first:
             return first
         device, dtype = made.device, made.dtype
         low_pass = low_pass_filter(self.filter, made.shape, self.d_s, self.d_t, self.n_butterworth).to(made)
-        sigma = self._sigma(model.model_sampling)
+        sigma = self._sigma(run.model_sampling)
         if self.init_type == DINKINIT:
             alpha = 1 / (sigma**2 + 1)
             noised = (made + first.noise.to(made) * sigma) * alpha
         else:
             # the latents are in the VAE's scale
-            sigma = sigma / model.latent_format.scale_factor
+            sigma = sigma / run.latent_format.scale_factor
             alpha = 1 / (sigma**2 + 1)
             noised = alpha**0.5 * made + (1 - alpha) ** 0.5 * last.noise.to(made)
         fresh = self.new_noise(index, noise).to(device, dtype)
-        return Start(mixed_frequencies(noised, fresh, low_pass), first.latents)
+        return replace(first, noise=mixed_frequencies(noised, fresh, low_pass))
 
     def _sigma(self, model_sampling) -> float:
         table = model_sampling.sigmas

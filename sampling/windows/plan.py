@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 
+import comfy.model_management
 import comfy.samplers
 import torch
 
 from ...motion_models.network.call import View
-from ..run import MODEL_KEY, Animation
-from .context import Context, Contexts
+from ..animate import feature_of
+from ..feature import Step
+from ..schedules.sigma_schedules import total_steps
+from .context import Context, Contexts, cut_by
 from .fuse import RELATIVE, fuse_weights, relative_bias
+from .in_run import Windows, WindowsInRun
 from .schedules import Window
-from .windowed_run import WindowedRun
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,21 +40,23 @@ def plan(contexts: Contexts, frames: int, model_sampling, sigmas: torch.Tensor, 
 
     Made by what sampling uses too, so the step counter, the contexts in force and the weights are those of the run.
     """
-    if Animation(contexts=contexts).cut(frames) is None:
+    if cut_by(contexts, frames) is None:
         return []
-    run = WindowedRun.of(contexts, frames, model_sampling, float(sigmas.max()), seed)
+    run = WindowsInRun.of(contexts, frames, model_sampling, float(sigmas.max()), seed)
     return [_step(run, i, float(sigma)) for i, sigma in enumerate(sigmas[:-1])]
 
 
-def _step(run: WindowedRun, index: int, sigma: float) -> PlannedStep:
-    run.step = index
-    context = run.context(lambda: sigma)
-    fuse_context = run.fuse_context(run.frames, context.windows.overlap, context.fuse, lambda: sigma)
+def _step(run: WindowsInRun, index: int, sigma: float) -> PlannedStep:
+    """Heeds Stop."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    step = Step(index, lambda: sigma)
+    context = run.context(step)
+    fuse_context = run.fuse_context(run.frames, context.windows.overlap, context.fuse, step)
     planned = []
-    for window in run.windows(context):
+    for window in run.windows(context, step):
         relative = context.fuse == RELATIVE
         weights = relative_bias(window) if relative else fuse_weights(context.fuse, window, fuse_context)
-        planned.append(PlannedWindow(window, weights, run.views(context, len(window), lambda: sigma)))
+        planned.append(PlannedWindow(window, weights, run.views(context, len(window), step)))
     # not index(): equal contexts may follow each other
     place = next(i for i, other in enumerate(run.contexts) if other is context)
     return PlannedStep(sigma, context, place, tuple(planned))
@@ -59,8 +64,8 @@ def _step(run: WindowedRun, index: int, sigma: float) -> PlannedStep:
 
 def contexts_of(model) -> Contexts:
     """Those that the MODEL carries."""
-    animation = model.get_attachment(MODEL_KEY)
-    return () if animation is None else animation.contexts
+    windows = feature_of(model, Windows)
+    return () if windows is None else windows.contexts
 
 
 def ksampler_sigmas(
@@ -74,10 +79,11 @@ def ksampler_sigmas(
 ) -> torch.Tensor:
     """The sigmas over which KSampler, or KSampler (Advanced) with ``start_step`` and ``end_step``, would sample.
 
-    Raises ValueError where it would sample nothing.
+    Raises ValueError where it would sample nothing, or too long a schedule.
     """
     if steps < 1 or denoise <= 0.0:
         raise ValueError("There are no steps to show: set steps to 1 or more and denoise above 0.")
+    total_steps(steps, denoise)
     sigmas = comfy.samplers.KSampler(model, steps, "cpu", sampler, scheduler, denoise).sigmas
     if end_step is not None:
         sigmas = sigmas[: end_step + 1]

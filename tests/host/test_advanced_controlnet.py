@@ -1,4 +1,4 @@
-"""Advanced-ControlNet's side of the contract (specification 11.2 and 11.3), played by a stand-in written from it."""
+"""Advanced-ControlNet's side of the contract (docs/behaviour.md, "Other packs"), played by a stand-in."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def sparse_tensors() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def animated(pack, new_model, new_motion):
-    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.animate").animate
+    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.evolved").animate
     windows, options = pack.submodule("sampling.windows.schedules"), pack.submodule("sampling.windows.context")
     motion_model = new_motion(LAYOUT)
 
@@ -290,7 +290,7 @@ def test_a_chain_of_its_own_and_the_hosts(pack, control_net):
     for _ in range(2):
         controls.next_call()
         for window in HALVES:
-            copied = controls.of(last, window, FRAMES)
+            copied = controls.for_window(last, window, FRAMES)
             assert copied.previous_controlnet is told
             assert told.previous_controlnet.cond_hint_original.flatten().tolist() == window
     controls.restore()

@@ -56,14 +56,42 @@ def test_order_within_a_block(new_unet, new_motion, injection):
     assert names(unet.output_blocks[5]) == ["ResBlock", "SpatialTransformer", "second", "first", "Upsample"]
 
 
-def test_a_slot_keeps_the_conds_of_a_batch_apart(new_motion, injection):
+@pytest.fixture
+def slot(pack, new_motion, injection):
+    """`slot(x, frames)`: one motion module in a UNet call whose clips have so many frames."""
+    call = pack.submodule("motion_models.network.call")
     module = new_motion().model.mid_block.motion_modules[0]
-    slot = injection.MotionSlot(module, 0)
-    x = torch.randn(6, module.temporal_transformer.proj_in.in_features, 2, 2)
-    together = slot(x, {"cond_or_uncond": [0, 1]})
-    apart = [slot(frames, {"cond_or_uncond": [0]}) for frames in x.split(3)]
-    torch.testing.assert_close(together, torch.cat(apart))
-    assert not torch.allclose(together, slot(x, {"cond_or_uncond": [0]}))
+
+    def run(x, frames, motion_models=1):
+        options = {call.CALL_KEY: call.MotionCall((call.MotionInputs(),) * motion_models, frames)}
+        return injection.MotionSlot(module, 0, 1)(x, options)
+
+    run.channels = module.temporal_transformer.proj_in.in_features
+    run.bare = injection.MotionSlot(module, 0, 1)
+    return run
+
+
+def test_a_slot_keeps_the_clips_of_a_batch_apart(slot):
+    """Of conds, and of tiles that another pack puts into one call."""
+    x = torch.randn(12, slot.channels, 2, 2)
+    torch.testing.assert_close(slot(x, 3), torch.cat([slot(clip, 3) for clip in x.split(3)]))
+    assert not torch.allclose(slot(x, 3), slot(x, 6))
+
+
+def test_a_slot_refuses_what_is_no_whole_clips(slot):
+    with pytest.raises(ValueError, match="10 pictures, which are no whole clips of 4 frames"):
+        slot(torch.randn(10, slot.channels, 2, 2), 4)
+
+
+@pytest.mark.parametrize("options", [None, {}, {"cond_or_uncond": [0, 1]}])
+def test_a_slot_without_a_call_says_what_to_do(slot, options):
+    with pytest.raises(ValueError, match="connect the MODEL of Use Evolved Sampling to both"):
+        slot.bare(torch.randn(4, slot.channels, 2, 2), options)
+
+
+def test_a_slot_refuses_a_call_for_other_motion_models(slot):
+    with pytest.raises(ValueError, match="1 motion models in it was called with the options of a MODEL that has 2"):
+        slot(torch.randn(4, slot.channels, 2, 2), 4, motion_models=2)
 
 
 def test_unet_is_as_before_after_ejection(new_unet, new_motion, injection):
@@ -140,7 +168,7 @@ def test_joint_group_norm_alters_only_this_unet_and_only_inside(pack, new_unet, 
     joint = x.unflatten(0, (2, 2)).transpose(1, 2)
     expected = torch.nn.functional.group_norm(joint, 32, norm.weight, norm.bias, norm.eps).transpose(1, 2).flatten(0, 1)
     before = {id(module): dict(module.__dict__) for root in (unet, motion) for module in root.modules()}
-    with pytest.raises(RuntimeError, match="raised inside"), group_norm.joint_group_norm(unet, clips=2):
+    with pytest.raises(RuntimeError, match="raised inside"), group_norm.joint_group_norm(unet, frames=2):
         torch.testing.assert_close(norm(x), expected)
         assert "forward" in motion.mid_block.motion_modules[0].temporal_transformer.norm.__dict__
         assert "forward" not in other.out[0].__dict__

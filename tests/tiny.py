@@ -75,22 +75,22 @@ def new_unet(host_path):
     return new
 
 
+def tiny_model(layout: dict = SD15, seed: int = 0):
+    """A MODEL of the host around a tiny UNet."""
+    import comfy.model_base
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    config = comfy.supported_models.SD15({**TINY, **layout})
+    model = comfy.model_base.BaseModel(config)
+    randomise(model, seed)
+    cpu = torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(model.eval().requires_grad_(False), cpu, cpu)
+
+
 @pytest.fixture
 def new_model(host_path):
-    """A MODEL of the host around a tiny UNet."""
-
-    def new(layout: dict = SD15, seed: int = 0):
-        import comfy.model_base
-        import comfy.model_patcher
-        import comfy.supported_models
-
-        config = comfy.supported_models.SD15({**TINY, **layout})
-        model = comfy.model_base.BaseModel(config)
-        randomise(model, seed)
-        cpu = torch.device("cpu")
-        return comfy.model_patcher.ModelPatcher(model.eval().requires_grad_(False), cpu, cpu)
-
-    return new
+    return tiny_model
 
 
 @pytest.fixture
@@ -118,23 +118,30 @@ def new_sdxl_model(host_path):
     return new
 
 
+def motion_model_tensors(
+    pack, layout: dict = SD15, name: str = "tiny", mid: bool = True, frames: int = 32, seed: int = 1
+) -> dict[str, torch.Tensor]:
+    """The tensors of a random motion model's file, in AnimateDiff's names."""
+    levels = channels_per_level(layout)
+    modules = layout["num_res_blocks"]
+    down = tuple((c,) * n for c, n in zip(levels, modules, strict=True))
+    up = tuple((c,) * (n + 1) for c, n in zip(levels[::-1], modules[::-1], strict=True))
+    spec_type = pack.submodule("motion_models.spec").MotionModelSpec
+    spec = spec_type(name, "AnimateDiff", "v2", down, (levels[-1],) if mid else (), up, 2, 8, frames, 0)
+    model = pack.submodule("motion_models.network.temporal").MotionModel(spec)
+    randomise(model, seed)
+    return model.state_dict()
+
+
 @pytest.fixture
 def new_motion_file(pack, tmp_path):
     """Write a motion model for a layout of blocks; returns the path."""
 
-    def new(layout: dict = SD15, name: str = "tiny", mid: bool = True, frames: int = 32, seed: int = 1) -> str:
+    def new(layout: dict = SD15, name: str = "tiny", **options) -> str:
         import safetensors.torch
 
-        levels = channels_per_level(layout)
-        modules = layout["num_res_blocks"]
-        down = tuple((c,) * n for c, n in zip(levels, modules, strict=True))
-        up = tuple((c,) * (n + 1) for c, n in zip(levels[::-1], modules[::-1], strict=True))
-        spec_type = pack.submodule("motion_models.spec").MotionModelSpec
-        spec = spec_type(name, "AnimateDiff", "v2", down, (levels[-1],) if mid else (), up, 2, 8, frames, 0)
-        model = pack.submodule("motion_models.network.temporal").MotionModel(spec)
-        randomise(model, seed)
         path = str(tmp_path / f"{name}.safetensors")
-        safetensors.torch.save_file(model.state_dict(), path)
+        safetensors.torch.save_file(motion_model_tensors(pack, layout, name, **options), path)
         return path
 
     return new
@@ -157,7 +164,7 @@ def animate(pack):
         applied = ()
         for motion_model in motion_models:
             applied = motion.apply(motion_model, motion.MotionSettings(**settings), applied)
-        return pack.submodule("sampling.animate").animate(model, applied, beta_schedule)
+        return pack.submodule("sampling.evolved").animate(model, applied, beta_schedule)
 
     return make
 
@@ -184,13 +191,15 @@ def new_cond():
 
 @pytest.fixture
 def sample(positive, negative):
-    """Sample a clip with the host's sampler; returns its latents."""
+    """Sample a clip with the host's sampler; returns its latents. ``noise`` is drawn from a seed unless it is given."""
 
-    def run(model, frames=4, steps=3, cfg=7.5, sampler="euler", size=8, conds=None, **options):
+    def run(model, frames=4, steps=3, cfg=7.5, sampler="euler", size=8, conds=None, noise=None, latent=None, **options):
         import comfy.sample
 
-        latent = torch.zeros(frames, 4, size, size)
-        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(3))
+        if noise is None:
+            noise = torch.randn((frames, 4, size, size), generator=torch.Generator().manual_seed(3))
+        if latent is None:
+            latent = torch.zeros_like(noise)
         conds = conds or (positive, negative)
         with torch.inference_mode():
             return comfy.sample.sample(

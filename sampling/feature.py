@@ -1,0 +1,145 @@
+"""What a feature of a run is made of, and the facts that it may ask for.
+
+A feature - windows, noise, guidance, a motion model - is one object on a MODEL. ``run.py`` knows none of them by name:
+it makes the facts and gives each feature its moments. docs/adding-a-feature.md shows one from end to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+import torch
+
+from ..motion_models.network.call import View
+from .windows.schedules import Window
+
+Predictions = list[torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of the host's sampler on a clip of ``frames`` frames, from its first pass to its last.
+
+    ``latents (frames, channels, height, width)`` and ``noise`` are what the sampler node gave, the latents in the scale
+    of the VAE; ``sigmas (steps + 1,)`` descend, on the CPU. ``guider`` is the host's, and so are its ``conds`` and
+    ``model_options``, copies that it made for this run.
+    """
+
+    guider: Any
+    latents: torch.Tensor
+    noise: torch.Tensor
+    sigmas: torch.Tensor
+    seed: int
+
+    @property
+    def frames(self) -> int:
+        return self.latents.shape[0]
+
+    @property
+    def patcher(self):
+        return self.guider.model_patcher
+
+    @property
+    def model_options(self) -> dict:
+        return self.guider.model_options
+
+    @property
+    def device(self) -> torch.device:
+        return self.patcher.load_device
+
+    @property
+    def model_sampling(self):
+        return self.patcher.get_model_object("model_sampling")
+
+    @property
+    def latent_format(self):
+        return self.patcher.get_model_object("latent_format")
+
+    @property
+    def first_sigma(self) -> float:
+        return float(self.sigmas.max())
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Where a denoiser call stands: ``index`` counts the steps of the pass as the sampler's callback does."""
+
+    index: int
+    read_sigma: Callable[[], float]
+
+    @classmethod
+    def of(cls, index: int, timestep: torch.Tensor) -> Step:
+        return cls(index, cache(lambda: float(timestep[0])))
+
+    @property
+    def sigma(self) -> float:
+        """The noise level. It lives on the GPU and reading it waits for the GPU: ask only where something depends on it."""
+        return self.read_sigma()
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One denoiser call: what the host's calc_cond_batch is asked for, and which frames of the clip these are.
+
+    ``x (frames of the call, channels, height, width)``. ``window`` None means all frames. ``options`` are added to the
+    transformer_options that the UNet sees.
+    """
+
+    run: Run
+    step: Step
+    conds: list
+    x: torch.Tensor
+    timestep: torch.Tensor
+    model_options: dict
+    window: Window | None = None
+    views: tuple[View, ...] = ()
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def frames(self) -> int:
+        return self.x.shape[0]
+
+    def with_options(self, **options) -> Call:
+        return replace(self, options={**self.options, **options})
+
+
+Denoise = Callable[[Call], Predictions]
+# A function around each denoiser call: it may look at the call, change it, make several of it, change what comes out.
+AroundCall = Callable[[Call, Denoise], Predictions]
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """One pass over the sampling schedule: what it begins with, and what goes on around its denoiser calls."""
+
+    noise: torch.Tensor
+    latents: torch.Tensor
+    sampler: Any
+    around_calls: tuple[AroundCall, ...] = ()
+
+    def around_each_call(self, function: AroundCall) -> Pass:
+        """``function`` is put inside of those before it."""
+        return replace(self, around_calls=(*self.around_calls, function))
+
+
+class Feature:
+    """Something that a MODEL does in a run beyond the host's own sampling.
+
+    Immutable: a feature holds what the user asked for. Whatever lasts for one pass is a local variable of ``sample``.
+    """
+
+    def attach(self, model) -> None:
+        """Put on the MODEL (a clone made for it) what the host must know before a run begins."""
+
+    def detach(self, model) -> None:
+        """Take from the MODEL (a clone) what ``attach`` put on it."""
+
+    def check(self, run: Run) -> None:
+        """Raise, in words, before the GPU works."""
+
+    def sample(self, run: Run, start: Pass, then: Callable[[Pass], torch.Tensor]) -> torch.Tensor:
+        """Around the sampling: call ``then`` with the pass, changed or not, once or several times, and give its latents."""
+        return then(start)

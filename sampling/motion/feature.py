@@ -1,0 +1,106 @@
+"""Motion models as a feature of a MODEL: injected while it samples, told before each UNet call what to do."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from comfy.patcher_extension import PatcherInjection, WrappersMP
+
+from ...motion_models.network.call import BYPASS, CALL_KEY, MotionCall
+from ...motion_models.network.group_norm import joint_group_norm
+from ...motion_models.network.injection import MotionSlot, eject, inject, run_slot
+from ..feature import Call, Denoise, Feature, Pass, Predictions, Run
+from ..run import MODEL_KEY
+from ..windows.context import Contexts
+from .applied import MotionModels
+from .in_run import MotionInRun
+from .lengths import check_length
+
+# The host's module whose guider trains LoRAs.
+TRAINING = "comfy_extras.nodes_train"
+TIMESTEP_EMBED_PATCH = "forward_timestep_embed_patch"
+
+
+@dataclass(frozen=True, eq=False)
+class Motion(Feature):
+    """``contexts`` are those that cut the clip, for the check that its motion models can handle the length.
+
+    ``joint_group_norm``: the UNet's group norms take their statistics over all frames of a clip together.
+    """
+
+    motion_models: MotionModels = ()
+    contexts: Contexts = ()
+    joint_group_norm: bool = False
+
+    def attach(self, model) -> None:
+        if not self.motion_models:
+            return
+        model.set_additional_models(MODEL_KEY, [motion_model.patcher.clone() for motion_model in self.motion_models])
+        model.set_injections(MODEL_KEY, [PatcherInjection(_inject, _eject)])
+        model.set_model_patch((MotionSlot, run_slot), TIMESTEP_EMBED_PATCH)
+        if self.joint_group_norm:
+            model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, MODEL_KEY, _apply_model)
+
+    def detach(self, model) -> None:
+        model.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, MODEL_KEY)
+        model.remove_additional_models(MODEL_KEY)
+        model.remove_injections(MODEL_KEY)
+        patches = model.model_options["transformer_options"].get("patches", {})
+        if TIMESTEP_EMBED_PATCH in patches:
+            patches[TIMESTEP_EMBED_PATCH] = [
+                patch for patch in patches[TIMESTEP_EMBED_PATCH] if patch[0] is not MotionSlot
+            ]
+
+    def check(self, run: Run) -> None:
+        if not self.motion_models:
+            return
+        if type(run.guider).__module__ == TRAINING:
+            raise ValueError(
+                "Train LoRA takes single pictures, but the MODEL has motion models, which would take them for the frames of a "
+                "clip. Connect the MODEL as it was before Use Evolved Sampling (or behind AnimateDiff Unload); or train with "
+                "Train MotionLoRA or Train Domain Adapter."
+            )
+        if run.frames == 1:
+            logging.warning(
+                "[AnimateDiff] The latent batch holds a single frame, so the motion model is bypassed. "
+                "For an animation set batch_size of the empty latent to the number of frames, for example 16."
+            )
+        check_length(run, self.motion_models, self.contexts)
+
+    def sample(self, run: Run, start: Pass, then: Callable[[Pass], torch.Tensor]) -> torch.Tensor:
+        in_run = tuple(
+            MotionInRun.of(applied, run.frames, run.model_sampling, run.first_sigma, run.device)
+            for applied in self.motion_models
+        )
+
+        def around_call(call: Call, then: Denoise) -> Predictions:
+            if run.frames > 1:
+                inputs = tuple(motion.inputs(call.step, call.window, call.views) for motion in in_run)
+            else:
+                # one frame has no motion: the modules would only disturb it
+                inputs = (BYPASS,) * len(in_run)
+            return then(call.with_options(**{CALL_KEY: MotionCall(inputs, call.frames)}))
+
+        return then(start.around_each_call(around_call))
+
+
+def _apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
+    """APPLY_MODEL wrapper for motion models that were trained with joint group norm.
+
+    Around the UNet and not in it: there it would become part of compiled code, with the options of its first call.
+    """
+    call = MotionCall.of(transformer_options)
+    call.clips(x.shape[0])
+    with joint_group_norm(executor.class_obj.diffusion_model, call.frames):
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
+
+
+def _inject(patcher) -> None:
+    # looked up on the patcher at hand: clones and copies for other devices carry networks of their own
+    models = [motion_model.model for motion_model in patcher.get_additional_models_with_key(MODEL_KEY)]
+    inject(patcher.model.diffusion_model, models)
+
+
+def _eject(patcher) -> None:
+    eject(patcher.model.diffusion_model)

@@ -1,0 +1,141 @@
+"""Context options in a run: each denoiser call window by window, and the predictions blended."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from comfy.patcher_extension import WrappersMP
+
+from ...motion_models.network.call import View
+from .. import advanced_controlnet
+from ..feature import Call, Denoise, Feature, Pass, Predictions, Run, Step
+from ..keyframes import InForce, start_sigmas
+from ..run import MODEL_KEY
+from . import other_packs
+from .conditioning import WindowedControls, controls_of_window, warn_about_lengths
+from .context import Context, Contexts, cut_by
+from .fuse import FuseContext, depends_on_sigma, fuse_weights
+from .schedules import Window, windows
+from .windowed import in_windows
+
+
+@dataclass
+class WindowsInRun:
+    """The windows of one pass: which context is in force, which windows a step has, how their frames are weighted."""
+
+    contexts: Contexts
+    frames: int
+    in_force: InForce
+    generator: torch.Generator
+    controls: WindowedControls
+
+    @classmethod
+    def of(
+        cls,
+        contexts: Contexts,
+        frames: int,
+        model_sampling,
+        first_sigma: float,
+        seed: int,
+        controls: WindowedControls | None = None,
+    ) -> "WindowsInRun":
+        in_force = InForce(contexts, start_sigmas(contexts, model_sampling), first_sigma)
+        return cls(contexts, frames, in_force, torch.Generator().manual_seed(seed), controls or WindowedControls())
+
+    def context(self, step: Step) -> Context:
+        return self.contexts[self.in_force.at(step)]
+
+    def windows(self, context: Context, step: Step) -> list[Window]:
+        return windows(self.frames, context.windows, step.index)
+
+    def fuse_context(self, frames: int, overlap: int, fuse: str, step: Step) -> FuseContext:
+        return FuseContext(frames, overlap, step.sigma if depends_on_sigma(fuse) else 0.0, self.generator)
+
+    def views(self, context: Context, frames: int, step: Step) -> tuple[View, ...]:
+        """The views of a call of ``frames`` frames."""
+        views = context.views
+        if views is None or not views.cuts(frames):
+            return ()
+        fuse_context = self.fuse_context(frames, views.windows.overlap, views.fuse, step)
+        return tuple(
+            View(window, fuse_weights(views.fuse, window, fuse_context))
+            for window in windows(frames, views.windows, step.index)
+        )
+
+    def around_call(self, call: Call, then: Denoise) -> Predictions:
+        if call.frames != self.frames:
+            return then(call)  # the host's own windows, or a part that another pack cut out
+
+        context = self.context(call.step)
+
+        def evaluate(conds, x, timestep, window: Window) -> Predictions:
+            views = self.views(context, len(window), call.step)
+            return then(replace(call, conds=conds, x=x, timestep=timestep, window=window, views=views))
+
+        fuse_context = self.fuse_context(self.frames, context.windows.overlap, context.fuse, call.step)
+        cut = self.windows(context, call.step)
+        return in_windows(evaluate, call.conds, call.x, call.timestep, cut, context.fuse, fuse_context, self.controls)
+
+
+class HostWindows:
+    """The host's own Context Windows, which cut all of the conditioning but the pictures of ControlNets and T2I-Adapters."""
+
+    def __init__(self, controls: WindowedControls):
+        self.controls = controls
+        self.step = 0
+
+    def around_call(self, call: Call, then: Denoise) -> Predictions:
+        frames = call.run.frames
+        if call.window is None or call.frames == frames:
+            return then(call)
+        if call.step.index != self.step:
+            self.step = call.step.index
+            self.controls.next_call()
+        return then(replace(call, conds=controls_of_window(call.conds, call.window, frames, self.controls)))
+
+
+@dataclass(frozen=True, eq=False)
+class Windows(Feature):
+    """The context options of a MODEL; none leave clips whole."""
+
+    contexts: Contexts = ()
+
+    def attach(self, model) -> None:
+        advanced_controlnet.attach(model, self.contexts)
+        if self.contexts:
+            wrapper = partial(_prepare_sampling, self.contexts)
+            model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, MODEL_KEY, wrapper)
+
+    def detach(self, model) -> None:
+        advanced_controlnet.detach(model)
+        model.remove_wrappers_with_key(WrappersMP.PREPARE_SAMPLING, MODEL_KEY)
+
+    def check(self, run: Run) -> None:
+        cut = cut_by(self.contexts, run.frames) is not None
+        if cut:
+            for context in self.contexts:
+                context.check(run.frames)
+            other_packs.check(run)
+        warn_about_lengths(run.guider.conds, run.frames, windowed=cut)
+
+    def sample(self, run: Run, start: Pass, then: Callable[[Pass], torch.Tensor]) -> torch.Tensor:
+        controls = WindowedControls()
+        start = start.around_each_call(HostWindows(controls).around_call)
+        try:
+            if cut_by(self.contexts, run.frames) is None:
+                return then(start)
+            in_run = WindowsInRun.of(self.contexts, run.frames, run.model_sampling, run.first_sigma, run.seed, controls)
+            return then(
+                start.around_each_call(in_run.around_call).around_each_call(other_packs.OneCacheEach().around_call)
+            )
+        finally:
+            controls.restore()
+
+
+def _prepare_sampling(contexts: Contexts, executor, model, noise_shape, conds, *args, **kwargs):
+    """PREPARE_SAMPLING wrapper: the host reckons memory with as many frames as the UNet sees at once."""
+    context = cut_by(contexts, noise_shape[0])
+    if context is not None:
+        noise_shape = [context.frames_at_once(noise_shape[0]), *noise_shape[1:]]
+    return executor(model, noise_shape, conds, *args, **kwargs)
