@@ -2,18 +2,20 @@
 
 from comfy_api.latest import ComfyExtension
 
-from .host import folders, registry
-from .motion_models.adapters import sparse_control
-from .nodes import NODES
+from .host import folders
+from .nodes import STARTUP, served
 
-folders.register()
-sparse_control.register()
+with STARTUP.part("folders for motion models and MotionLoRAs"):
+    folders.register()
+with STARTUP.part("the SparseCtrl of Advanced-ControlNet"):
+    from .motion_models.adapters import sparse_control
+
+    sparse_control.register()
 
 
 class AnimateDiffExtension(ComfyExtension):
     async def get_node_list(self):
-        registry.warn_about_other_packs([node.GET_SCHEMA().node_id for node in NODES])
-        return NODES
+        return served()
 
 
 async def comfy_entrypoint():

@@ -4,7 +4,9 @@ The sessions run in the environment that dev/hosts.py keeps in a cache (made on 
 or in your own ComfyUI where COMFYUI_PATH is set.
 """
 
+import json
 import sys
+import tempfile
 from pathlib import Path
 
 import nox
@@ -24,6 +26,11 @@ def run_tests(session: nox.Session, *args: str) -> None:
     hosts.require_test_tools(hosts.host().python)
     # -rs: the summary says why a test was skipped.
     run(session, "-m", "pytest", "-rs", *args, *session.posargs)
+
+
+def comparing(session: nox.Session, what: str) -> tuple[str, ...]:
+    """Have pytest fail unless all of ``what`` was compared (tests/comparisons.py), unless tests are picked."""
+    return () if session.posargs else ("--compare", what)
 
 
 @nox.session(venv_backend="none")
@@ -48,20 +55,20 @@ def claims(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """All tests but conformance, hosts, browser and those marked long."""
-    run_tests(session, "-m", "not long")
+    run_tests(session, "-m", "not long", *comparing(session, "node interfaces"))
 
 
 @nox.session(venv_backend="none")
 def conformance(session: nox.Session) -> None:
-    """Our latents against the incumbent's, with each case's error."""
+    """Our latents against the incumbent's, with each case's error; fails unless all were compared."""
     # -s: a case prints its error when it passes too.
-    run_tests(session, "tests/conformance", "-v", "-s")
+    run_tests(session, "tests/conformance", "-v", "-s", *comparing(session, "reference latents"))
 
 
 @nox.session(venv_backend="none", name="hosts")
 def hosts_(session: nox.Session) -> None:
     """The pack in every supported ComfyUI release."""
-    run_tests(session, "tests/hosts")
+    run_tests(session, "tests/hosts", *comparing(session, "ComfyUI releases"))
 
 
 @nox.session(venv_backend="none")
@@ -69,16 +76,22 @@ def lint(session: nox.Session) -> None:
     hosts.require_test_tools(hosts.host().python)
     run(session, "-m", "ruff", "check", ".")
     run(session, "-m", "ruff", "format", "--check", ".")
+    # The checker takes no path of the host on its command line, so it gets a configuration that adds one to ours.
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "pyrightconfig.json"
+        ours = Path(__file__).parent / "pyproject.toml"
+        config.write_text(json.dumps({"extends": str(ours), "extraPaths": [str(hosts.host().path)]}), encoding="utf-8")
+        run(session, "-m", "basedpyright", "--project", str(config), "--pythonpath", str(hosts.host().python))
 
 
 @nox.session(venv_backend="none")
 def browser(session: nox.Session) -> None:
     """The example workflows and all nodes in ComfyUI's own front end; needs chromium on the PATH."""
-    run_tests(session, "tests/browser")
+    run_tests(session, "tests/browser", *comparing(session, "stored nodes"))
 
 
 @nox.session(venv_backend="none")
 def benchmark(session: nox.Session) -> None:
-    """The figures of docs/performance.md: `-- temporal_module`, `clip`, `windows`, `training_memory` or `gpu_check`, and its options."""
+    """The figures of docs/performance.md: `-- NAME` of a file in benchmarks/ (`temporal_module` if none), and its options."""
     name, *arguments = session.posargs or ["temporal_module"]
     run(session, f"benchmarks/{name}.py", *arguments)

@@ -3,8 +3,8 @@
     python benchmarks/gpu_check.py --comfyui FOLDER --weights FOLDER
 
 One process, nothing from the network. FOLDER/checkpoints/random_sd15.safetensors and FOLDER/animatediff_models/
-random_{v1,v2,v3}.safetensors are the random weights of the tests. For dynamic VRAM off and on, and for each motion
-model, it samples animated - plain - animated with the host's sampler and prints
+random_{v1,v2,v3}.safetensors are the random weights of the tests (dev/random_weights.py makes them). For dynamic VRAM off
+and on, and for each motion model, it samples animated - plain - animated with the host's sampler and prints
 
 * the relative error of the latents against float32 without dynamic VRAM (the plain checkpoint's own beside it),
 * whether the second animated run and the plain runs before and after are equal bit for bit,

@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Specifications, golden latents and tools that tests read and that are not part of the repository.
-SHARED = ROOT.parent / "shared"
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ DEFAULT = "0.30.0"
 # The requirements of the default release run all of them, with these three pinned: left alone,
 # pip may pick a torch and a torchaudio that do not import together.
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
-TEST_TOOLS = ("pytest", "pytest_timeout", "hypothesis", "ruff", "diffusers")
+TEST_TOOLS = ("pytest", "pytest_timeout", "hypothesis", "ruff", "basedpyright", "diffusers", "cv2", "playwright")
 
 
 @dataclass(frozen=True)
@@ -168,11 +166,8 @@ def environment() -> Path:
 
 
 def weights(host: Host) -> Path:
-    """The random weights that the golden latents were made with (5 GB), made on first use."""
-    script = SHARED / "tools" / "make_random_weights.py"
-    if not script.is_file():
-        raise FileNotFoundError(f"{script} makes these weights, and it is not there.")
-    return made("weights", [host.python, script], cwd=host.path)
+    """The random weights that the reference latents were made with (5 GB), made on first use."""
+    return made("weights", [host.python, ROOT / "dev" / "random_weights.py"], cwd=host.path)
 
 
 def toyworld_models(host: Host) -> Path:

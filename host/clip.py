@@ -1,5 +1,7 @@
 """Embeddings of pictures and texts in the space that a CLIP pair shares, from the host's CLIP_VISION and CLIP."""
 
+from typing import Any
+
 import comfy.clip_model
 import torch
 
@@ -30,7 +32,7 @@ def text_embedding(clip, text: str) -> torch.Tensor:
     clip_l it holds whatever was in memory.
     """
     model = clip.cond_stage_model
-    encoder = getattr(model, "clip_g", None) or getattr(model, getattr(model, "clip", ""), None)
+    encoder: Any = getattr(model, "clip_g", None) or getattr(model, getattr(model, "clip", ""), None)
     projected = getattr(encoder, "return_projected_pooled", False)
     if not projected or not isinstance(encoder.transformer, comfy.clip_model.CLIPTextModel):
         raise NoEmbedding(

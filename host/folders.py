@@ -5,6 +5,8 @@ import os
 
 import folder_paths
 
+from .writing import new_name
+
 PACK = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 MOTION_MODELS = "animatediff_models"
@@ -63,10 +65,7 @@ def fingerprint(path: str) -> tuple[int, int] | None:
 def new_file(key: str, prefix: str) -> str:
     """A path for a new safetensors file below the host's models folder, where ``list_files(key)`` finds it again.
 
-    ``prefix`` is what users write in the host's save nodes: a name, folders and %date% variables in it or not; a
-    counter is added. Raises the host's error for a prefix that leads out of the folder.
+    ``prefix`` and errors are those of ``writing.new_name``.
     """
-    folder = os.path.join(folder_paths.models_dir, key)
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, folder)
-    os.makedirs(folder, exist_ok=True)
-    return os.path.join(folder, f"{name}_{counter:05}_.safetensors")
+    folder, name, _ = new_name(prefix, os.path.join(folder_paths.models_dir, key))
+    return os.path.join(folder, f"{name}.safetensors")

@@ -2,19 +2,28 @@
 
 import json
 import logging
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
+import comfy.model_management
+import comfy.utils
 import folder_paths
 import torch
+from av.codec.codec import UnknownCodecError
 from comfy.cli_args import args
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from .writing import new_name, whole_file
+
 PICTURES = {"image/gif": "gif", "image/webp": "webp"}
+SLOWEST, FASTEST = 0.01, 1000  # frames per second
+MOST_LOOPS = 65535  # that a GIF or WebP can count
 EXIF_MODEL = 0x0110  # the host stores the prompt here, and the rest in the tags before it
 
 
@@ -45,6 +54,11 @@ def is_format(name: str) -> bool:
     return name in PICTURES or name.startswith("video/")
 
 
+def no_format(name: str) -> str:
+    """The message for a ``name`` that is none."""
+    return f"'{name}' is no format of this node. Choose {', '.join((*PICTURES, *VIDEOS))}."
+
+
 @dataclass(frozen=True)
 class SavedFile:
     """A file below the host's output or temp folder, named as the front end asks for it."""
@@ -57,6 +71,10 @@ class SavedFile:
     @property
     def result(self) -> dict[str, str]:
         return {"filename": self.filename, "subfolder": self.subfolder, "type": self.type}
+
+
+class ClipError(ValueError):
+    """A clip that cannot be made a file, or not in this way; the message says what to change."""
 
 
 def there_and_back(frames: torch.Tensor) -> torch.Tensor:
@@ -77,33 +95,83 @@ def save_clip(
 
     ``loops`` is how often it is repeated: 0 means for ever in pictures, and not at all in videos. ``keep`` False writes
     to the host's temp folder, which it empties when it starts. ``metadata`` (the prompt, the workflow) goes into both
-    files. A video format that is not known is written as H.264.
+    files. A video format that is not known is written as H.264. Either both files are there in the end, or none.
+    Raises ClipError, and NotSaved of ``host/writing.py``; stops when the user stops the prompt.
     """
-    folder = folder_paths.get_output_directory() if keep else folder_paths.get_temp_directory()
+    if not is_format(format):
+        raise ClipError(no_format(format))
+    _check(frames, frame_rate, loops)
     height, width = frames.shape[1:3]
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder, width, height)
+    video = None if format in PICTURES else _video_format(format, height, width)
+    folder = folder_paths.get_output_directory() if keep else folder_paths.get_temp_directory()
+    folder, name, subfolder = new_name(prefix, folder, width, height)
     metadata = {} if args.disable_metadata else dict(metadata or {})
 
     def file(extension: str) -> SavedFile:
-        filename = f"{name}_{counter:05}_.{extension}"
+        filename = f"{name}.{extension}"
         return SavedFile(filename, subfolder, "output" if keep else "temp", os.path.join(folder, filename))
 
-    first = file("png")
-    next(_pictures(frames)).save(first.path, pnginfo=_png_info(metadata), compress_level=4)
-    if format in PICTURES:
-        clip = file(PICTURES[format])
-        _save_picture(frames, clip.path, frame_rate, loops, metadata)
-    else:
-        clip = _save_video(frames, file, format, frame_rate, loops, metadata)
+    first, clip = file("png"), file(video.extension if video else PICTURES[format])
+    with whole_file(first.path) as first_path, whole_file(clip.path) as clip_path:
+        _picture(frames[0]).save(first_path, "PNG", pnginfo=_png_info(metadata), compress_level=4)
+        if video:
+            _save_video(frames, clip_path, video, frame_rate, loops, metadata)
+        else:
+            _save_picture(frames, clip_path, PICTURES[format], frame_rate, loops, metadata)
     return clip, first
+
+
+def _check(frames: torch.Tensor, frame_rate: float, loops: int) -> None:
+    if frames.shape[-1] not in (3, 4):
+        raise ClipError(
+            f"The pictures have the shape {tuple(frames.shape)}: (number, height, width, channels). A file takes 3 channels "
+            "(RGB) or 4 (RGBA). Connect pictures such as those of VAE Decode."
+        )
+    if not (math.isfinite(frame_rate) and SLOWEST <= frame_rate <= FASTEST):
+        raise ClipError(
+            f"frame_rate is {frame_rate}. It has to be from {SLOWEST} to {FASTEST} frames per second; 8 is usual."
+        )
+    if not 0 <= loops <= MOST_LOOPS:
+        raise ClipError(f"loop_count is {loops}. It has to be from 0 to {MOST_LOOPS}; 0 repeats GIF and WebP for ever.")
+
+
+def _progress(total: int) -> Callable[[int], None]:
+    """A function to call with the number of frames that are done: shows them, and heeds Stop."""
+    bar = comfy.utils.ProgressBar(total)
+
+    def done(frames: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(frames)
+
+    return done
 
 
 def _bytes(frame: torch.Tensor) -> torch.Tensor:
     return (frame * 255).clamp(0, 255).to("cpu", torch.uint8)
 
 
-def _pictures(frames: torch.Tensor) -> Iterator[Image.Image]:
-    return (Image.fromarray(_bytes(frame).numpy()) for frame in frames)
+def _picture(frame: torch.Tensor) -> Image.Image:
+    return Image.fromarray(_bytes(frame).numpy())
+
+
+class Film(Image.Image):
+    """A clip as Pillow knows pictures of many frames: the one that is sought is there, and only that one."""
+
+    def __init__(self, frames: torch.Tensor):
+        super().__init__()
+        self.frames, self.n_frames = frames, len(frames)
+        self.done = _progress(len(frames))
+        self.seek(0)
+
+    def seek(self, frame: int) -> None:
+        if frame >= self.n_frames:
+            raise EOFError  # which ends it, says Pillow
+        self.frame = frame
+        self.done(frame)
+        self.__dict__.update(_picture(self.frames[frame]).__dict__)
+
+    def tell(self) -> int:
+        return self.frame
 
 
 def _png_info(metadata: dict) -> PngInfo:
@@ -113,48 +181,58 @@ def _png_info(metadata: dict) -> PngInfo:
     return info
 
 
-def _save_picture(frames: torch.Tensor, path: str, frame_rate: float, loops: int, metadata: dict) -> None:
-    first, *others = _pictures(frames)
-    if path.endswith(".webp"):
-        exif = first.getexif()
+def _save_picture(
+    frames: torch.Tensor, path: str, extension: str, frame_rate: float, loops: int, metadata: dict
+) -> None:
+    film = Film(frames)
+    if extension == "webp":
+        exif = film.getexif()
         for tag, (key, value) in zip(range(EXIF_MODEL, 0, -1), metadata.items(), strict=False):
             exif[tag] = f"{key}:{json.dumps(value)}"
         stored = {"exif": exif}
     else:
         stored = {"comment": json.dumps(metadata).encode()} if metadata else {}
     duration = round(1000 / frame_rate)  # milliseconds
-    first.save(path, save_all=True, append_images=others, duration=duration, loop=loops, **stored)
+    film.save(path, extension.upper(), save_all=True, duration=duration, loop=loops, **stored)
+    film.done(len(frames))
 
 
-def _save_video(frames: torch.Tensor, file, format: str, frame_rate: float, loops: int, metadata: dict) -> SavedFile:
-    # video codecs with halved colour resolution need even sides
-    height, width = (side - side % 2 for side in frames.shape[1:3])
-    if not height or not width:
-        raise ValueError("A video needs pictures of at least 2x2 pixels. Choose the format image/gif or image/webp.")
-    if format not in VIDEOS:
+def _video_format(name: str, height: int, width: int) -> VideoFormat:
+    if min(height, width) < 2:
+        raise ClipError("A video needs pictures of at least 2x2 pixels. Choose the format image/gif or image/webp.")
+    if name not in VIDEOS:
         known = ", ".join(VIDEOS)
-        logging.warning("[AnimateDiff] The format %s is not known here; wrote H.264 instead. Known: %s.", format, known)
-    video = VIDEOS.get(format, H264)
+        logging.warning("[AnimateDiff] The format %s is not known here; wrote H.264 instead. Known: %s.", name, known)
+    video = VIDEOS.get(name, H264)
     if video is H265 and min(height, width) < H265_SMALLEST:
         logging.warning("[AnimateDiff] Pictures of %dx%d are too small for H.265; wrote H.264 instead.", width, height)
-        video = H264
-    clip = file(video.extension)
+        return H264
+    return video
+
+
+def _save_video(
+    frames: torch.Tensor, path: str, video: VideoFormat, frame_rate: float, loops: int, metadata: dict
+) -> None:
+    # video codecs with halved colour resolution need even sides
+    height, width = (side - side % 2 for side in frames.shape[1:3])
+    done = _progress(len(frames) * (loops + 1))
     options = {"movflags": "use_metadata_tags"} if video.extension == "mp4" else {}
-    with av.open(clip.path, mode="w", options=options) as container:
+    with av.open(path, mode="w", format=video.extension, options=options) as container:
         for key, value in metadata.items():
             container.metadata[key] = json.dumps(value)
         try:
-            stream = container.add_stream(video.codec, rate=Fraction(frame_rate).limit_denominator(1000))
-        except av.codec.codec.UnknownCodecError as error:
-            raise ValueError(
-                f"The installed PyAV cannot write {format}: it lacks the encoder {video.codec}. "
+            stream: Any = container.add_stream(video.codec, rate=Fraction(frame_rate).limit_denominator(1000))
+        except UnknownCodecError as error:
+            raise ClipError(
+                f"The installed PyAV lacks the encoder {video.codec}, which this format needs. "
                 "Choose another format, or install the package av from PyPI again."
             ) from error
         stream.width, stream.height, stream.pix_fmt = width, height, video.pixels
         stream.options = dict(video.options or {})
-        for _ in range(loops + 1):
-            for frame in frames:
+        for turn in range(loops + 1):
+            for number, frame in enumerate(frames):
+                done(turn * len(frames) + number)
                 picture = av.VideoFrame.from_ndarray(_bytes(frame[:height, :width, :3]).numpy(), format="rgb24")
                 container.mux(stream.encode(picture))
         container.mux(stream.encode())
-    return clip
+        done(len(frames) * (loops + 1))

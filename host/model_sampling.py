@@ -1,19 +1,23 @@
 """Noise schedules as the host's ``model_sampling`` objects."""
 
 from types import SimpleNamespace
+from typing import Any
 
+import comfy.ldm.modules.diffusionmodules.util as schedules
 import comfy.model_base
 import comfy.model_sampling
 import torch
-from comfy.ldm.modules.diffusionmodules.util import make_beta_schedule
-from comfy_extras.nodes_model_advanced import LCM, ModelSamplingDiscreteDistilled
 
 TIMESTEPS = 1000
 # Betas of Stable Diffusion.
 LINEAR_START, LINEAR_END = 0.00085, 0.012
 
 
-class OwnTables:
+# The host's classes of schedules stand behind the ones here.
+AnySchedule: Any = object
+
+
+class OwnTables(AnySchedule):
     """Keeps the sigma tables of a schedule out of the reach of dynamic VRAM.
 
     With dynamic VRAM the host saves a model's buffers by their path (``model_sampling.sigmas``) and writes them back
@@ -30,7 +34,7 @@ class OwnTables:
         zsnr = settings.pop("zsnr", False)
         if given_betas is None:
             # as_tensor: for squaredcos_cap_v2 the host's function returns a NumPy array
-            given_betas = torch.as_tensor(make_beta_schedule(beta_schedule, timesteps, **settings))
+            given_betas = torch.as_tensor(schedules.make_beta_schedule(beta_schedule, timesteps, **settings))
         super()._register_schedule(given_betas=given_betas, timesteps=timesteps, zsnr=zsnr, **settings)
 
     def register_buffer(self, name, tensor, persistent=True):
@@ -95,6 +99,10 @@ def lcm_schedule(
     zsnr: bool = False,
 ) -> torch.nn.Module:
     """The few timesteps a latent consistency model was distilled on, sampled as LCM (arXiv 2310.04378)."""
+    # Not at the top: the host loads its extra nodes by path, so that for this name it would read the file once more,
+    # and without this file the pack can do all but LCM.
+    from comfy_extras.nodes_model_advanced import LCM, ModelSamplingDiscreteDistilled
+
     settings = {"beta_schedule": schedule, "linear_start": linear_start, "linear_end": linear_end, "zsnr": zsnr}
     bases = (FewSteps, ModelSamplingDiscreteDistilled, LCM)
     sampling = type("ModelSamplingLCM", bases, {"original_timesteps": original_timesteps})

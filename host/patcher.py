@@ -1,5 +1,7 @@
 """How a network of ours becomes a model that the host loads, casts, patches and offloads."""
 
+from typing import Any
+
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
@@ -17,18 +19,23 @@ def weight_dtype() -> torch.dtype:
     return comfy.model_management.unet_dtype()
 
 
+def default_class() -> type[comfy.model_patcher.ModelPatcher]:
+    """The host's patcher class for new models.
+
+    Asked for each time: the host puts its dynamic-VRAM class in CoreModelPatcher's place while it starts. Releases
+    before 0.16 have no such name.
+    """
+    return getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+
+
 def make_patcher(module: torch.nn.Module, reload, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
     """Wrap ``module`` in the host's patcher class.
 
     ``reload`` is ``(function, arguments)``; ``function(*arguments, disable_dynamic=...)`` must give an equal patcher
     with weights of its own. The host calls it to make copies for other devices, we to use one file twice.
     """
-    # Looked up at call time: the host swaps CoreModelPatcher for its dynamic-VRAM class while it starts.
-    # Releases before 0.16 have no such name.
-    cls = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
-    if disable_dynamic:
-        cls = comfy.model_patcher.ModelPatcher
-    patcher = cls(
+    patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else default_class()
+    patcher = patcher_class(
         module,
         load_device=comfy.model_management.get_torch_device(),
         offload_device=comfy.model_management.unet_offload_device(),
@@ -40,7 +47,8 @@ def make_patcher(module: torch.nn.Module, reload, disable_dynamic: bool = False)
 
 def fresh_copy(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
     """An equal patcher, weight patches included, that shares no weights with ``patcher``."""
-    function, arguments = patcher.get_attachment(RELOAD)
+    reload: Any = patcher.get_attachment(RELOAD)
+    function, arguments = reload
     copy = function(*arguments)
     copy.patches = {key: list(patches) for key, patches in patcher.patches.items()}
     copy.patches_uuid = patcher.patches_uuid

@@ -7,8 +7,9 @@ import nodes as host_nodes
 
 def warn_about_other_packs(node_ids: list[str]) -> None:
     """Say once, in the log, if another pack has taken node ids of ours before."""
-    taken = {node_id: host_nodes.NODE_CLASS_MAPPINGS.get(node_id) for node_id in node_ids}
-    owners = {getattr(node, "RELATIVE_PYTHON_MODULE", "another pack") for node in taken.values() if node is not None}
+    served = host_nodes.NODE_CLASS_MAPPINGS
+    taken = [served[node_id] for node_id in node_ids if node_id in served]
+    owners = {getattr(node, "RELATIVE_PYTHON_MODULE", "another pack") for node in taken}
     if owners:
         logging.warning(
             "[AnimateDiff] %s already provides nodes with the ids of this pack; ours take their place. "

@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import comfy.conds
 import comfy.lora
@@ -46,7 +47,7 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def trainable_copy(patcher, dtype: torch.dtype, device: torch.device) -> nn.Module:
+def trainable_copy(patcher, dtype: torch.dtype, device: torch.device) -> Any:
     """A copy of the patcher's network with its LoRAs and other weight patches applied, frozen, on ``device``.
 
     The host creates weights in inference mode, and such tensors take no part in autograd; the copy's do. The
@@ -71,7 +72,7 @@ def trainable_copy(patcher, dtype: torch.dtype, device: torch.device) -> nn.Modu
     return copy.deepcopy(model, memo)
 
 
-def unet_copy(patcher, dtype: torch.dtype, device: torch.device) -> nn.Module:
+def unet_copy(patcher, dtype: torch.dtype, device: torch.device) -> Any:
     """``trainable_copy`` of a MODEL: the host's BaseModel, computing in ``dtype``, with the MODEL's noise schedule."""
     base = trainable_copy(patcher, dtype, device)
     base.model_sampling = copy.deepcopy(patcher.get_model_object("model_sampling"))
@@ -141,8 +142,9 @@ class Progress:
     def _show(self, text: str) -> None:
         # not imported: where no server runs there is none to tell
         server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
-        if server is not None and self.node_id is not None:
-            server.send_progress_text(text, self.node_id)
+        send = getattr(server, "send_progress_text", None)  # training goes on without it
+        if send is not None and self.node_id is not None:
+            send(text, self.node_id)
 
 
 # Raised by the host's layers and progress bar once the user has pressed Stop. With it the request counts as served:
@@ -152,7 +154,7 @@ check_stopped = comfy.model_management.throw_exception_if_processing_interrupted
 OutOfMemory = comfy.model_management.OOM_EXCEPTION
 
 
-def frames_preview(base: nn.Module) -> Callable[[torch.Tensor], Image.Image]:
+def frames_preview(base: Any) -> Callable[[torch.Tensor], Image.Image]:
     """A function from latents ``(frames, channels, height, width)`` to one picture of some frames side by side.
 
     Drawn with the colours that the host knows for the latent channels, without an autoencoder.

@@ -21,7 +21,7 @@ def apply_motion_loras(patcher, loras: MotionLoras) -> tuple[object, tuple[Varyi
     patcher = patcher.clone()
     varying = []
     for applied in loras:
-        pairs = _fitting(applied.lora, patcher.model, only_projections=applied.varies)
+        pairs = _fitting(applied.lora, patcher.model, applied.varies)
         if applied.varies:
             varying.append(VaryingLowRank(pairs, applied.strength, applied.schedule, applied.mask))
         else:
@@ -33,15 +33,20 @@ def apply_motion_loras(patcher, loras: MotionLoras) -> tuple[object, tuple[Varyi
     return patcher, tuple(varying)
 
 
-def _fitting(lora: MotionLora, model: MotionModel, only_projections: bool) -> dict:
+def _fitting(lora: MotionLora, model: MotionModel, varies: bool) -> dict:
     """The pairs of ``lora`` for layers that ``model`` has."""
-    layers = {name for name, _ in model.projections()} if only_projections else None
     weights = {
         name.removesuffix(".weight"): tuple(value.shape)
         for name, value in model.state_dict().items()
-        if name.endswith(".weight") and (layers is None or name.removesuffix(".weight") in layers)
+        if name.endswith(".weight")
     }
     pairs = {layer: pair for layer, pair in lora.pairs.items() if layer in weights}
+    fixed = pairs.keys() - dict(model.projections()) if varies else ()
+    if fixed:
+        raise MotionModelMismatch(
+            f"The MotionLoRA '{lora.name}' cannot be scheduled: {len(fixed)} of its {len(pairs)} layers are not in the "
+            f"attention ({min(fixed)}, …), and only there strengths can vary. Connect it without Schedule MotionLoRA."
+        )
     if not pairs:
         raise MotionModelMismatch(
             f"Nothing of the MotionLoRA '{lora.name}' applies to the motion model: it has none of the layers "

@@ -5,7 +5,6 @@ Guo et al., "AnimateDiff" (arXiv 2307.04725), section 4.1. The published one (v3
 """
 
 import logging
-import os
 import re
 from collections.abc import Mapping
 
@@ -13,72 +12,130 @@ import comfy.lora
 import comfy.lora_convert
 import torch
 
-from ..motion_models.files.motion_model import PREFIX, Tensors, read_tensors
 from ..motion_models.files.saving import METADATA_PREFIX, save_tensors
-from ..motion_models.files.wrong_files import is_motion_lora, what_is_it
+from ..motion_models.files.wrong_files import LORA_BIAS, what_is_it
+from ..motion_models.layouts import Tensors
+from .change import BESIDE_A_CHANGE, shape_of
+from .dora import DoraOfOutputs
+from .error import LoraFileError
+from .names import Layers
+from .reading import changes, read_lora
 
-# Names of the text encoder's layers in LoRA files: a domain adapter is for the UNet alone.
-TEXT_ENCODER = re.compile(r"^(lora_te|text_encoder|lora_prior_te|clip_)")
+# What is applied rightly at any scale. The host applies OFT and BOFT too, but rightly at scale 1 only.
+METHODS = (
+    *("LoRA", "LoHa", "LoKr", "GLoRA", "DoRA", LORA_BIAS),
+    *("full differences", "full differences with biases", "differences of norms"),
+)
 # The attention layers of diffusers' UNets, however the writer named them: the host knows them as attnN.processor.to_P.
 DIFFUSERS_ATTENTION = re.compile(
-    r"^((?:down|mid|up)_block.+\.attn[12])(?:\.processor)?\.(to_(?:q|k|v|out))(?:\.0)?(?=[._])"
+    r"^((?:down|mid|up)_block.+\.attn[12])(?:\.processor)?\.(to_(?:q|k|v|out))(?:\.0)?(?=[.]|$)"
 )
-
-
-class DomainAdapterError(ValueError):
-    """A file that is no LoRA for the checkpoint at hand; the message says what it is and what to do."""
+# Parts that the host's loader knows and names.py does not.
+HOSTS_PARTS = re.compile(r"^(?P<layer>.+)\.(?:[ab][12]\.weight|[wb]_norm|set_weight|reshape_weight)$")
 
 
 def load_domain_adapter(model, path: str, scale: float):
-    """A clone of ``model`` (a host ModelPatcher) with the LoRA file added at ``scale``.
+    """A clone of ``model`` (a host ModelPatcher) with the UNet's layers of a LoRA file added at ``scale``.
 
-    Raises DomainAdapterError if nothing of the file applies or shapes differ, and what read_tensors raises.
+    Raises LoraFileError if nothing of the file applies, if of a layer not all can be applied, or if shapes differ; and
+    what read_lora and refuse_impossible_numbers raise.
     """
-    name = os.path.basename(path)
-    tensors, _ = read_tensors(path)
-    tensors = {PREFIX.sub("", key): value for key, value in tensors.items()}
-    if is_motion_lora(tensors):
-        raise DomainAdapterError(f"'{name}' is no domain adapter. {what_is_it(tensors)}")
-    tensors = {DIFFUSERS_ATTENTION.sub(r"\1.processor.\2", key): value for key, value in tensors.items()}
-    tensors = comfy.lora_convert.convert_lora(tensors)
-    patches = comfy.lora.load_lora(tensors, comfy.lora.model_lora_keys_unet(model.model, {}), log_missing=False)
+    file = read_lora(path)
+    if file.motion and not file.spatial:
+        raise LoraFileError(f"'{file.name}' is no domain adapter. {what_is_it(file.tensors)}")
+    layers, others = changes(file, comfy.lora_convert.convert_lora(file.spatial), METHODS, "checkpoint")
+    layers = {_hosts_name(layer): parts for layer, parts in layers.items()}
+    others = {_hosts_name(key): value for key, value in others.items()}
+    weight_names = comfy.lora.model_lora_keys_unet(model.model, {})
+    applicable = {layer: parts for layer, parts in layers.items() if layer in weight_names}
+    _check_shapes(file.name, applicable, weight_names, model)
+    patches = _patches(applicable, others, weight_names)
     if not patches:
-        what = what_is_it(tensors) or "It is a motion model: load it with Load AnimateDiff Model."
-        raise DomainAdapterError(
-            f"Nothing of '{name}' applies to this checkpoint ({type(model.model).__name__}). {what} "
+        what = what_is_it(file.tensors) or "It is a motion model: load it with Load AnimateDiff Model."
+        raise LoraFileError(
+            f"Nothing of '{file.name}' applies to this checkpoint ({type(model.model).__name__}). {what} "
             "If it is a domain adapter, use the checkpoint family it was trained for."
         )
-    _check_shapes(name, patches, model)
+    left_out = [key for key in others if not _is_known(file.name, key, weight_names)]
+    left_out += [f"{layer}.{part}" for layer in layers.keys() - applicable.keys() for part in layers[layer]]
     model = model.clone()
-    applied = model.add_patches(patches, scale)
-    used = {key for patch in patches.values() for key in getattr(patch, "loaded_keys", ())}
-    unused = [key for key in tensors if key not in used and not TEXT_ENCODER.match(key)]
-    logging.info("[AnimateDiff] Domain adapter %s changes %d layers at scale %g", name, len(applied), scale)
-    if used and unused:
+    applied = set(model.add_patches(patches, scale))
+    if len(applied) < len(patches):
+        raise LoraFileError(
+            f"'{file.name}' changes {len(patches) - len(applied)} weights that this checkpoint does not have "
+            f"({next(key for key in patches if key not in applied)}, …). Use the checkpoint family it was trained for."
+        )
+    logging.info("[AnimateDiff] Domain adapter %s changes %d weights at scale %g", file.name, len(applied), scale)
+    if left_out:
         logging.warning(
             "[AnimateDiff] %d of %d tensors of the domain adapter '%s' have no place in the checkpoint and were left "
             "out (%s, …).",
-            len(unused),
-            len(tensors),
-            name,
-            unused[0],
+            len(left_out),
+            len(file.spatial),
+            file.name,
+            min(left_out),
+        )
+    if file.motion:
+        logging.info(
+            "[AnimateDiff] '%s' also has %d tensors of motion layers, which are not used here. To use them, put the file "
+            "into models/animatediff_motion_lora too and load it with Load AnimateDiff LoRA.",
+            file.name,
+            len(file.motion),
         )
     return model
 
 
-def _check_shapes(name: str, patches: dict, model) -> None:
+def _hosts_name(key: str) -> str:
+    return DIFFUSERS_ATTENTION.sub(r"\1.processor.\2", key)
+
+
+def _patches(layers: Layers, others: Tensors, weight_names: Mapping[str, str]) -> dict:
+    """The host's weight patches, as its loader makes them of all but the lengths of outputs in DoRA."""
+    tensors, lengths = dict(others), {}
+    for layer, parts in layers.items():
+        for name, part in parts.items():
+            if name == "magnitude" or (name == "dora_scale" and len(part) > 1):
+                lengths[layer] = part
+            else:
+                tensors[f"{layer}.{name}"] = part
+    patches = comfy.lora.load_lora(tensors, weight_names, log_missing=False)
+    for layer, of_outputs in lengths.items():
+        change = patches[weight_names[layer]]
+        patches[weight_names[layer]] = DoraOfOutputs(change.loaded_keys, (change, of_outputs))
+    return patches
+
+
+def _is_known(file_name: str, key: str, weight_names: Mapping[str, str]) -> bool:
+    """Whether the host's loader has taken a tensor that names.py does not know; False if its layer has no place.
+
+    Raises LoraFileError for a layer of which something would be missing.
+    """
+    part = HOSTS_PARTS.match(key)
+    if part is not None:
+        return part["layer"] in weight_names
+    words = key.split(".")
+    if any(".".join(words[:count]) in weight_names for count in range(1, len(words))):
+        raise LoraFileError(
+            f"'{file_name}' holds something of a kind that this version does not know ({key}), without which the rest "
+            "would make another picture. Use a LoRA that holds nothing else, or merge it into its checkpoint with the "
+            "program that made it."
+        )
+    return False
+
+
+def _check_shapes(name: str, layers: Layers, weight_names: Mapping[str, str], model) -> None:
     """Raise before sampling what the host would only log, for every layer, while it samples without the layer."""
     weights = model.model.state_dict()
     misshapen = []
-    for key, patch in patches.items():
-        if isinstance(key, str) and key in weights and getattr(patch, "name", "") == "lora":
-            up, down, _, mid, _, reshape = patch.weights[:6]
-            fits = (up.shape[0], down[0].numel()) == (weights[key].shape[0], weights[key][0].numel())
-            if mid is None and reshape is None and not fits:
-                misshapen.append(f"{key} is {tuple(weights[key].shape)}, the adapter {down.shape[1]} → {up.shape[0]}")
+    for layer, parts in layers.items():
+        key = weight_names[layer]
+        if key in weights and not parts.keys() <= BESIDE_A_CHANGE:
+            out, width = shape_of(parts)
+            if (out, width) != (weights[key].shape[0], weights[key][0].numel()):
+                misshapen.append(f"{key} is {tuple(weights[key].shape)}, the adapter {width} → {out}")
     if misshapen:
-        raise DomainAdapterError(
-            f"'{name}' is for another checkpoint family: {len(misshapen)} of {len(patches)} layers have other shapes "
+        raise LoraFileError(
+            f"'{name}' is for another checkpoint family: {len(misshapen)} of {len(layers)} layers have other shapes "
             f"({misshapen[0]}, …). This checkpoint is {type(model.model).__name__}."
         )
 

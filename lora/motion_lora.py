@@ -1,39 +1,23 @@
-"""MotionLoRAs: low-rank changes of a motion model's attention, one kind of motion each (arXiv 2307.04725, section 4.3).
-
-Published layouts (``P`` is to_q, to_k, to_v or to_out, ``A`` the number of the attention block):
-
-* AnimateDiff: ``….temporal_transformer.transformer_blocks.0.attention_blocks.A.processor.P_lora.down.weight``
-* diffusers: ``….transformer_blocks.0.attn1.`` and then one of ``processor.P_lora.down.weight``,
-  ``P.lora.down.weight``, ``P.lora_linear_layer.down.weight``, ``P.lora_A.weight`` (peft), ``P.lora_down.weight``
-  (with ``P.alpha``), where ``to_out`` may be ``to_out.0``; below ``unet.`` or not
-"""
+"""MotionLoRAs: low-rank changes of a motion model's attention, one kind of motion each (arXiv 2307.04725, section 4.3)."""
 
 import logging
 import os
-import re
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import torch
 
-from ..motion_models.files.motion_model import PREFIX, Tensors, our_names, read_tensors
 from ..motion_models.files.saving import METADATA_PREFIX, save_tensors
-from ..motion_models.files.wrong_files import MOTION, is_motion_lora, what_is_it
+from ..motion_models.files.wrong_files import is_motion_lora, what_is_it
 from ..motion_models.network.strength import StrengthSchedule
+from .change import low_rank
+from .error import LoraFileError
+from .names import motion_layers
+from .reading import changes, read_lora
 
-PEFT_PREFIX = re.compile(r"^(?:unet\.)?base_model\.model\.")
-# A layer's name and which half of the pair a tensor is, in all of the layouts above.
-HALF = re.compile(
-    r"^(?P<layer>.+?)(?:_lora|\.lora|\.lora_linear_layer)?[._](?P<half>down|up|A|B)(?:\.default)?\.weight$"
-)
-ALPHA = re.compile(r"^(?P<layer>.+?)(?:_lora|\.lora|\.lora_linear_layer)?\.alpha$")
-DOWN = ("down", "A")
-
-
-class MotionLoraFileError(ValueError):
-    """A file that is no usable MotionLoRA; the message says what it is and what to do."""
+# How the changes may be made that a MotionLoRA can carry: those that do not depend on the weight which they change.
+METHODS = ("LoRA", "LoHa", "LoKr", "full differences")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,74 +61,48 @@ MotionLoras = tuple[AppliedMotionLora, ...]
 
 
 def read_motion_lora(path: str) -> MotionLora:
-    """Read a MotionLoRA file of any published layout.
+    """Read the motion layers of a LoRA file (which files: docs/loras.md).
 
-    Raises MotionLoraFileError for anything else, and what read_tensors raises for damaged files.
+    Raises LoraFileError for anything else, and what read_lora and refuse_impossible_numbers raise.
     """
-    file_name = os.path.basename(path)
-    tensors, metadata = read_tensors(path)
-    tensors = {PREFIX.sub("", PEFT_PREFIX.sub("", key)): value for key, value in tensors.items()}
-    if not is_motion_lora(tensors):
-        what = what_is_it(tensors)
+    file = read_lora(path)
+    if not is_motion_lora(file.tensors):
+        what = what_is_it(file.tensors)
         if what is None:
             what = (
                 "It is a motion model: put it in models/animatediff_models and load it with Load AnimateDiff Model. "
                 "A MotionLoRA goes with it, not in its place."
             )
-        raise MotionLoraFileError(f"'{file_name}' is no MotionLoRA. {what}")
-    pairs = _pairs(file_name, our_names(tensors))
-    lora = MotionLora(os.path.splitext(file_name)[0], MappingProxyType(pairs), MappingProxyType(metadata))
+        raise LoraFileError(f"'{file.name}' is no MotionLoRA. {what}")
+    layers, others = changes(file, file.motion, METHODS, "motion model")
+    if others:
+        raise LoraFileError(
+            f"'{file.name}' is a MotionLoRA of a kind that this version does not know: {len(others)} of its tensors are no "
+            f"part of {', '.join(METHODS)} ({next(iter(others))}, …). Without them it would make another motion: use a "
+            "LoRA that holds nothing else."
+        )
+    pairs = {}
+    for layer, parts in motion_layers(layers).items():
+        try:
+            pairs[layer] = low_rank(parts)
+        except (KeyError, ValueError) as error:
+            raise LoraFileError(
+                f"'{file.name}' is damaged: what it has of {layer} ({', '.join(parts)}) makes no change of a motion layer. "
+                "Download it again."
+            ) from error
+    lora = MotionLora(os.path.splitext(file.name)[0], MappingProxyType(pairs), MappingProxyType(file.metadata))
     mid = "with" if lora.has_mid else "without"
     logging.info(
         "[AnimateDiff] Loaded MotionLoRA %s: rank %d, %d layers, %s mid block", lora.name, lora.rank, len(pairs), mid
     )
+    if file.spatial:
+        logging.info(
+            "[AnimateDiff] '%s' also has %d tensors of layers that are no motion module's, which are not used here. To use "
+            "them, put the file into models/loras too and load it with Load Domain Adapter.",
+            file.name,
+            len(file.spatial),
+        )
     return lora
-
-
-def _pairs(file_name: str, tensors: Tensors) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    others = [key for key in tensors if not MOTION.search(key)]
-    if others:
-        logging.warning(
-            "[AnimateDiff] '%s': %d tensors of layers that are no motion module's are left out (%s, …).",
-            file_name,
-            len(others),
-            others[0],
-        )
-        tensors = {key: value for key, value in tensors.items() if MOTION.search(key)}
-    halves: dict[str, dict[str, torch.Tensor]] = defaultdict(dict)
-    unknown = []
-    for key, value in tensors.items():
-        half, alpha = HALF.match(key), ALPHA.match(key)
-        if half is not None:
-            halves[_layer(half["layer"])]["down" if half["half"] in DOWN else "up"] = value
-        elif alpha is not None:
-            halves[_layer(alpha["layer"])]["alpha"] = value
-        else:
-            unknown.append(key)
-    if unknown:
-        # of other methods (DoRA, LoHa, LoKr): without them the rest would make another motion
-        raise MotionLoraFileError(
-            f"'{file_name}' is a MotionLoRA of a kind that this version does not know: {len(unknown)} tensors are "
-            f"neither down nor up ({unknown[0]}, …). Use a MotionLoRA in AnimateDiff's or diffusers' layout."
-        )
-    pairs = {}
-    for layer, found in halves.items():
-        down, up = found.get("down"), found.get("up")
-        if down is None or up is None or down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1]:
-            shapes = ", ".join(f"{half} {tuple(found[half].shape)}" for half in ("down", "up") if half in found)
-            raise MotionLoraFileError(
-                f"'{file_name}' is damaged: {layer} has {shapes or 'no tensors'} instead of down (rank, in) and up "
-                "(out, rank). Download it again."
-            )
-        if "alpha" in found:
-            up = up.float() * (found["alpha"].item() / down.shape[0])
-        pairs[layer] = (down, up)
-    return pairs
-
-
-def _layer(name: str) -> str:
-    name = name.replace(".processor.", ".")
-    return f"{name}.0" if name.endswith(".to_out") else name
 
 
 def save_motion_lora(

@@ -29,7 +29,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Animation:
+class Measurements:
     """The measures of a clip."""
 
     frames: int
@@ -65,7 +65,7 @@ def measure(
     clip=None,
     text: str = "",
     windows: Sequence[Sequence[int]] = (),
-) -> Animation:
+) -> Measurements:
     """Measure a clip ``(frames, h, w, channels)`` in 0..1.
 
     ``clip_vision`` and ``clip`` are the host's models; ``stills (n, h, w, channels)`` pictures that the same
@@ -82,7 +82,7 @@ def measure(
     differences = frame_measures.frame_differences(frames)
     smoothness, domain, alignment = clip_curves(frames, clip_vision, stills, clip, text)
     dynamic, warp = motion(frames)
-    return Animation(
+    return Measurements(
         frames=len(frames),
         height=frames.shape[1],
         width=frames.shape[2],
@@ -172,7 +172,7 @@ def seam_measure(differences: torch.Tensor, seams: tuple[int, ...], in_windows: 
         return Measure(name, unit, not_available=str(error))
 
 
-def report(animation: Animation) -> str:
+def report(animation: Measurements) -> str:
     """The measures as lines of text."""
     lines = [f"{animation.frames} frames of {animation.width} x {animation.height} pixels"]
     for measure in animation.measures:

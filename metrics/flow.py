@@ -4,6 +4,8 @@ OpenCV is not among the requirements: its four packages all install the module `
 another breaks the packs that need it. Whichever is there is used.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch.nn.functional import grid_sample, pad
@@ -33,7 +35,7 @@ def optical_flow(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         ) from error
     height, width = first.shape[:2]
     padding = (0, max(0, SMALLEST_SIDE - width), 0, max(0, SMALLEST_SIDE - height))
-    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow = search.calc(luminance(first, padding), luminance(second, padding), None)
     return torch.from_numpy(flow).permute(2, 0, 1)[:, :height, :width]
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from .animation import COSINE, Animation, Measure
+from .animation import COSINE, Measure, Measurements
 
 WIDTH, PANEL, TITLE = 960, 190, 60  # pixels
 LEFT, RIGHT, ABOVE, BELOW = 90, 30, 40, 34  # from the edges of a panel to its axes
@@ -18,7 +18,7 @@ COLOURS = ("#2a6f97", "#468faf", "#61a5c2", "#6a994e", "#e09f3e", "#9a5ea1")
 LEAST_SPAN = 1.0
 
 
-def plot(animation: Animation) -> torch.Tensor:
+def plot(animation: Measurements) -> torch.Tensor:
     """A picture ``(1, height, 960, 3)`` in 0..1: a panel for each measure that has a curve, over the frames."""
     curves = [measure for measure in animation.measures if measure.curve is not None]
     canvas = Canvas(WIDTH, TITLE + PANEL * len(curves))
@@ -33,8 +33,9 @@ def plot(animation: Animation) -> torch.Tensor:
     return canvas.tensor()
 
 
-def panel(canvas: "Canvas", top: int, measure: Measure, colour: str, animation: Animation) -> None:
+def panel(canvas: "Canvas", top: int, measure: Measure, colour: str, animation: Measurements) -> None:
     """One curve with its axes, in the stripe of the canvas that begins at ``top``."""
+    assert measure.curve is not None
     values = measure.curve.tolist()
     name = measure.curve_name or measure.name
     unit = measure.curve_unit or measure.unit
@@ -110,7 +111,8 @@ class Canvas:
 
     def text(self, point: tuple[float, float], text: str, size: int, colour: str, anchor: str = "la") -> None:
         font = ImageFont.load_default(size * OVERSAMPLING)
-        self.draw.text([value * OVERSAMPLING for value in point], text, colour, font, anchor)
+        x, y = (value * OVERSAMPLING for value in point)
+        self.draw.text((x, y), text, colour, font, anchor)
 
     def tensor(self) -> torch.Tensor:
         """``(1, height, width, 3)`` in 0..1."""

@@ -2,11 +2,7 @@
 
 from dataclasses import dataclass
 
-# Channels per level of the UNets that motion models were published for.
-FAMILIES = {
-    (320, 640, 1280, 1280): "SD1.5",
-    (320, 640, 1280): "SDXL",
-}
+from .layouts import FAMILIES, LAYOUTS, VERSIONS
 
 
 @dataclass(frozen=True)
@@ -18,8 +14,8 @@ class MotionModelSpec:
     """
 
     name: str
-    layout: str  # "AnimateDiff", "HotshotXL", "AnimateLCM", "PIA" or "FancyVideo"
-    version: str  # "v1", "v2" or "v3"
+    layout: str  # of layouts.LAYOUTS
+    version: str  # of layouts.VERSIONS
     down: tuple[tuple[int, ...], ...]
     mid: tuple[int, ...]
     up: tuple[tuple[int, ...], ...]
@@ -40,19 +36,15 @@ class MotionModelSpec:
 
     @property
     def joint_group_norm(self) -> bool:
-        """Whether the UNet's group norms take their statistics over all frames of a clip together.
-
-        The first AnimateDiff release (v1) and what was trained with its code (SDXL beta, HotshotXL, AnimateLCM, PIA)
-        inflate the UNet to 5-D tensors; v2 and v3 normalise each frame by itself.
-        """
-        return self.version == "v1" or self.layout == "PIA"
+        """Whether the UNet's group norms take their statistics over all frames of a clip together."""
+        by_layout = LAYOUTS[self.layout].joint_group_norm
+        return VERSIONS[self.version].joint_group_norm if by_layout is None else by_layout
 
     @property
     def beta_schedule(self) -> str:
         """The noise schedule that the model was trained with (an option of the beta_schedule inputs)."""
-        if self.family == "SDXL":
-            return "linear (HotshotXL/default)" if self.layout == "HotshotXL" else "linear (AnimateDiff-SDXL)"
-        return "lcm" if self.layout == "AnimateLCM" else "sqrt_linear (AnimateDiff)"
+        layout = LAYOUTS[self.layout]
+        return layout.sdxl_beta_schedule if self.family == "SDXL" else layout.beta_schedule
 
     def __str__(self) -> str:
         family = self.family if self.family != "custom" else f"a UNet of {'/'.join(map(str, self.levels))} channels"

@@ -1,26 +1,110 @@
-"""The nodes: interface, validation, one call into the layers below."""
+"""The nodes: interface, validation, one call into the layers below.
 
-from . import extras, legacy, lora, metrics, scheduling, training
-from .motion_models import animatelcm, apply, camera, settings, strengths
-from .sampling import context, evolved, guidance, sample_settings, sigma_schedules, visualize
+A file with a list NODES is a family of nodes. One that this host cannot run is left out, and the others work.
+"""
 
-FAMILIES = (
-    apply,
-    evolved,
-    context,
-    visualize,
-    settings,
-    strengths,
-    sample_settings,
-    guidance,
-    sigma_schedules,
-    lora,
-    scheduling,
-    animatelcm,
-    camera,
-    extras,
-    metrics,
-    training,
-    legacy,
+from importlib import import_module
+from pkgutil import walk_packages
+
+from ..host.registry import warn_about_other_packs
+from ..host.startup import Startup
+
+# Menus show families in this order; those that are not named here come behind.
+ORDER = (
+    "motion_models.apply",
+    "sampling.evolved",
+    "sampling.context",
+    "sampling.visualize",
+    "motion_models.settings",
+    "motion_models.strengths",
+    "sampling.sample_settings",
+    "sampling.guidance",
+    "sampling.sigma_schedules",
+    "lora",
+    "scheduling",
+    "motion_models.animatelcm",
+    "motion_models.camera",
+    "extras",
+    "metrics",
+    "training",
+    "legacy",
 )
-NODES = [node for family in FAMILIES for node in family.NODES]
+OLD_LOADERS = ("ADE_AnimateDiffLoaderWithContext", "AnimateDiffLoaderV1", "ADE_AnimateDiffLoaderV1Advanced")
+# What the host contract says things are needed for, and the families, or single nodes by their ids, that cannot do
+# without. Of what is not here, nodes need a part only in some uses.
+NEEDED_BY = {
+    "motion models": (
+        "motion_models.apply",
+        "motion_models.animatelcm",
+        "sampling.evolved",
+        "training",
+        "AnimateDiffSaveMotionModel",
+        *OLD_LOADERS,
+    ),
+    "MotionLoRAs": ("ADE_AnimateDiffLoRALoader",),
+    "domain adapters": ("AnimateDiffLoadDomainAdapter",),
+    "sampling with motion models": ("sampling.evolved", "ADE_AnimateDiffUnload", *OLD_LOADERS),
+    "context options": ("sampling.context",),
+    "custom CFG and its extras": ("sampling.guidance",),
+    "Ancestral Options": ("ADE_AncestralOptions",),
+    "beta schedules": (
+        "sampling.evolved",
+        "sampling.sigma_schedules",
+        "CheckpointLoaderSimpleWithNoiseSelect",
+        "AnimateDiffTrainMotionModule",
+        *OLD_LOADERS,
+    ),
+    "Sigma Schedule To Sigmas": ("ADE_SigmaScheduleToSigmas",),
+    "pictures of context windows": ("sampling.visualize",),
+    "prompt scheduling": ("ADE_PromptScheduling", "ADE_PromptSchedulingLatents", "AnimateDiffPromptScheduling"),
+    "training": ("training",),
+    "Animation Metrics": ("metrics",),
+    "AnimateDiff Combine": ("ADE_AnimateDiffCombine",),
+    "saving motion models and LoRAs": (
+        "AnimateDiffSaveMotionLoRA",
+        "AnimateDiffSaveDomainAdapter",
+        "AnimateDiffSaveMotionModel",
+    ),
+    "Load Checkpoint with Noise Schedule": ("CheckpointLoaderSimpleWithNoiseSelect",),
+    "Empty Latent Image (Big Batch)": ("ADE_EmptyLatentImageLarge",),
+    "Load CameraCtrl Poses (File)": ("ADE_LoadCameraPoses",),
+}
+
+
+def _families(startup: Startup) -> dict[str, list[type]]:
+    """The nodes of each family that can be loaded, by its name, such as ``sampling.context``."""
+    prefix = f"{__name__}."
+    found = [name.removeprefix(prefix) for _, name, package in walk_packages(__path__, prefix) if not package]
+    families = {}
+    for name in (*ORDER, *(name for name in found if name not in ORDER)):
+        with startup.part(f"the nodes of nodes/{name.replace('.', '/')}.py"):
+            module = import_module(f"{prefix}{name}")
+            families[name] = getattr(module, "NODES", [])
+    return families
+
+
+STARTUP = Startup()
+FAMILIES = _families(STARTUP)
+NODES = [node for nodes in FAMILIES.values() for node in nodes]
+
+
+def served() -> list[type]:
+    """NODES without those that this host cannot run. What is left out, and why, is told in one line of the log."""
+    lacking = {row.needed_for for row in STARTUP.lacks}
+    broken = {name for needed_for in lacking for name in NEEDED_BY.get(needed_for, ())}
+    usable, ids = [], []
+    for family, nodes in FAMILIES.items():
+        for node in () if "every node" in lacking else nodes:
+            with STARTUP.part(node.__name__):
+                schema = node.GET_SCHEMA()
+                if {family, schema.node_id} & broken:
+                    STARTUP.left_out.append(schema.display_name)
+                else:
+                    usable.append(node)
+                    ids.append(schema.node_id)
+    if not usable:
+        STARTUP.left_out[:] = ["all nodes of this pack"]
+    with STARTUP.part("the warning about other packs with the same nodes"):
+        warn_about_other_packs(ids)
+    STARTUP.tell()
+    return usable

@@ -1,19 +1,23 @@
 """Deprecated loaders and settings, for workflows made with them."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
+import torch
 from comfy_api.latest import io
 
 from ..host.schema import schema
+from ..lora.motion_lora import MotionLoras
 from ..motion_models.files.adjust import MULTIPLY, Adjustments, PositionAdjustment, WeightAdjustment, stretched
 from ..sampling.evolved import animate
-from ..sampling.motion.applied import MotionSettings
+from ..sampling.motion.applied import Keyframe, MotionSettings
+from ..sampling.sample_settings import SampleSettings
 from ..sampling.schedules import beta_schedules
 from ..sampling.strength.multival import pictures
 from ..sampling.windows.context import Context, Contexts
 from ..sampling.windows.schedules import LOOPED_UNIFORM, WindowOptions
 from . import sockets
-from .make import node
+from .base import Node, node
 from .motion_models.settings import ATTENTION, SOME
 from .sampling.evolved import load_and_apply
 
@@ -23,7 +27,9 @@ CATEGORY = "AnimateDiff/deprecated"
 # Loaders. They list files, and so make their inputs anew for each request.
 
 
-class AnimateDiffLoaderWithContext(io.ComfyNode):
+class AnimateDiffLoaderWithContext(Node):
+    renamed: ClassVar = {"motion_model_settings": "ad_settings"}
+
     @classmethod
     def define_schema(cls):
         return schema(
@@ -61,27 +67,28 @@ class AnimateDiffLoaderWithContext(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
+    def run(
         cls,
         model,
-        model_name,
-        beta_schedule,
-        context_options=None,
-        motion_lora=None,
-        ad_settings=None,
-        sample_settings=None,
-        motion_scale=1.0,
-        apply_v2_models_properly=False,  # what an API prompt gets that leaves it out; the widget is on
-        ad_keyframes=None,
-        motion_model_settings=None,  # what ad_settings is called in older workflow files
+        model_name: str,
+        beta_schedule: str,
+        context_options: Contexts = (),
+        motion_lora: MotionLoras = (),
+        ad_settings: Adjustments | None = None,
+        sample_settings: SampleSettings | None = None,
+        motion_scale: float = 1.0,
+        apply_v2_models_properly: bool = False,  # what an API prompt gets that leaves it out; the widget is on
+        ad_keyframes: tuple[Keyframe, ...] = (),
     ):
-        settings = MotionSettings(scale=motion_scale, keyframes=ad_keyframes or ())
-        loaded = load_and_apply(model_name, settings, motion_lora, ad_settings or motion_model_settings)
-        contexts = context_options or ()
-        animated = animate(
-            model, loaded, beta_schedule, contexts, sample_settings, apply_v2_properly=apply_v2_models_properly
+        settings = MotionSettings(scale=motion_scale, keyframes=ad_keyframes)
+        return animate(
+            model,
+            load_and_apply(model_name, settings, motion_lora, ad_settings),
+            beta_schedule,
+            context_options,
+            sample_settings,
+            apply_v2_properly=apply_v2_models_properly,
         )
-        return io.NodeOutput(animated)
 
 
 OLD_SCHEDULE = "sqrt_linear (AnimateDiff)"
@@ -125,18 +132,18 @@ def _v1(model, model_name: str, beta_schedule: str, contexts: Contexts = ()):
     return animate(model, loaded, beta_schedule, contexts, apply_v2_properly=False)
 
 
-class AnimateDiffLoaderV1(io.ComfyNode):
+class AnimateDiffLoaderV1(Node):
     @classmethod
     def define_schema(cls):
         old_name = "🚫AnimateDiff Loader [DEPRECATED] 🎭🅐🅓"
         return _v1_schema("AnimateDiffLoaderV1", "AnimateDiff Loader (V1)", old_name, [])
 
     @classmethod
-    def execute(cls, model, latents, model_name, unlimited_area_hack, beta_schedule):
+    def run(cls, model, latents: dict, model_name: str, unlimited_area_hack: bool, beta_schedule: str) -> io.NodeOutput:
         return io.NodeOutput(_v1(model, model_name, beta_schedule), latents)
 
 
-class AnimateDiffLoaderV1Advanced(io.ComfyNode):
+class AnimateDiffLoaderV1Advanced(Node):
     @classmethod
     def define_schema(cls):
         return _v1_schema(
@@ -157,19 +164,19 @@ class AnimateDiffLoaderV1Advanced(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
+    def run(
         cls,
         model,
-        latents,
-        model_name,
-        unlimited_area_hack,
-        context_length,
-        context_stride,
-        context_overlap,
-        context_schedule,
-        closed_loop,
-        beta_schedule,
-    ):
+        latents: dict,
+        model_name: str,
+        unlimited_area_hack: bool,
+        context_length: int,
+        context_stride: int,
+        context_overlap: int,
+        context_schedule: str,
+        closed_loop: bool,
+        beta_schedule: str,
+    ) -> io.NodeOutput:
         options = WindowOptions(LOOPED_UNIFORM, context_length, context_overlap, context_stride, closed_loop)
         return io.NodeOutput(_v1(model, model_name, beta_schedule, (Context(options, fuse="flat"),)), latents)
 
@@ -188,7 +195,12 @@ MANUAL = {
 
 
 def _settings(groups: tuple[str, ...], positions: dict[str, str]) -> Callable:
-    def execute(mask_motion_scale=None, min_motion_scale=1.0, max_motion_scale=1.0, **values):
+    def run(
+        mask_motion_scale: torch.Tensor | None = None,
+        min_motion_scale: float = 1.0,
+        max_motion_scale: float = 1.0,
+        **values,
+    ) -> Adjustments:
         position = PositionAdjustment(**{field: values[name] for name, field in positions.items()})
         weight = WeightAdjustment(MULTIPLY, {group: values[f"{group}_strength"] for group in groups})
         scale = mask_motion_scale
@@ -196,7 +208,7 @@ def _settings(groups: tuple[str, ...], positions: dict[str, str]) -> Callable:
             scale = stretched(pictures(scale), min_motion_scale, max_motion_scale)
         return Adjustments((position,) if positions else (), (weight,) if groups else (), scale)
 
-    return execute
+    return run
 
 
 def _settings_node(node_id: str, kind: str, old_kind: str, groups: tuple[str, ...], positions: dict[str, str]) -> type:
@@ -212,18 +224,18 @@ def _settings_node(node_id: str, kind: str, old_kind: str, groups: tuple[str, ..
     ]
     return node(
         _settings(groups, positions),
-        [
-            *(io.Float.Input(f"{group}_strength", default=1.0, min=0.0, max=10.0, step=0.0001) for group in groups),
-            *(io.Int.Input(name, default=0, min=0, step=1) for name in positions),
-            *((*bounds, mask) if only_mask else (mask, *bounds)),
-        ],
-        [sockets.Settings.Output("AD_SETTINGS")],
         node_id=node_id,
         display_name=f"Motion Model Settings ({kind})",
         category=CATEGORY,
         description="Adjustments of a motion model. Use AnimateDiff Settings and the Adjust nodes in new workflows.",
-        search_aliases=[f"🚫[DEPR] Motion Model Settings{old_kind} 🎭🅐🅓①"],
+        aliases=(f"🚫[DEPR] Motion Model Settings{old_kind} 🎭🅐🅓①",),
         is_deprecated=True,
+        inputs=[
+            *(io.Float.Input(f"{group}_strength", default=1.0, min=0.0, max=10.0, step=0.0001) for group in groups),
+            *(io.Int.Input(name, default=0, min=0, step=1) for name in positions),
+            *((*bounds, mask) if only_mask else (mask, *bounds)),
+        ],
+        outputs=[sockets.Settings.Output("AD_SETTINGS")],
     )
 
 

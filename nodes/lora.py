@@ -9,21 +9,20 @@ from comfy_api.latest import io, ui
 from ..host import folders
 from ..host.schema import schema
 from ..lora import domain_adapter
-from ..lora.motion_lora import AppliedMotionLora, read_motion_lora, save_motion_lora
-from ..motion_models.files.motion_model import save_motion_model
-from ..motion_models.files.saving import METADATA_PREFIX
+from ..lora.motion_lora import AppliedMotionLora, MotionLoras, read_motion_lora, save_motion_lora
+from ..motion_models.files.saving import METADATA_PREFIX, save_motion_model
 from ..motion_models.network.strength import HOLD, LINEAR
 from ..sampling.strength.multival import pictures
 from ..scheduling import strengths as schedules
 from . import sockets
-from .make import tell_unknown
+from .base import Node
 
 CATEGORY = "AnimateDiff/LoRA"
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 AS_LOADED = "as loaded"
 
 
-class LoadMotionLora(io.ComfyNode):
+class LoadMotionLora(Node):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -45,13 +44,12 @@ class LoadMotionLora(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, name, strength, prev_motion_lora=None, **unknown):
-        tell_unknown("ADE_AnimateDiffLoRALoader", unknown)
+    def run(cls, name: str, strength: float, prev_motion_lora: MotionLoras = ()) -> MotionLoras:
         lora = read_motion_lora(folders.full_path(folders.MOTION_LORAS, name))
-        return io.NodeOutput((*(prev_motion_lora or ()), AppliedMotionLora(lora, strength)))
+        return (*prev_motion_lora, AppliedMotionLora(lora, strength))
 
 
-class ScheduleMotionLora(io.ComfyNode):
+class ScheduleMotionLora(Node):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -95,18 +93,23 @@ class ScheduleMotionLora(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, motion_lora, strengths, interpolation, frame_strengths, mask=None):
+    def run(
+        cls,
+        motion_lora: MotionLoras,
+        strengths: str,
+        interpolation: str,
+        frame_strengths: str,
+        mask: torch.Tensor | None = None,
+    ) -> MotionLoras:
         over_run = schedules.strength_schedule("strengths", strengths, interpolation) if strengths.strip() else None
         mask = None if mask is None else pictures(mask)
         if frame_strengths.strip():
             over_frames = schedules.frame_strengths("frame_strengths", frame_strengths, interpolation)
             mask = over_frames if mask is None else schedules.masks_multiplied(mask, over_frames)
-        return io.NodeOutput(
-            tuple(lora if lora.varies else replace(lora, schedule=over_run, mask=mask) for lora in motion_lora)
-        )
+        return tuple(lora if lora.varies else replace(lora, schedule=over_run, mask=mask) for lora in motion_lora)
 
 
-class LoadDomainAdapter(io.ComfyNode):
+class LoadDomainAdapter(Node):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -129,11 +132,10 @@ class LoadDomainAdapter(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, lora_name, scale):
+    def run(cls, model, lora_name: str, scale: float):
         if scale == 0.0:
-            return io.NodeOutput(model)
-        path = folders.full_path(folders.LORAS, lora_name)
-        return io.NodeOutput(domain_adapter.load_domain_adapter(model, path, scale))
+            return model
+        return domain_adapter.load_domain_adapter(model, folders.full_path(folders.LORAS, lora_name), scale)
 
 
 def _filename_prefix(default: str, folder: str) -> io.String.Input:
@@ -178,7 +180,7 @@ def _saved(paths: list[str]) -> io.NodeOutput:
     return io.NodeOutput(ui=ui.PreviewText("\n".join(f"Saved {path}" for path in paths)))
 
 
-class SaveMotionLora(io.ComfyNode):
+class SaveMotionLora(Node):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -200,7 +202,7 @@ class SaveMotionLora(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, motion_lora, filename_prefix, dtype, caption=""):
+    def run(cls, motion_lora: MotionLoras, filename_prefix: str, dtype: str, caption: str = "") -> io.NodeOutput:
         paths = []
         for applied in motion_lora:
             paths.append(folders.new_file(folders.MOTION_LORAS, filename_prefix))
@@ -208,7 +210,7 @@ class SaveMotionLora(io.ComfyNode):
         return _saved(paths)
 
 
-class SaveDomainAdapter(io.ComfyNode):
+class SaveDomainAdapter(Node):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -227,13 +229,13 @@ class SaveDomainAdapter(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, lora, filename_prefix, dtype, **notes):
+    def run(cls, lora, filename_prefix: str, dtype: str, **notes) -> io.NodeOutput:
         path = folders.new_file(folders.LORAS, filename_prefix)
         domain_adapter.save_lora_model(lora, path, _noted(**notes), DTYPES[dtype])
         return _saved([path])
 
 
-class SaveMotionModel(io.ComfyNode):
+class SaveMotionModel(Node):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -252,7 +254,7 @@ class SaveMotionModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, motion_model, filename_prefix, dtype, **notes):
+    def run(cls, motion_model, filename_prefix: str, dtype: str, **notes) -> io.NodeOutput:
         path = folders.new_file(folders.MOTION_MODELS, filename_prefix)
         save_motion_model(motion_model, path, _noted(**notes), DTYPES.get(dtype))
         return _saved([path])

@@ -1,5 +1,6 @@
 """Measuring animations."""
 
+import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
@@ -7,9 +8,10 @@ from ..host.schema import schema
 from ..metrics.animation import Measure, measure, report
 from ..metrics.plot import plot
 from ..sampling.windows.schedules import STANDARD_STATIC, WindowOptions, windows
+from .base import Node
 
 
-class AnimateDiffMetrics(io.ComfyNode):
+class AnimateDiffMetrics(Node):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -81,9 +83,16 @@ class AnimateDiffMetrics(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, images, clip_vision=None, reference_images=None, clip=None, text="", context_length=0, context_overlap=4
-    ):
+    def run(
+        cls,
+        images: torch.Tensor,
+        clip_vision=None,
+        reference_images: torch.Tensor | None = None,
+        clip=None,
+        text: str = "",
+        context_length: int = 0,
+        context_overlap: int = 4,
+    ) -> io.NodeOutput:
         static = WindowOptions(STANDARD_STATIC, context_length, context_overlap)
         animation = measure(
             images,

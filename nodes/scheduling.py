@@ -1,15 +1,23 @@
 """Prompts and values that change from frame to frame."""
 
-import numbers
-from collections.abc import Callable
+from functools import partial
 
-import torch
 from comfy_api.latest import io
 
+from ..sampling.checks import check_latents
 from ..scheduling.grammar import Schedule, parse_prompts, parse_values
-from ..scheduling.prompts import INTERPOLATIONS, Texts, frame_of, scheduled_conditioning, with_replacement
+from ..scheduling.prompts import (
+    INTERPOLATIONS,
+    Conditioning,
+    Replacements,
+    Texts,
+    frame_of,
+    scheduled_conditioning,
+    with_replacement,
+)
 from ..scheduling.values import log_schedule, values_per_frame, whole_numbers
-from .make import node
+from .base import node
+from .sockets import FloatOrMore
 
 CATEGORY = "AnimateDiff/scheduling"
 LARGEST = 9007199254740991
@@ -71,70 +79,65 @@ COURSE = io.Combo.Input(
 )
 
 
-def _node(node_id: str, name: str, description: str, inputs: list, outputs: list, run: Callable, *aliases: str) -> type:
-    return node(
-        run,
-        inputs,
-        outputs,
-        node_id=node_id,
-        display_name=name,
-        category=CATEGORY,
-        description=description,
-        search_aliases=list(aliases),
-    )
+_node = partial(node, category=CATEGORY)
 
 
 def _conditioning(
-    prompts,
+    prompts: str,
     clip,
-    frames,
-    prepend_text="",
-    append_text="",
-    values_replace=(),
-    print_schedule=False,
-    tensor_interp="lerp",
-    interpolation=COMPOUNDING,
-) -> list:
+    frames: int,
+    prepend_text: str = "",
+    append_text: str = "",
+    values_replace: Replacements = (),
+    print_schedule: bool = False,
+    tensor_interp: str = "lerp",
+    interpolation: str = COMPOUNDING,
+) -> Conditioning:
     return scheduled_conditioning(
         clip,
         parse_prompts("prompts", prompts, frames),
-        # a string input may be connected to nothing but None
-        Texts(prepend_text or "", append_text or "", values_replace or ()),
+        Texts(prepend_text, append_text, values_replace),
         INTERPOLATIONS[tensor_interp],
         compounding=interpolation == COMPOUNDING,
         log=print_schedule,
     )
 
 
-def _schedule_prompts(max_length=0, **inputs) -> list:
+def _schedule_prompts(max_length: int = 0, **inputs) -> Conditioning:
     return _conditioning(frames=max_length, **inputs)
 
 
-def _schedule_prompts_of_latents(latent, **inputs) -> io.NodeOutput:
-    return io.NodeOutput(_conditioning(frames=len(latent["samples"]), **inputs), latent)
+def _frames(latent: dict) -> int:
+    check_latents(latent["samples"])
+    return len(latent["samples"])
+
+
+def _schedule_prompts_of_latents(latent: dict, **inputs) -> io.NodeOutput:
+    return io.NodeOutput(_conditioning(frames=_frames(latent), **inputs), latent)
 
 
 def _values(schedule: Schedule, print_schedule: bool) -> io.NodeOutput:
     floats = values_per_frame(schedule)
     if print_schedule:
-        log_schedule([f"{frame} = {value}" for frame, value in enumerate(floats)])
+        log_schedule(len(floats), lambda frame: f"{frame} = {floats[frame]}")
     ints = whole_numbers(floats)
     return io.NodeOutput(floats, floats, ints, ints)
 
 
-def _schedule_values(values, print_schedule=False, max_length=0) -> io.NodeOutput:
+def _schedule_values(values: str, print_schedule: bool = False, max_length: int = 0) -> io.NodeOutput:
     return _values(parse_values("values", values, max_length), print_schedule)
 
 
-def _schedule_values_of_latents(values, latent, print_schedule=False) -> io.NodeOutput:
-    return _values(parse_values("values", values, len(latent["samples"])), print_schedule)
+def _schedule_values_of_latents(values: str, latent: dict, print_schedule: bool = False) -> io.NodeOutput:
+    return _values(parse_values("values", values, _frames(latent)), print_schedule)
 
 
-def _list_of_floats(FLOAT) -> list[float]:
-    """A number, or what other packs' schedules put on a FLOAT socket: a list or a tensor of numbers."""
-    if isinstance(FLOAT, torch.Tensor):
-        return FLOAT.flatten().tolist()
-    return [float(FLOAT)] if isinstance(FLOAT, numbers.Real) else list(FLOAT)
+def _list_of_floats(FLOAT: float | list[float]) -> list[float]:
+    return FLOAT if isinstance(FLOAT, list) else [float(FLOAT)]
+
+
+def _with_replacement(value_key: str, floats: list[float], prev_replace: Replacements = ()) -> Replacements:
+    return with_replacement(value_key, floats, prev_replace)
 
 
 CONDITIONING = io.Conditioning.Output("CONDITIONING")
@@ -147,71 +150,71 @@ NUMBERS = [
 
 NODES = [
     _node(
-        "ADE_PromptScheduling",
-        "Prompt Scheduling",
-        "Encodes prompts for single frames of a clip, and interpolates between them.",
-        [PROMPTS, CLIP, *PARTS, PRINT, MAX_LENGTH, INTERPOLATION],
-        [CONDITIONING],
         _schedule_prompts,
-        "Prompt Scheduling 🎭🅐🅓",
-        "prompt travel",
-        "Batch Prompt Schedule",
+        node_id="ADE_PromptScheduling",
+        display_name="Prompt Scheduling",
+        old_name="Prompt Scheduling",
+        aliases=("prompt travel", "Batch Prompt Schedule"),
+        description="Encodes prompts for single frames of a clip, and interpolates between them.",
+        inputs=[PROMPTS, CLIP, *PARTS, PRINT, MAX_LENGTH, INTERPOLATION],
+        outputs=[CONDITIONING],
     ),
     _node(
-        "ADE_PromptSchedulingLatents",
-        "Prompt Scheduling (Latents)",
-        "Encodes prompts for single frames of a clip as long as the latent batch, and interpolates between them.",
-        [PROMPTS, CLIP, LATENT, *PARTS, PRINT, INTERPOLATION],
-        [CONDITIONING, io.Latent.Output("LATENT", tooltip="As it came in.")],
         _schedule_prompts_of_latents,
-        "Prompt Scheduling [Latents] 🎭🅐🅓",
-        "prompt travel",
+        node_id="ADE_PromptSchedulingLatents",
+        display_name="Prompt Scheduling (Latents)",
+        old_name="Prompt Scheduling [Latents]",
+        aliases=("prompt travel",),
+        description="Encodes prompts for single frames of a clip as long as the latent batch, and interpolates between them.",
+        inputs=[PROMPTS, CLIP, LATENT, *PARTS, PRINT, INTERPOLATION],
+        outputs=[CONDITIONING, io.Latent.Output("LATENT", tooltip="As it came in.")],
     ),
     _node(
-        "AnimateDiffPromptScheduling",
-        "Prompt Scheduling (Even)",
-        "Prompt Scheduling whose prompts change evenly from one to the next, instead of early.",
-        [PROMPTS, CLIP, COURSE, *PARTS, PRINT, MAX_LENGTH, INTERPOLATION],
-        [CONDITIONING],
         _schedule_prompts,
-        "prompt travel",
-        "linear interpolation",
+        node_id="AnimateDiffPromptScheduling",
+        display_name="Prompt Scheduling (Even)",
+        aliases=("prompt travel", "linear interpolation"),
+        description="Prompt Scheduling whose prompts change evenly from one to the next, instead of early.",
+        inputs=[PROMPTS, CLIP, COURSE, *PARTS, PRINT, MAX_LENGTH, INTERPOLATION],
+        outputs=[CONDITIONING],
     ),
     _node(
-        "ADE_ValueScheduling",
-        "Value Scheduling",
-        "Numbers for single frames of a clip, and those between them on the straight line.",
-        [VALUES, PRINT, MAX_LENGTH],
-        NUMBERS,
         _schedule_values,
-        "Value Scheduling 🎭🅐🅓",
+        node_id="ADE_ValueScheduling",
+        display_name="Value Scheduling",
+        old_name="Value Scheduling",
+        description="Numbers for single frames of a clip, and those between them on the straight line.",
+        inputs=[VALUES, PRINT, MAX_LENGTH],
+        outputs=NUMBERS,
     ),
     _node(
-        "ADE_ValueSchedulingLatents",
-        "Value Scheduling (Latents)",
-        "Numbers for single frames of a clip as long as the latent batch, and those between them on the straight line.",
-        [VALUES, LATENT, PRINT],
-        NUMBERS,
         _schedule_values_of_latents,
-        "Value Scheduling [Latents] 🎭🅐🅓",
+        node_id="ADE_ValueSchedulingLatents",
+        display_name="Value Scheduling (Latents)",
+        old_name="Value Scheduling [Latents]",
+        description="Numbers for single frames of a clip as long as the latent batch, and those between them on the straight line.",
+        inputs=[VALUES, LATENT, PRINT],
+        outputs=NUMBERS,
     ),
     _node(
-        "ADE_ConditionExtraction",
-        "Condition Step Extraction",
-        "The conditioning of one frame of scheduled prompts.",
-        [
+        lambda conditioning, index: frame_of(conditioning, index),
+        node_id="ADE_ConditionExtraction",
+        display_name="Condition Step Extraction",
+        old_name="Condition Step Extraction",
+        description="The conditioning of one frame of scheduled prompts.",
+        inputs=[
             io.Conditioning.Input("conditioning", tooltip="Scheduled prompts."),
             io.Int.Input("index", default=0, min=0, step=1, tooltip="The frame, counted from 0."),
         ],
-        [CONDITIONING],
-        lambda conditioning, index: frame_of(conditioning, index),
-        "Condition Step Extraction 🎭🅐🅓",
+        outputs=[CONDITIONING],
     ),
     _node(
-        "ADE_ValuesReplace",
-        "Add Values Replace",
-        "Gives a list of values a name, under which prompts of a schedule can use them.",
-        [
+        _with_replacement,
+        node_id="ADE_ValuesReplace",
+        display_name="Add Values Replace",
+        old_name="Add Values Replace",
+        description="Gives a list of values a name, under which prompts of a schedule can use them.",
+        inputs=[
             io.String.Input(
                 "value_key",
                 default="",
@@ -221,17 +224,15 @@ NODES = [
             Floats.Input("floats", tooltip="A value for each frame, as from Value Scheduling."),
             ValuesReplace.Input("prev_replace", optional=True, tooltip="Values with other names, which are kept."),
         ],
-        [ValuesReplace.Output("VALUES_REPLACE")],
-        lambda value_key, floats, prev_replace=(): with_replacement(value_key, floats, prev_replace or ()),
-        "Add Values Replace 🎭🅐🅓",
+        outputs=[ValuesReplace.Output("VALUES_REPLACE")],
     ),
     _node(
-        "ADE_FloatToFloats",
-        "Float to Floats",
-        "A number, or a list of numbers on a FLOAT socket, as FLOATS.",
-        [io.Float.Input("FLOAT", default=39, force_input=True, tooltip="A number, or a list of them.")],
-        [Floats.Output("FLOATS")],
         _list_of_floats,
-        "Float to Floats 🎭🅐🅓",
+        node_id="ADE_FloatToFloats",
+        display_name="Float to Floats",
+        old_name="Float to Floats",
+        description="A number, or a list of numbers on a FLOAT socket, as FLOATS.",
+        inputs=[FloatOrMore("FLOAT", default=39, force_input=True, tooltip="A number, or a list of them.")],
+        outputs=[Floats.Output("FLOATS")],
     ),
 ]

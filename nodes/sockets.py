@@ -39,6 +39,18 @@ SAMPLE_SETTINGS = SampleSettings.Input(
 )
 
 
+class OpenCombo(io.Combo.Input):
+    """A combo that takes more than it offers; its node checks what it gets."""
+
+
+class FloatOrMore(io.Float.Input):
+    """A number, or a list of them: schedules, this pack's too, hand on lists over sockets for one number."""
+
+
+class IntOrMore(io.Int.Input):
+    """A whole number, or a list of them."""
+
+
 LARGEST = 9007199254740991  # that a front end can hold exactly
 
 

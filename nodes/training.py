@@ -1,6 +1,8 @@
 """Training in the graph: MotionLoRAs, domain adapters, motion modules."""
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -9,13 +11,16 @@ from comfy_api.latest import io
 from ..host import training as host
 from ..host.schema import schema
 from ..lora.motion_lora import AppliedMotionLora
+from ..motion_models.layouts import VERSIONS
 from ..sampling.schedules import beta_schedules
 from ..training.domain_adapter import train_domain_adapter
 from ..training.motion_lora import train_motion_lora
-from ..training.motion_module import LAYOUTS, train_motion_module
+from ..training.motion_module import train_motion_module
 from ..training.objectives import OBJECTIVES
 from ..training.trainer import LEARNING_RATE_SCHEDULES, OPTIMIZERS, TrainingFailed, TrainingSettings
 from . import sockets
+from .base import Node
+from .values import above, at_least
 
 CATEGORY = "AnimateDiff/training"
 PRECISIONS = ["auto", "fp32", "bf16", "fp16"]
@@ -159,7 +164,16 @@ def settings_of(values: dict) -> TrainingSettings:
     return TrainingSettings(**settings)
 
 
-class TrainingNode(io.ComfyNode):
+# Widgets beyond whose bounds nothing is learned.
+BOUNDS = {
+    "frames": partial(at_least, least=2),
+    "alpha": partial(above, bound=0),
+    "learning_rate": partial(above, bound=0),
+    "weight_decay": partial(at_least, least=0),
+}
+
+
+class TrainingNode(Node):
     """A node that trains. Clips and captions come as lists, so the host hands every input over as a list."""
 
     # Stopping a training gives what was trained so far. The host would hand that out again when the same graph is
@@ -180,10 +194,14 @@ class TrainingNode(io.ComfyNode):
             raise TrainingFailed(
                 f"The input {many[0]} got a list of {len(inputs[many[0]])} values, but takes one: only latents and positive are lists."
             )
-        return {name: value if name in lists else (value[0] if value else None) for name, value in inputs.items()}
+        found = {name: value if name in lists else (value[0] if value else None) for name, value in inputs.items()}
+        for name, check in BOUNDS.items():
+            if found.get(name) is not None:
+                check(name, found[name])
+        return found
 
     @classmethod
-    def run(cls, train, **inputs) -> tuple:
+    def trained(cls, train: Callable, **inputs) -> tuple:
         """Call ``train`` where gradients exist: the host runs nodes in inference mode."""
         try:
             with torch.inference_mode(False), torch.enable_grad():
@@ -225,13 +243,13 @@ class TrainMotionLoRA(TrainingNode):
         )
 
     @classmethod
-    def execute(cls, **inputs):
+    def run(cls, **inputs) -> io.NodeOutput:
         inputs = cls.single(inputs)
         settings = settings_of(inputs)
         resume = inputs.pop("resume", None)
         if resume is not None and len(resume) != 1:
             raise TrainingFailed(f"resume got {len(resume)} MotionLoRAs, but training goes on from one. Connect one.")
-        lora, loss_map, steps = cls.run(
+        lora, loss_map, steps = cls.trained(
             train_motion_lora, **inputs, settings=settings, resume=resume[0].lora if resume else None
         )
         return io.NodeOutput((AppliedMotionLora(lora),), loss_map, steps)
@@ -258,10 +276,10 @@ class TrainDomainAdapter(TrainingNode):
         )
 
     @classmethod
-    def execute(cls, **inputs):
+    def run(cls, **inputs) -> io.NodeOutput:
         inputs = cls.single(inputs)
         settings = settings_of(inputs)
-        return io.NodeOutput(*cls.run(train_domain_adapter, **inputs, settings=settings))
+        return io.NodeOutput(*cls.trained(train_domain_adapter, **inputs, settings=settings))
 
 
 class TrainMotionModule(TrainingNode):
@@ -278,7 +296,7 @@ class TrainMotionModule(TrainingNode):
                 frames_input(),
                 io.Combo.Input(
                     "layout",
-                    options=list(LAYOUTS),
+                    options=list(VERSIONS),
                     default="v3",
                     tooltip="v1: 24 frames, the UNet's group norms joint over all frames of a clip. v2: 32 frames and a module in the mid "
                     "block. v3: 32 frames. With start, its layout wins.",
@@ -298,11 +316,11 @@ class TrainMotionModule(TrainingNode):
         )
 
     @classmethod
-    def execute(cls, **inputs):
+    def run(cls, **inputs) -> io.NodeOutput:
         inputs = cls.single(inputs)
         settings = settings_of(inputs)
         inputs["version"] = inputs.pop("layout")
-        return io.NodeOutput(*cls.run(train_motion_module, **inputs, settings=settings))
+        return io.NodeOutput(*cls.trained(train_motion_module, **inputs, settings=settings))
 
 
 NODES = [TrainMotionLoRA, TrainDomainAdapter, TrainMotionModule]

@@ -1,6 +1,7 @@
 """What Advanced-ControlNet reads from a MODEL, and the sampler wrapper that it wants on one."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from comfy.patcher_extension import WrappersMP
 
@@ -48,7 +49,7 @@ def attach(model, contexts: Contexts, extras: ContextExtras | None = None) -> No
     cut = bool(contexts) and contexts[0].windows.schedule != ALL_FRAMES
     length = contexts[0].windows.length if cut else None
     model.set_attachments(PARAMS, Params(ContextOptions(length, extras)))
-    wrapper = shared_dict.entries_of(PACK).get(WRAPPER)
+    wrapper: Any = shared_dict.entries_of(PACK).get(WRAPPER)
     if wrapper is not None and (length is not None or extras.context_ref is not None):
         kind, key, function = wrapper
         model.add_wrapper_with_key(kind, key, function)
@@ -57,5 +58,6 @@ def attach(model, contexts: Contexts, extras: ContextExtras | None = None) -> No
 def detach(model) -> None:
     """Take from ``model`` what ``attach`` put on it."""
     model.remove_attachments(PARAMS)
-    _, key, _ = shared_dict.entries_of(PACK).get(WRAPPER) or (None, WRAPPER_KEY, None)
+    wrapper: Any = shared_dict.entries_of(PACK).get(WRAPPER)
+    _, key, _ = wrapper or (None, WRAPPER_KEY, None)
     model.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, key)

@@ -4,6 +4,7 @@ from functools import partial
 
 from ..motion_models.network.injection import MotionModelMismatch, check_fit
 from .animate import with_features
+from .compiled import Compiled
 from .feature import Feature
 from .guidance.custom_cfg import Guidance
 from .motion.applied import MotionModels
@@ -44,6 +45,7 @@ def animate(
         _check_family(motion_model.spec, model.model)
         check_fit(motion_model.spec, model.model.diffusion_model)
     features: list[Feature] = [
+        Compiled(),
         _noise_schedule(model, motion_models, beta_schedule, settings),
         StartNoise(settings.noise, settings.iterations, partial(noise_window, contexts)),
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ class Run:
     ``model_options``, copies that it made for this run.
     """
 
-    guider: object
+    guider: Any
     latents: torch.Tensor
     noise: torch.Tensor
     sigmas: torch.Tensor
@@ -116,7 +117,7 @@ class Pass:
 
     noise: torch.Tensor
     latents: torch.Tensor
-    sampler: object
+    sampler: Any
     around_calls: tuple[AroundCall, ...] = ()
 
     def around_each_call(self, function: AroundCall) -> Pass:

@@ -11,19 +11,16 @@ from functools import partial
 
 import torch
 
+from ..host.context_windows import window_of_call
+from .checks import check_latents
 from .feature import AroundCall, Call, Feature, Pass, Predictions, Run, Step
-from .windows.schedules import Window
 
 # The key under which a MODEL carries everything of ours (attachment, additional models, injections, wrappers).
 MODEL_KEY = "AnimateDiff"
-# In the transformer_options of a run: the pass under way.
+# In the model_options of a run: the pass under way. Not in their transformer_options, which the UNet sees.
 PASS_KEY = "animatediff_pass"
 # What other packs (ControlNet, IPAdapter) read to learn which frames they are asked for.
 FRAMES_KEY = "ad_params"
-
-
-class UnsupportedLatents(ValueError):
-    """Latents that are no clip of pictures."""
 
 
 @dataclass(eq=False)
@@ -63,7 +60,7 @@ def outer_sample(
 
     def one_pass(start: Pass) -> torch.Tensor:
         under_way = PassUnderWay(run, start.around_calls)
-        run.model_options["transformer_options"][PASS_KEY] = under_way
+        run.model_options[PASS_KEY] = under_way
         # the host prepares conds for a pass in place
         guider.conds = _copied(conds)
 
@@ -89,8 +86,7 @@ def outer_sample(
 
 def calc_cond_batch(executor, model, conds, x_in, timestep, model_options) -> Predictions:
     """CALC_COND_BATCH wrapper: where every guider passes, for each denoiser call (and each window of the host's)."""
-    options = model_options["transformer_options"]
-    under_way: PassUnderWay | None = options.get(PASS_KEY)
+    under_way: PassUnderWay | None = model_options.get(PASS_KEY)
     if under_way is None:
         # no run of ours, as when another guider borrows this MODEL: its slots say so if they are reached
         return executor(model, conds, x_in, timestep, model_options)
@@ -108,7 +104,7 @@ def calc_cond_batch(executor, model, conds, x_in, timestep, model_options) -> Pr
         )
 
     step = Step.of(under_way.step, timestep)
-    window = _host_window(options, len(x_in))
+    window = window_of_call(model_options["transformer_options"], len(x_in))
     return _nested(under_way.around_calls, evaluate)(Call(run, step, conds, x_in, timestep, model_options, window))
 
 
@@ -125,24 +121,3 @@ def _around(function: Callable, then: Callable, argument):
 
 def _copied(conds: dict[str, list[dict]]) -> dict[str, list[dict]]:
     return {name: list(map(dict, of_name)) for name, of_name in conds.items()}
-
-
-def check_latents(latents: torch.Tensor) -> None:
-    """Raise UnsupportedLatents unless ``latents`` are ``(frames, channels, height, width)``."""
-    if latents.ndim != 4:
-        raise UnsupportedLatents(
-            f"The latents have the shape {tuple(latents.shape)}, that of a video model's, but AnimateDiff needs one picture "
-            "per frame: (frames, channels, height, width). Use Empty Latent Image, with batch_size as the number of frames."
-        )
-
-
-def _host_window(options: dict, frames: int) -> Window | None:
-    """The frames of this call if the host's own Context Windows node cut them out of the clip."""
-    window = options.get("context_window")
-    if window is None:
-        return None
-    indices = [int(i) for i in window.index_list]
-    anchor = getattr(window, "causal_anchor_index", None)
-    if anchor is not None and anchor >= 0:
-        indices.insert(0, anchor)
-    return indices if len(indices) == frames else None

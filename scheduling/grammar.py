@@ -13,126 +13,98 @@ What is scheduled is a text in double quotes, or a number, which brackets or quo
     2:6     all frames from the first (included) to the second (excluded)
     4:      that frame, whose value holds until the next entry: no interpolation
 
-The second and third need the number of frames. Specification: ADE behaviour, section 8.1.
+The second and third need the number of frames.
 """
 
 import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from .text_error import TextError
+from .reader import Reader, Style
+from .text_error import cut, place
 
 MOST_FRAMES = 1_000_000  # more is a slip of the keyboard, and would fill the memory
-BLANK = re.compile(r"\s*")
 INDEX = re.compile(r"[0-9:.-]+")
 WHOLE, DECIMAL = re.compile(r"-?[0-9]+"), re.compile(r"-?(?:[0-9]+\.[0-9]*|\.[0-9]+)")
 PAIRS = ("()", "[]", "{}", '""', "''")
-HINT = {
-    str: 'Write frames and prompts, with commas between: "0": "a cat", "16": "a dog"   or   0 = "a cat", 16 = "a dog"',
-    float: 'Write frames and numbers, with commas between: "0": 1.0, "16": 1.3   or   0 = 1.0, 16 = 1.3',
-}
+
+
+def _commas(hint: str) -> Style:
+    blank = re.compile(r"\s*")
+    return Style(blank, blank, re.compile(r",\s*"), "a comma before the next entry", hint)
+
+
+PROMPTS = _commas(
+    'Write frames and prompts, with commas between: "0": "a cat", "16": "a dog"   or   0 = "a cat", 16 = "a dog"'
+)
+VALUES = _commas('Write frames and numbers, with commas between: "0": 1.0, "16": 1.3   or   0 = 1.0, 16 = 1.3')
 
 
 @dataclass(frozen=True)
-class Keyframe:
-    """``value`` for the frames ``first`` to ``last`` (both included); with ``hold`` until the next keyframe."""
+class Entry:
+    """``value`` for the frames ``first`` to ``last`` (both included); with ``hold`` until the next entry."""
 
     first: int
     last: int
-    value: str | float
+    value: Any  # a text or a number
     hold: bool = False
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """At least one keyframe, in the order of the text (which need not ascend), for a clip of ``frames`` frames."""
+    """At least one entry, in the order of the text (which need not ascend), for a clip of ``frames`` frames."""
 
-    keyframes: tuple[Keyframe, ...]
+    entries: tuple[Entry, ...]
     frames: int
-
-
-class ScheduleTextError(TextError):
-    """A text that is no schedule."""
 
 
 def parse_prompts(name: str, text: str, frames: int = 0) -> Schedule:
     """The schedule of texts in ``text``, the input ``name``.
 
     ``frames`` is the length of the clip; 0: up to the largest index, and indices from the end or decimal ones are
-    refused. Raises ScheduleTextError.
+    refused. Raises TextError, and ValueError for too long a clip.
     """
-    return _parse(_Reader(name, text, str), _quoted, frames)
+    return _parse(Reader(name, text, PROMPTS), _quoted, frames)
 
 
 def parse_values(name: str, text: str, frames: int = 0) -> Schedule:
     """The schedule of numbers (floats, perhaps infinite) in ``text``; see parse_prompts."""
-    return _parse(_Reader(name, text, float), _number, frames)
+    return _parse(Reader(name, text, VALUES), _number, frames)
 
 
-class _Reader:
-    """A text and a place in it. ``end`` is where the schedule ends, without the braces around it."""
-
-    def __init__(self, name: str, text: str, kind: type):
-        self.name, self.text, self.kind = name, text, kind
-        self.at = BLANK.match(text).end()
-        self.end = len(text.rstrip())
-        if text[self.at : self.at + 1] == "{" and text[self.end - 1] == "}":
-            self.at, self.end = self.at + 1, self.end - 1
-        self.skip_blank()
-
-    def skip_blank(self) -> None:
-        self.at = min(BLANK.match(self.text, self.at).end(), self.end)
-
-    def take(self, character: str) -> bool:
-        """Step over ``character``, if it is next."""
-        found = self.at < self.end and self.text[self.at] == character
-        self.at += found
-        return found
-
-    def match(self, pattern: re.Pattern) -> str:
-        """Step over what ``pattern`` matches; empty if it is not next."""
-        match = pattern.match(self.text, self.at, self.end)
-        self.at += len(match[0]) if match else 0
-        return match[0] if match else ""
-
-    def error(self, expected: str, at: int | None = None) -> ScheduleTextError:
-        at = self.at if at is None else at
-        # at a closing brace, or blanks before it, the text is over as far as its writer is concerned
-        text = self.text if at < self.end else self.text[: self.end]
-        return ScheduleTextError(self.name, text, at, expected, HINT[self.kind])
-
-
-def _parse(reader: _Reader, read_value: Callable[[_Reader, str], str | float], frames: int) -> Schedule:
+def _parse(reader: Reader, read_value: Callable[[Reader, str], str | float], frames: int) -> Schedule:
     if frames > MOST_FRAMES:
-        raise ValueError(f"{frames} frames are too many for a schedule. At most {MOST_FRAMES} are possible.")
-    json = reader.at < reader.end and reader.text[reader.at] == '"'
-    keyframes = []
-    while not keyframes or reader.at < reader.end:
-        if reader.take('"') != json:
-            raise reader.error("an index in double quotes, as before" if json else "an index without quotes, as before")
-        start = reader.at
-        index = reader.match(INDEX)
-        if not index:
-            raise reader.error("the index of a frame")
-        first, last, hold = _frames_of(index, start, reader, frames)
-        if json and not reader.take('"'):
-            raise reader.error(f"'\"' behind the index \"{index}")
-        reader.skip_blank()
-        sign = ":" if json else "="
-        written = f'"{index}"' if json else index
-        if not reader.take(sign):
-            raise reader.error(f"'{sign}' behind the index {written}")
-        reader.skip_blank()
-        keyframes.append(Keyframe(first, last, read_value(reader, f"{written} {sign}"), hold))
-        reader.skip_blank()
-        if reader.at < reader.end and not reader.take(","):
-            raise reader.error("a comma before the next entry")
-        reader.skip_blank()
-    return Schedule(tuple(keyframes), frames or 1 + max(keyframe.last for keyframe in keyframes))
+        raise ValueError(
+            f"{frames} frames are too many for a schedule, which holds at most {MOST_FRAMES}. Lower max_length, or use "
+            "fewer latents."
+        )
+    json = not reader.over and reader.text[reader.at] == '"'
+    entries = tuple(_entry(reader, json, read_value, frames) for _ in reader.entries())
+    return Schedule(entries, frames or 1 + max(entry.last for entry in entries))
 
 
-def _frames_of(index: str, at: int, reader: _Reader, frames: int) -> tuple[int, int, bool]:
+def _entry(reader: Reader, json: bool, read_value: Callable[[Reader, str], str | float], frames: int) -> Entry:
+    if reader.take('"') != json:
+        raise reader.error("an index in double quotes, as before" if json else "an index without quotes, as before")
+    start = reader.at
+    index = reader.match(INDEX)
+    if not index:
+        raise reader.error("the index of a frame")
+    first, last, hold = _frames_of(index, start, reader, frames)
+    if json and not reader.take('"'):
+        raise reader.error(f"'\"' behind the index \"{cut(index)}")
+    reader.skip_blank()
+    sign = ":" if json else "="
+    written = f'"{cut(index)}"' if json else cut(index)
+    if not reader.take(sign):
+        raise reader.error(f"'{sign}' behind the index {written}")
+    reader.skip_blank()
+    return Entry(first, last, read_value(reader, f"{written} {sign}"), hold)
+
+
+def _frames_of(index: str, at: int, reader: Reader, frames: int) -> tuple[int, int, bool]:
     """The first and the last frame of an index that stands at ``at``, and whether it holds."""
     first, *others = index.split(":")
     if len(others) > 1:
@@ -145,7 +117,7 @@ def _frames_of(index: str, at: int, reader: _Reader, frames: int) -> tuple[int, 
     return start, max(start, stop - 1), False
 
 
-def _frame(written: str, at: int, reader: _Reader, frames: int) -> int:
+def _frame(written: str, at: int, reader: Reader, frames: int) -> int:
     """The frame that one number of an index means."""
     relative = written.startswith("-") or "." in written
     if WHOLE.fullmatch(written):
@@ -154,10 +126,10 @@ def _frame(written: str, at: int, reader: _Reader, frames: int) -> int:
         if frame >= MOST_FRAMES:
             raise reader.error(f"the index of a frame below {MOST_FRAMES}", at)
     elif DECIMAL.fullmatch(written):
-        place = float(written)
-        if not 0 <= place <= 1:
+        share = float(written)
+        if not 0 <= share <= 1:
             raise reader.error("a decimal index between 0.0 and 1.0, or a whole number", at)
-        frame = frames - 1 if place == 1 else int(place * frames)
+        frame = frames - 1 if share == 1 else int(share * frames)
     else:
         raise reader.error("the index of a frame, such as 5, -1, 0.5, 2:6 or 4:", at)
     if relative and not frames:
@@ -165,40 +137,50 @@ def _frame(written: str, at: int, reader: _Reader, frames: int) -> int:
     return max(0, frame + frames if frame < 0 else frame)
 
 
-def _quoted(reader: _Reader, before: str) -> str:
+def _quoted(reader: Reader, before: str) -> str:
+    opened = reader.at
     if not reader.take('"'):
         raise reader.error(f"a prompt in double quotes behind {before}")
     stop = reader.text.find('"', reader.at, reader.end)
     if stop < 0:
-        opened = reader.at - 1
-        line, column = reader.text.count("\n", 0, opened), opened - reader.text.rfind("\n", 0, opened)
-        reader.at = reader.end
-        raise reader.error(f"'\"' at the end of the prompt that begins in line {line + 1}, character {column}")
+        line, character = place(reader.text, opened)
+        expected = f"'\"' at the end of the prompt that begins in line {line}, character {character}"
+        raise reader.error(expected, reader.end)
     value, reader.at = reader.text[reader.at : stop], stop + 1
     return value
 
 
-def _number(reader: _Reader, before: str) -> float:
+def _number(reader: Reader, before: str) -> float:
     stop = reader.text.find(",", reader.at, reader.end)
     stop = reader.end if stop < 0 else stop
-    written = reader.text[reader.at : stop]
+    written = reader.text[reader.at : stop].rstrip()
     value = _float(written)
     if value is None:
         words = re.match(r"(\S+)\s+\S", written)
         if words and _float(words[1]) is not None:
             raise reader.error("a comma before the next entry", reader.at + words.end() - 1)
+        if written.endswith("}") and _float(written[:-1]) is not None:
+            raise reader.no_brace(reader.at + len(written) - 1)
         raise reader.error(f"a number behind {before}")
+    if math.isinf(value) and "inf" not in written.lower():
+        raise reader.error(f"a number up to 1.8e308, or inf, behind {before}")
     reader.at = stop
     return value
 
 
 def _float(written: str) -> float | None:
     """A number with any brackets and quotes around it; None if it is none."""
-    written = written.strip()
-    while len(written) > 1 and written[0] + written[-1] in PAIRS:
-        written = written[1:-1].strip()
+    start, stop = 0, len(written)
+    while True:
+        while start < stop and written[start].isspace():
+            start += 1
+        while start < stop and written[stop - 1].isspace():
+            stop -= 1
+        if stop - start < 2 or written[start] + written[stop - 1] not in PAIRS:
+            break
+        start, stop = start + 1, stop - 1
     try:
-        value = float(written)
+        value = float(written[start:stop])
     except ValueError:
         return None
     return None if math.isnan(value) else value

@@ -10,52 +10,58 @@ import re
 import torch
 
 from ..motion_models.network.strength import HOLD, StrengthSchedule, for_frames
-from .text_error import TextError
+from .reader import Reader, Style
+from .text_error import cut
 
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 WHOLE = re.compile(r"\d+")
 LAST_FRAME = 9999  # of a text: each frame up to the last one named takes a number
-BLANK = re.compile(r"[ \t]*")
-SEPARATORS = re.compile(r"[\s,;]*")
-
-
-class StrengthTextError(TextError):
-    """A text that is no list of strengths."""
-
-    def __init__(self, name: str, text: str, index: int, expected: str):
-        hint = "Write pairs of a position and a strength, such as 0: 1.0, 1: 0.3"
-        super().__init__(name, text, index, expected, hint)
+MOST_ENTRIES = 10_000  # as many as a sampler can have steps, or as there can be frames
+LARGEST = torch.finfo(torch.float32).max  # of a strength, which becomes a float32
+SEPARATORS = r"[\s,;]"
+STYLE = Style(
+    before=re.compile(f"{SEPARATORS}*"),
+    blank=re.compile(r"[ \t]*"),
+    separator=re.compile(f"{SEPARATORS}+"),
+    expected="a comma or a new line",
+    hint="Write pairs of a position and a strength, such as 0: 1.0, 1: 0.3",
+)
 
 
 def parse_points(
-    name: str, text: str, position: str, pattern: re.Pattern, most: float
+    name: str, text: str, position: str, pattern: re.Pattern[str], most: float
 ) -> tuple[tuple[float, float], ...]:
     """``(position, strength)`` pairs of ``text``, in ascending order of position.
 
     ``name`` is the input's; ``position`` says what positions are: numbers of the form ``pattern`` from 0 to ``most``.
-    Raises StrengthTextError.
+    Raises TextError.
     """
+    reader = Reader(name, text, STYLE)
     points: dict[float, float] = {}
-    index = SEPARATORS.match(text).end()
-    while index < len(text) or not points:
-        key = pattern.match(text, index)
-        if key is None or not 0 <= float(key[0]) <= most:
-            raise StrengthTextError(name, text, index, f"{position} between 0 and {most:g}")
-        if float(key[0]) in points:
-            raise StrengthTextError(name, text, index, f"{position} that was not named before")
-        index = BLANK.match(text, key.end()).end()
-        if text[index : index + 1] != ":":
-            raise StrengthTextError(name, text, index, f"':' and a strength behind {key[0]}")
-        index = BLANK.match(text, index + 1).end()
-        value = NUMBER.match(text, index)
-        if value is None:
-            raise StrengthTextError(name, text, index, f"a strength (a number) behind '{key[0]}:'")
-        points[float(key[0])] = float(value[0])
-        end = BLANK.match(text, value.end()).end()
-        index = SEPARATORS.match(text, value.end()).end()
-        if index == end < len(text):
-            raise StrengthTextError(name, text, index, "a comma or a new line")
+    for start in reader.entries():
+        key = reader.match(pattern)
+        if not key or not 0 <= float(key) <= most:
+            raise reader.error(f"{position} between 0 and {most:g}", start)
+        if float(key) in points:
+            raise reader.error(f"{position} that was not named before", start)
+        if len(points) == MOST_ENTRIES:
+            raise reader.error(f"no more than {MOST_ENTRIES} entries", start)
+        reader.skip_blank()
+        if not reader.take(":"):
+            raise reader.error(f"':' and a strength behind {cut(key)}")
+        reader.skip_blank()
+        points[float(key)] = _strength(reader, cut(key))
     return tuple(sorted(points.items()))
+
+
+def _strength(reader: Reader, key: str) -> float:
+    start = reader.at
+    value = reader.match(NUMBER)
+    if not value:
+        raise reader.error(f"a strength (a number) behind '{key}:'")
+    if abs(float(value)) > LARGEST:
+        raise reader.error(f"a strength (a number) of no more than {LARGEST:.2g} behind '{key}:'", start)
+    return float(value)
 
 
 def strength_schedule(name: str, text: str, interpolation: str = HOLD) -> StrengthSchedule:

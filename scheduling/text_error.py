@@ -1,6 +1,7 @@
-"""Errors in the small texts that users write (schedules of prompts, values and strengths) point at the character."""
+"""Errors in the texts that users write (schedules of prompts, values and strengths) point at the character."""
 
 BEFORE, BEHIND = 60, 40  # how much of a long line an error shows
+LONGEST_QUOTE = 40  # characters of what a user wrote, where a message repeats it
 CUT = "…"
 
 
@@ -8,14 +9,23 @@ class TextError(ValueError):
     """``text``, the input ``name``, goes wrong at ``index``, where ``expected`` belongs; ``hint`` says what to write."""
 
     def __init__(self, name: str, text: str, index: int, expected: str, hint: str):
-        line = text.count("\n", 0, index)
-        column = index - (text.rfind("\n", 0, index) + 1)
+        line, column = place(text, index)
         found = f"'{text[index]}'" if text[index:].strip() else "the end of the text"
-        shown, caret = _excerpt(text.split("\n")[line] if text.strip() else "", column)
+        shown, caret = _excerpt(text.split("\n")[line - 1] if text.strip() else "", column - 1)
         super().__init__(
-            f"{name}, line {line + 1}, character {column + 1}: expected {expected}, found {found}.\n"
+            f"{name}, line {line}, character {column}: expected {expected}, found {found}.\n"
             f"{shown}\n{' ' * caret}^\n{hint}"
         )
+
+
+def place(text: str, index: int) -> tuple[int, int]:
+    """Line and character of an index, both counted from 1."""
+    return text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index)
+
+
+def cut(written: str, most: int = LONGEST_QUOTE) -> str:
+    """``written``, or the beginning of it."""
+    return written if len(written) <= most else written[: most - 1] + CUT
 
 
 def _excerpt(line: str, column: int) -> tuple[str, int]:

@@ -21,10 +21,13 @@ dev_pack = import_file("animatediff_dev_pack", ROOT / "dev" / "pack.py")
 hosts = import_file("animatediff_dev_hosts", ROOT / "dev" / "hosts.py")
 dev_server = import_file("animatediff_dev_server", ROOT / "dev" / "server.py")
 import_file("animatediff_dev_examples", ROOT / "dev" / "examples.py")
+import_file("animatediff_dev_reference", ROOT / "dev" / "reference.py")
+comparisons = import_file("animatediff_comparisons", ROOT / "tests" / "comparisons.py")
 tiny = import_file("animatediff_tests_tiny", ROOT / "tests" / "tiny.py")
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.register(comparisons)
     parser.addoption(
         "--comfyui", default=hosts.DEFAULT, choices=list(hosts.RELEASES), help="ComfyUI release to test in"
     )
@@ -82,16 +85,8 @@ def pack(host_path: Path) -> dev_pack.Pack:
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """Golden latents and specifications, beside the repository and not part of it."""
-    if not hosts.SHARED.is_dir():
-        pytest.skip(f"needs {hosts.SHARED}, which is not part of the repository")
-    return hosts.SHARED
-
-
-@pytest.fixture(scope="session")
-def weights(host: hosts.Host, shared: Path) -> Path:
-    """Folder of the random weights (checkpoints/, animatediff_models/, animatediff_motion_lora/) of the golden latents."""
+def weights(host: hosts.Host) -> Path:
+    """Folder of the random weights (checkpoints/, animatediff_models/, animatediff_motion_lora/) of the reference latents."""
     return hosts.weights(host)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+
 import pytest
 import torch
 
@@ -188,13 +191,15 @@ def new_cond():
 
 @pytest.fixture
 def sample(positive, negative):
-    """Sample a clip with the host's sampler; returns its latents."""
+    """Sample a clip with the host's sampler; returns its latents. ``noise`` is drawn from a seed unless it is given."""
 
-    def run(model, frames=4, steps=3, cfg=7.5, sampler="euler", size=8, conds=None, **options):
+    def run(model, frames=4, steps=3, cfg=7.5, sampler="euler", size=8, conds=None, noise=None, latent=None, **options):
         import comfy.sample
 
-        latent = torch.zeros(frames, 4, size, size)
-        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(3))
+        if noise is None:
+            noise = torch.randn((frames, 4, size, size), generator=torch.Generator().manual_seed(3))
+        if latent is None:
+            latent = torch.zeros_like(noise)
         conds = conds or (positive, negative)
         with torch.inference_mode():
             return comfy.sample.sample(
@@ -202,3 +207,52 @@ def sample(positive, negative):
             )
 
     return run
+
+
+LORA_RANK = 4
+OLD_NAMES = re.compile(r"\.(to_[qkv]|to_out)(?:\.0)?\.weight$")
+
+
+@pytest.fixture
+def lora_nodes(pack):
+    return pack.submodule("nodes.lora")
+
+
+@pytest.fixture
+def folder(host_path):
+    """Folders below the host's models folder, emptied afterwards."""
+    import folder_paths
+
+    made = []
+
+    def get(key: str) -> str:
+        path = os.path.join(folder_paths.models_dir, key)
+        os.makedirs(path, exist_ok=True)
+        made.append((path, set(os.listdir(path))))
+        return path
+
+    yield get
+    for path, before in made:
+        for name in set(os.listdir(path)) - before:
+            os.remove(os.path.join(path, name))
+
+
+@pytest.fixture
+def new_lora_file(folder):
+    """Write a MotionLoRA for a motion model, in AnimateDiff's layout; returns the file's name."""
+
+    def new(motion_model, name: str = "lora", seed: int = 7, size: float = 0.5) -> str:
+        import safetensors.torch
+
+        generator = torch.Generator().manual_seed(seed)
+        tensors = {}
+        for key, weight in motion_model.model.state_dict().items():
+            if "attention_blocks" in key and OLD_NAMES.search(key):
+                out, width = weight.shape
+                key = OLD_NAMES.sub(r".processor.\1_lora", key)
+                tensors[f"{key}.down.weight"] = torch.randn(LORA_RANK, width, generator=generator) * size * width**-0.5
+                tensors[f"{key}.up.weight"] = torch.randn(out, LORA_RANK, generator=generator) * size
+        safetensors.torch.save_file(tensors, os.path.join(folder("animatediff_motion_lora"), f"{name}.safetensors"))
+        return f"{name}.safetensors"
+
+    return new

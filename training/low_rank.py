@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,7 +46,7 @@ class LowRankLinear(nn.Module):
 
 
 def new_pairs(
-    layers: Mapping[str, nn.Module], rank: int, alpha: float, seed: int, device: torch.device
+    layers: Mapping[str, Any], rank: int, alpha: float, seed: int, device: torch.device
 ) -> dict[str, TrainedPair]:
     """One pair for each of ``layers`` (name to linear layer)."""
     generator = torch.Generator().manual_seed(seed)

@@ -1,14 +1,15 @@
 """Training motion modules, from scratch or from one that exists (AnimateDiff, arXiv 2307.04725, section 4.2)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
+from typing import Any
 
 import torch
-from torch import nn
 
 from ..host import training as host
 from ..host.patcher import make_patcher, weight_dtype
-from ..motion_models.files.motion_model import PUBLISHED_HEADS, tensor_shapes
+from ..motion_models.files.checking import tensor_shapes
+from ..motion_models.layouts import LAYOUTS, VERSIONS
 from ..motion_models.network.call import MotionInputs
 from ..motion_models.network.injection import check_fit, check_unet, find_sites
 from ..motion_models.network.temporal import MotionModel, sinusoidal_table
@@ -18,38 +19,25 @@ from .clips import Clips
 from .trainer import TrainingFailed, TrainingSettings, train
 from .unet import TrainingUNet
 
-
-@dataclass(frozen=True)
-class Layout:
-    """What sets the published AnimateDiff versions apart."""
-
-    mid: bool
-    max_frames: int
-
-
-LAYOUTS = {
-    "v1": Layout(mid=False, max_frames=24),
-    "v2": Layout(mid=True, max_frames=32),
-    "v3": Layout(mid=False, max_frames=32),
-}
+LAYOUT = LAYOUTS["AnimateDiff"]
 ATTENTION_BLOCKS = 2
 NAME = "trained"
 
 
-def new_spec(name: str, version: str, unet: nn.Module) -> MotionModelSpec:
+def new_spec(name: str, version: str, unet: Any) -> MotionModelSpec:
     """The specification of a motion model of ``version`` with one module for each place in ``unet``."""
-    layout = LAYOUTS[version]
+    of_version = VERSIONS[version]
     sites = {part: [site.channels for site in places] for part, places in find_sites(unet).items()}
     spec = MotionModelSpec(
         name=name,
-        layout="AnimateDiff",
+        layout=LAYOUT.name,
         version=version,
         down=_levels(sites["down"], unet.num_res_blocks),
-        mid=tuple(sites["mid"]) if layout.mid else (),
+        mid=tuple(sites["mid"]) if of_version.mid else (),
         up=_levels(sites["up"], [blocks + 1 for blocks in reversed(unet.num_res_blocks)]),
         attention_blocks=ATTENTION_BLOCKS,
-        heads=PUBLISHED_HEADS,
-        max_frames=layout.max_frames,
+        heads=LAYOUT.heads,
+        max_frames=of_version.max_frames,
         parameters=0,
     )
     shapes = tensor_shapes(spec).items()
@@ -90,9 +78,9 @@ def train_motion_module(
     start=None,
     node_id: str | None = None,
 ):
-    """Train a motion model for ``model``: a new one of the layout ``version``, or on from ``start``.
+    """Train a motion model for ``model``: a new one of ``version``, or on from ``start``.
 
-    ``start`` is a MOTION_MODEL_ADE; its layout wins over ``version``. ``beta_schedule`` is an option of the nodes' inputs
+    ``start`` is a MOTION_MODEL_ADE; its version wins over ``version``. ``beta_schedule`` is an option of the nodes' inputs
     of that name; AUTOSELECT means the schedule that it selects for the trained model in sampling. Motion models that
     ``model`` carries take no part. Returns ``(patcher of the trained model, record)``. Arguments else as in
     train_motion_lora; raises MotionModelMismatch if ``model`` has no Stable Diffusion UNet or ``start`` does not fit it.

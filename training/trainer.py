@@ -108,7 +108,7 @@ def train(
     """
     optimizer = _optimizer(settings, parameters)
     schedule = _learning_rate(settings, optimizer)
-    scaler = torch.amp.GradScaler(enabled=settings.precision == "fp16" and unet.device.type == "cuda")
+    scaler = torch.amp.grad_scaler.GradScaler(enabled=settings.precision == "fp16" and unet.device.type == "cuda")
     # On the CPU, so that a seed means the same clips and the same noise on every machine.
     generator = torch.Generator().manual_seed(settings.seed)
     objective = OBJECTIVES[settings.objective]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain, pairwise
+from typing import Any
 
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer
@@ -107,9 +108,11 @@ def _checkpoint_layers(unet: nn.Module, contexts: Callable) -> None:
     Non-reentrant: the reentrant kind returns no gradients to weights behind a frozen input, which is why training
     with the official script learned nothing with checkpointing on (guoyww/AnimateDiff#128).
     """
-    for layer in unet.modules():
-        if isinstance(layer, (ResBlock, SpatialTransformer, MotionSlot)):
-            forward = layer.forward
-            layer.forward = lambda *args, _forward=forward, **kwargs: checkpoint(
-                _forward, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts, **kwargs
-            )
+    layers: list[Any] = [
+        layer for layer in unet.modules() if isinstance(layer, (ResBlock, SpatialTransformer, MotionSlot))
+    ]
+    for layer in layers:
+        forward = layer.forward
+        layer.forward = lambda *args, _forward=forward, **kwargs: checkpoint(
+            _forward, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts, **kwargs
+        )

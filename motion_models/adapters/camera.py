@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..files.errors import outside_cause
+
 # motion -> direction of translation, and of rotation about x, y and z
 MOTIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "Static": ((0, 0, 0), (0, 0, 0)),
@@ -37,6 +39,10 @@ Poses = list[Pose]
 NUMBERS = 19
 FX, FY, CX, CY, WIDTH, HEIGHT = range(1, 7)
 MATRIX = slice(7, NUMBERS)
+# As many frames as the longest clips have, those of Empty Latent Image (Big Batch).
+MOST_POSES = 262_144
+# Of a file of poses: some 10,000 lines. A clip takes one line for each frame.
+MAX_BYTES = 4 << 20
 INTRINSICS = (0.474812461, 0.844111024, 0.5, 0.5, 1280.0, 720.0)
 
 
@@ -45,35 +51,51 @@ class PoseFileError(ValueError):
 
 
 def moving(motions: Sequence[tuple[str, float]], speed: float, frames: int) -> Poses:
-    """Poses of ``frames`` frames that move by the sum of ``motions`` (name, strength), from the world's origin on."""
-    shift, turn = sum(np.multiply(MOTIONS[name], strength) for name, strength in motions)
-    poses = []
-    for frame in range(frames):
-        way = frame / FRAMES * speed
-        matrix = np.column_stack([_rotation(*(way * ROTATION * turn)), way * TRANSLATION * shift])
-        poses.append([0.0, *INTRINSICS, *matrix.ravel().tolist()])
-    return poses
+    """Poses of ``frames`` frames that move by the sum of ``motions`` (name, strength), from the world's origin on.
+
+    Raises ValueError for more than MOST_POSES.
+    """
+    _check_count(frames)
+    shift, turn = np.sum([np.multiply(MOTIONS[name], strength) for name, strength in motions], axis=0)
+    way = (np.arange(frames) / FRAMES * speed)[:, None]
+    matrices = np.concatenate([_rotations(way * ROTATION * turn), (way * TRANSLATION * shift)[:, :, None]], axis=2)
+    return [[0.0, *INTRINSICS, *matrix] for matrix in matrices.reshape(frames, -1).tolist()]
 
 
-def _rotation(x: float, y: float, z: float) -> np.ndarray:
-    """Turn about x, then y, then z, by angles in radians."""
-    sin, cos = np.sin([x, y, z]), np.cos([x, y, z])
-    about_x = np.array([[1, 0, 0], [0, cos[0], -sin[0]], [0, sin[0], cos[0]]])
-    about_y = np.array([[cos[1], 0, sin[1]], [0, 1, 0], [-sin[1], 0, cos[1]]])
-    about_z = np.array([[cos[2], -sin[2], 0], [sin[2], cos[2], 0], [0, 0, 1]])
+def _check_count(poses: int) -> None:
+    if poses > MOST_POSES:
+        raise ValueError(
+            f"These are {poses} camera poses, but a clip has at most {MOST_POSES} frames. Lower frame_length, or join fewer "
+            "poses."
+        )
+
+
+def _rotations(angles: np.ndarray) -> np.ndarray:
+    """``(frames, 3)`` -> ``(frames, 3, 3)``: turn about x, then y, then z, by angles in radians."""
+    sin, cos = np.sin(angles).T, np.cos(angles).T
+    no, one = np.zeros(len(angles)), np.ones(len(angles))
+    about_x = [[one, no, no], [no, cos[0], -sin[0]], [no, sin[0], cos[0]]]
+    about_y = [[cos[1], no, sin[1]], [no, one, no], [-sin[1], no, cos[1]]]
+    about_z = [[cos[2], -sin[2], no], [sin[2], cos[2], no], [no, no, one]]
+    about_x, about_y, about_z = (np.moveaxis(np.array(rows), 2, 0) for rows in (about_x, about_y, about_z))
     return about_z @ about_y @ about_x
 
 
 def joined(first: Poses, then: Poses) -> Poses:
-    """``first``, then ``then`` starting from where ``first`` ends. Every pose keeps its intrinsics."""
-    if not first:
-        return list(then)
-    end = np.vstack([_matrix(first[-1]), [0, 0, 0, 1]])
-    return [*first, *([*pose[: MATRIX.start], *(_matrix(pose) @ end).ravel().tolist()] for pose in then)]
+    """``first``, then ``then`` starting from where ``first`` ends. Every pose keeps its intrinsics.
+
+    Raises ValueError for more than MOST_POSES.
+    """
+    _check_count(len(first) + len(then))
+    if not first or not then:
+        return [*first, *then]
+    end = np.vstack([_matrices(first[-1:])[0], [0, 0, 0, 1]])
+    moved = (_matrices(then) @ end).reshape(len(then), -1).tolist()
+    return [*first, *([*pose[: MATRIX.start], *matrix] for pose, matrix in zip(then, moved, strict=True))]
 
 
-def _matrix(pose: Pose) -> np.ndarray:
-    return np.reshape(np.asarray(pose[MATRIX], dtype=float), (3, 4))
+def _matrices(poses: Poses) -> np.ndarray:
+    return np.array([pose[MATRIX] for pose in poses], dtype=float).reshape(len(poses), 3, 4)
 
 
 def replaced(poses: Poses, values: Mapping[int, float]) -> Poses:
@@ -84,15 +106,23 @@ def replaced(poses: Poses, values: Mapping[int, float]) -> Poses:
 def read_poses(path: str) -> Poses:
     """The poses of a text file: a title line, then one line of numbers for each frame (as RealEstate10K has them).
 
-    The two numbers behind the intrinsics, which are 0 there, are taken as 1280 and 720. Raises PoseFileError.
+    The two numbers behind the intrinsics, which are 0 there, are taken as 1280 and 720. Raises PoseFileError, and OSErrors
+    with a message that says what to do.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()[1:]
-    except (OSError, UnicodeDecodeError) as error:
+        with open(path, "rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    except (OSError, MemoryError) as error:
+        raise outside_cause(path, error) or error from error
+    if len(text) > MAX_BYTES:
         raise PoseFileError(
-            f"'{path}' could not be read ({error}). Give the path of a text file of camera poses."
-        ) from None
+            f"'{path}' is larger than {MAX_BYTES >> 20} MB, which no file of camera poses is. Give the path of a text file of "
+            "camera poses."
+        )
+    try:
+        lines = text.decode("utf-8").splitlines()[1:]
+    except UnicodeDecodeError as error:
+        raise PoseFileError(f"'{path}' is no text ({error}). Give the path of a text file of camera poses.") from None
     poses = [_pose(line, f"Line {number} of '{path}'") for number, line in enumerate(lines, 2) if line.strip()]
     if not poses:
         raise PoseFileError(f"'{path}' holds no camera poses: nothing follows its first line, which is skipped.")
@@ -104,9 +134,9 @@ def _pose(line: str, where: str) -> Pose:
         pose = [float(word) for word in line.split()]
     except ValueError:
         pose = []
-    if len(pose) != NUMBERS:
+    if len(pose) != NUMBERS or not all(map(math.isfinite, pose)):
         raise PoseFileError(
-            f"{where} is no camera pose. After the first line, which is skipped, each line must hold {NUMBERS} numbers: "
+            f"{where} is no camera pose. After the first line, which is skipped, each line must hold {NUMBERS} finite numbers: "
             "time, fx, fy, cx, cy, two that are not used, and the 3x4 matrix from world to camera, row by row."
         )
     return pose

@@ -4,7 +4,10 @@ import os
 from dataclasses import dataclass
 
 from ..files.adjust import Adjustments
-from ..files.motion_model import MotionModelFileError, interpret, load_motion_model, read_tensors
+from ..files.errors import MotionModelFileError
+from ..files.motion_model import interpret, load_motion_model
+from ..files.numbers import refuse_impossible_numbers
+from ..files.reading import read_tensors
 
 ENCODER = "img_encoder."
 
@@ -27,11 +30,14 @@ class ImageEncoder:
 
 def load_animatelcm_i2v(path: str, adjustments: Adjustments | None = None):
     """The motion model and the ImageEncoder of a file. Raises MotionModelFileError for one that lacks either."""
+    file_name = os.path.basename(path)
     tensors, metadata = read_tensors(path)
-    spec, _ = interpret(os.path.splitext(os.path.basename(path))[0], tensors, metadata)
-    if not any(ENCODER in name for name in tensors) or spec.layout != "AnimateLCM":
+    spec, _ = interpret(os.path.splitext(file_name)[0], tensors, metadata)
+    encoder = {name: value for name, value in tensors.items() if ENCODER in name}
+    if not encoder or spec.layout != "AnimateLCM":
         raise MotionModelFileError(
             f"'{spec.name}' is no AnimateLCM-I2V file: it is of the kind {spec.layout}, or has no image encoder. "
             "Load it with Load AnimateDiff Model, or choose a file such as AnimateLCM_sd15_i2v."
         )
+    refuse_impossible_numbers(file_name, encoder)
     return load_motion_model(path, adjustments), ImageEncoder(path)

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-import comfy.model_patcher
 import torch
 from torch import nn
 
 from ...host import shared_dict
+from ...host.patcher import default_class
 from ..files.motion_model import interpret
+from ..files.numbers import refuse_impossible_numbers
 from ..network.call import ModuleInputs, MotionInputs
 from ..network.injection import MotionModelMismatch, find_sites, insert
 from ..network.temporal import MotionModel, MotionModule
@@ -65,7 +66,8 @@ class ControlMotionModel(MotionModel):
     def __init__(
         self, mm_state_dict: dict[str, torch.Tensor], mm_info: AnimateDiffInfo, init_kwargs: dict | None = None
     ):
-        spec, _ = interpret(mm_info.name, mm_state_dict, {})
+        spec, tensors = interpret(mm_info.name, mm_state_dict, {})
+        refuse_impossible_numbers(mm_info.name, tensors)
         super().__init__(spec)
         self.eval().requires_grad_(False)
         self.network_of: Callable = (init_kwargs or {}).get("get_unet_func") or _diffusion_model
@@ -121,9 +123,7 @@ def _diffusion_model(model: ControlMotionModel, patcher) -> nn.Module:
 
 def create_patcher(model: nn.Module, load_device: torch.device, offload_device: torch.device):
     """The host's patcher for a motion model of the caller's."""
-    # looked up at call time, as in host.patcher
-    cls = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
-    return cls(model, load_device=load_device, offload_device=offload_device)
+    return default_class()(model, load_device=load_device, offload_device=offload_device)
 
 
 def register() -> None:

@@ -8,16 +8,25 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch.nn import functional
 
+from ..layouts import MAX_FRAMES, TABLE, Tensors
 from ..spec import MotionModelSpec
-
-Tensors = dict[str, torch.Tensor]
 
 ADD, MULTIPLY = "add", "multiply"
 NO_CHANGE = {ADD: 0.0, MULTIPLY: 1.0}
 
 
 class AdjustmentError(ValueError):
-    """An adjustment that leaves nothing of a position table; the message says what to change."""
+    """An adjustment that cannot be made; the message says what to change."""
+
+
+# The widgets that give the fields of a PositionAdjustment, old nodes' in brackets.
+WIDGETS = {
+    "stretch": "pe_stretch (motion_pe_stretch)",
+    "initial_offset": "initial_pe_idx_offset",
+    "cap": "sweetspot (cap_initial_pe_length)",
+    "length": "new_sweetspot (interpolate_pe_to_length)",
+    "final_offset": "final_pe_idx_offset",
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +34,8 @@ class PositionAdjustment:
     """What happens to a position table, in this order; 0 skips a step. Lengths are frames.
 
     Lengthen by ``stretch``; drop the first ``initial_offset``; keep the first ``cap``; bring to ``length``; drop the
-    first ``final_offset``. Lengths change by interpolation along the frames.
+    first ``final_offset``. Lengths change by interpolation along the frames. Raises AdjustmentError for numbers below 0,
+    and lengths above MAX_FRAMES.
     """
 
     stretch: int = 0
@@ -35,16 +45,35 @@ class PositionAdjustment:
     final_offset: int = 0
     log: bool = False
 
-    def of(self, table: torch.Tensor) -> torch.Tensor:
+    def __post_init__(self):
+        for name in ("stretch", "initial_offset", "cap", "length", "final_offset"):
+            if getattr(self, name) < 0:
+                raise AdjustmentError(
+                    f"{WIDGETS[name]} of an Adjust PE node is {getattr(self, name)}. Give 0 or more frames; 0 changes nothing."
+                )
+        for name in ("stretch", "length"):
+            self._check_length(getattr(self, name), WIDGETS[name])
+
+    @staticmethod
+    def _check_length(frames: int, where: str) -> None:
+        if frames > MAX_FRAMES:
+            raise AdjustmentError(
+                f"{where} asks for {frames:,} frames, but a position table can be made no longer than {MAX_FRAMES:,}: "
+                "published ones have 24 to 64, and each frame takes memory in every motion module. Lower it."
+            )
+
+    def adjusted(self, table: torch.Tensor) -> torch.Tensor:
         """``(1, frames, channels)`` -> the same with another number of frames."""
+        self._check_length(table.shape[1] + self.stretch, "A chain of Adjust PE nodes")
         if self.stretch:
             table = _interpolated(table, table.shape[1] + self.stretch)
-        table = table[:, self.initial_offset :]
+        # min: offsets of any size must be told, not only those that an index can be
+        table = table[:, min(self.initial_offset, table.shape[1]) :]
         if self.cap:
-            table = table[:, : self.cap]
+            table = table[:, : min(self.cap, table.shape[1])]
         if self.length and table.shape[1]:
             table = _interpolated(table, self.length)
-        table = table[:, self.final_offset :]
+        table = table[:, min(self.final_offset, table.shape[1]) :]
         if table.shape[1] == 0:
             raise AdjustmentError(
                 "The offsets of an Adjust PE node are longer than the motion model's position table: no frame would be left. "
@@ -61,7 +90,7 @@ def _interpolated(table: torch.Tensor, length: int) -> torch.Tensor:
     )
 
 
-def stretched(mask: torch.Tensor, low: float, high: float) -> torch.Tensor:
+def stretched(mask: torch.Tensor, low: float | torch.Tensor, high: float | torch.Tensor) -> torch.Tensor:
     """``mask`` with its smallest value brought to ``low`` and its largest to ``high``.
 
     A mask of one value has no range to stretch: 0 becomes ``low``, and 1 ``high``.
@@ -98,7 +127,14 @@ class WeightAdjustment:
     amounts: Mapping[str, float]
     log: bool = False
 
-    def of(self, name: str, value: torch.Tensor) -> torch.Tensor:
+    def __post_init__(self):
+        for group, amount in self.amounts.items():
+            if not math.isfinite(amount):
+                raise AdjustmentError(
+                    f"The {group} amount of a weight adjustment is {amount}, which would leave no weights. Give a number."
+                )
+
+    def adjusted(self, name: str, value: torch.Tensor) -> torch.Tensor:
         for group, belongs in GROUPS.items():
             amount = self.amounts.get(group, NO_CHANGE[self.operation])
             if belongs(name) and not math.isclose(amount, NO_CHANGE[self.operation], abs_tol=1e-9):
@@ -125,12 +161,12 @@ class Adjustments:
         """
         adjusted = {}
         for name, value in tensors.items():
-            for position in self.positions if name.endswith("pos_encoder.pe") else ():
-                value = position.of(value)
+            for position in self.positions if name.endswith(TABLE) else ():
+                value = position.adjusted(value)
             for weight in self.weights:
-                value = weight.of(name, value)
+                value = weight.adjusted(name, value)
             adjusted[name] = value
-        tables = [value.shape[1] for name, value in adjusted.items() if name.endswith("pos_encoder.pe")]
+        tables = [value.shape[1] for name, value in adjusted.items() if name.endswith(TABLE)]
         for item in (*self.positions, *self.weights):
             if item.log:
                 logging.info("[AnimateDiff] %s: %s", spec.name, item)

@@ -3,7 +3,38 @@
 import re
 from collections.abc import Iterable
 
-LORA = re.compile(r"(_lora\.|\.lora[_.]|lora_(up|down|A|B)\b|\.hada_w|\.lokr_w|\.lora_[AB]\.)")
+LORA_BIAS = "LoRA with trained biases (peft's option lora_bias)"
+IN_WHOLE_MODEL = "LoRA inside a whole model"
+# How the files are named that hold a change of a network's layers instead of layers: what is in their tensors' names, and
+# what that is called. First match wins: several methods have tensors with the names of plain LoRA beside their own.
+METHODS = tuple(
+    (re.compile(pattern), name)
+    for pattern, name in (
+        (r"\.base_layer\.weight$", IN_WHOLE_MODEL),
+        (r"\.base_layer\.bias$", "LoRA with trained biases (peft's option bias)"),
+        (r"\.(ia3_l|on_input)\b", "IA3"),
+        (r"\.boft_[Rs]\b", "BOFT"),
+        (r"\.oft_(R|r|blocks)\b", "OFT or BOFT"),
+        (r"\.[ab][12]\.weight$", "GLoRA"),
+        (r"\bvera_(lambda_[bd]|[AB])\b", "VeRA"),
+        (r"\.lora_E\b", "AdaLoRA"),
+        (r"\.lora_diag\b", "KaSA"),
+        (r"\.(lambda_layer|[pq]_layer\.weight)$", "T-LoRA"),
+        (
+            r"\.(hra_u|fourierft_|vblora_|randlora_|shira_|c3a_|road_|delora_|gralora_|waveft_|miss_block|ln_tuning_)",
+            "a method of peft other than LoRA",
+        ),
+        (r"\.(dora_scale|lora_magnitude_vector)\b", "DoRA"),
+        (r"\.lora_B\.([^.]+\.)?bias$", LORA_BIAS),
+        (r"\.hada_[wt]", "LoHa"),
+        (r"\.lokr_[wt]", "LoKr"),
+        (r"\.[wb]_norm$", "differences of norms"),
+        (r"\.diff_b$", "full differences with biases"),
+        (r"\.diff$", "full differences"),
+        (r"_lora\.|\.lora[_.]|lora_(up|down|A|B)\b", "LoRA"),
+    )
+)
+ANY_METHOD = re.compile("|".join(pattern.pattern for pattern, _ in METHODS))
 MOTION = re.compile(r"(motion_modules|temporal_attentions|temporal_transformer(?!_blocks))")
 CONTROL = re.compile(
     r"(controlnet_|control_model\.|input_hint_block|zero_convs|middle_block_out|conditioning_embedding|adapter\.body"
@@ -52,10 +83,15 @@ KINDS = (
 )
 
 
+def method_of_change(keys: Iterable[str]) -> str | None:
+    """What the change of layers that a file with these names holds is called; None if it holds no change."""
+    changing = [key for key in keys if ANY_METHOD.search(key)]
+    return next((name for pattern, name in METHODS if any(pattern.search(key) for key in changing)), None)
+
+
 def is_motion_lora(keys: Iterable[str]) -> bool:
-    """Whether the names are those of a LoRA that changes a motion model."""
-    keys = list(keys)
-    return any(LORA.search(key) for key in keys) and any(MOTION.search(key) for key in keys)
+    """Whether the names are those of a LoRA (or of another change of layers) with layers of a motion model."""
+    return any(ANY_METHOD.search(key) and MOTION.search(key) for key in keys)
 
 
 def what_is_it(keys: Iterable[str]) -> str | None:
@@ -67,7 +103,7 @@ def what_is_it(keys: Iterable[str]) -> str | None:
             "It is a MotionLoRA, which changes a motion model: put it in models/animatediff_motion_lora and load "
             "it with Load AnimateDiff LoRA, beside a motion model."
         )
-    if any(LORA.search(key) for key in keys):
+    if any(ANY_METHOD.search(key) for key in keys):
         return (
             "It is an ordinary LoRA (the AnimateDiff v3 domain adapter is one too): put it in models/loras and load "
             "it with Load LoRA or Load Domain Adapter, between the checkpoint and the AnimateDiff nodes."

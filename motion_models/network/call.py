@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import torch
 
-from .frame_mask import FrameMask
+from .strength import FrameMask, Strength
 
 # Of the call in the host's transformer_options.
 CALL_KEY = "animatediff"
@@ -17,17 +17,17 @@ class LowRank:
     """A low-rank change of one linear layer: ``strength * up @ down`` is added to its weight (Hu et al., "LoRA").
 
     ``down (rank, in)`` and ``up (out, rank)`` may be of any dtype and on any device, and may require gradients.
-    ``strength`` is a number; or a tensor ``(frames,)``, one strength for each frame of the call; or a tensor
-    ``(frames, 1, height, width)`` of any size: a mask over the picture, resized to where it is needed.
+    ``strength`` is laid out, ``(positions, frames, 1)``, where the layer is computed (parts.py).
     """
 
     down: torch.Tensor
     up: torch.Tensor
-    strength: float | torch.Tensor = 1.0
+    strength: Strength | torch.Tensor = 1.0
 
 
-# Layer name, such as down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q
-# (to_k, to_v; to_out.0), to the changes of that layer. They add up.
+# How an adapter reaches into the network: by name. Here that of a linear layer, such as
+# down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.to_q (to_k, to_v; to_out.0),
+# to the changes of that layer, which add up.
 LowRanks = Mapping[str, tuple[LowRank, ...]]
 NO_LOW_RANKS: LowRanks = MappingProxyType({})
 
@@ -40,30 +40,23 @@ class View:
     weights: torch.Tensor
 
 
-# None means 1: the arithmetic is skipped.
-Strength = float | FrameMask | None
-
-
 @dataclass(frozen=True, eq=False)
 class ModuleInputs:
     """How strongly one motion module acts.
 
     ``scale`` multiplies the attention keys, one entry per attention block (none: 1 for all). ``effect`` multiplies what
-    the module adds to the picture; 0 bypasses it.
+    the module adds to the picture; 0 bypasses it. None means 1: the arithmetic is skipped.
     """
 
-    scale: tuple[Strength, ...] = ()
-    effect: Strength = None
+    scale: tuple[Strength | None, ...] = ()
+    effect: Strength | None = None
 
-    def of(self, window: list[int] | None) -> "ModuleInputs":
+    def in_window(self, window: list[int] | None) -> "ModuleInputs":
         """Their masks for the frames ``window`` of the clip."""
-        if window is None or not any(isinstance(value, FrameMask) for value in (*self.scale, self.effect)):
-            return self
-        scale, effect = (
-            tuple(value.of(window) if isinstance(value, FrameMask) else value for value in values)
-            for values in (self.scale, (self.effect,))
+        *scale, effect = (
+            value.in_window(window) if isinstance(value, FrameMask) else value for value in (*self.scale, self.effect)
         )
-        return ModuleInputs(scale, effect[0])
+        return ModuleInputs(tuple(scale), effect)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +76,10 @@ class MotionInputs:
     def module(self, name: str) -> ModuleInputs:
         return self.modules.get(name, self.default)
 
-    def of(self, window: list[int] | None) -> "MotionInputs":
+    def in_window(self, window: list[int] | None) -> "MotionInputs":
         """Their masks for the frames ``window`` of the clip."""
-        modules = {name: module.of(window) for name, module in self.modules.items()}
-        return replace(self, default=self.default.of(window), modules=modules)
+        modules = {name: module.in_window(window) for name, module in self.modules.items()}
+        return replace(self, default=self.default.in_window(window), modules=modules)
 
 
 # For a motion model that takes no part in a call.

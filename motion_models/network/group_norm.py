@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,7 +29,7 @@ def joint_group_norm(unet: nn.Module, frames: int) -> Iterator[None]:
     PyTorch's classes, and other models, see nothing.
     """
     roots = [unet, *(slot.motion[0] for slot in slots(unet))]
-    norms = [module for root in roots for module in root.modules() if isinstance(module, nn.GroupNorm)]
+    norms: list[Any] = [module for root in roots for module in root.modules() if isinstance(module, nn.GroupNorm)]
     # another pack may have given a layer a forward of its own: that one is used, and put back
     before = [norm.__dict__.get("forward") for norm in norms]
     try:

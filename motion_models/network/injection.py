@@ -6,7 +6,7 @@ one "at every resolution level" after the pretrained spatial layers.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer
@@ -57,12 +57,22 @@ class MotionSlot(nn.Module):
         return self.motion[0](x, call.frames, call.motion[self.model_index])
 
 
+def stay_out_of_compiled_code() -> None:
+    """Keep slots out of what torch.compile makes of a UNet: there, they would go by the options of the first call.
+
+    Not done before it is needed, as it makes PyTorch import its compiler, which takes seconds.
+    """
+    slots: Any = MotionSlot
+    if not getattr(slots.forward, "_torchdynamo_disable", False):
+        slots.forward = torch.compiler.disable(slots.forward)
+
+
 def run_slot(slot: MotionSlot, x, emb, context, transformer_options, *_):
     """The host's forward_timestep_embed_patch for a MotionSlot."""
     return slot(x, transformer_options)
 
 
-def _site(block: nn.Sequential) -> Site | None:
+def _site(block: Any) -> Site | None:
     layers = list(block)
     residual = next((i for i, layer in enumerate(layers) if type(layer) is ResBlock), None)
     spatial = [i for i, layer in enumerate(layers) if type(layer) is SpatialTransformer]
@@ -73,14 +83,14 @@ def _site(block: nn.Sequential) -> Site | None:
     return None
 
 
-def find_sites(unet: nn.Module) -> dict[str, list[Site]]:
+def find_sites(unet: Any) -> dict[str, list[Site]]:
     """All places for motion modules in ``unet``, by part and in the order in which the UNet runs through them."""
     middle = [] if unet.middle_block is None else [unet.middle_block]
     parts = {"down": unet.input_blocks, "mid": middle, "up": unet.output_blocks}
     return {part: [site for site in map(_site, blocks) if site is not None] for part, blocks in parts.items()}
 
 
-def check_unet(unet: nn.Module, what: str, family: str = "SD1.5 or SDXL") -> None:
+def check_unet(unet: Any, what: str, family: str = "SD1.5 or SDXL") -> None:
     """Raise MotionModelMismatch unless ``unet`` has blocks for motion modules; ``what`` begins the message."""
     if not all(hasattr(unet, name) for name in ("input_blocks", "middle_block", "output_blocks")):
         raise MotionModelMismatch(
@@ -89,7 +99,7 @@ def check_unet(unet: nn.Module, what: str, family: str = "SD1.5 or SDXL") -> Non
         )
 
 
-def check_fit(spec: MotionModelSpec, unet: nn.Module) -> None:
+def check_fit(spec: MotionModelSpec, unet: Any) -> None:
     """Raise MotionModelMismatch unless the motion model has exactly one module for each place of the UNet.
 
     A part that the motion model lacks altogether (no mid block, down blocks only) is fine.
@@ -107,7 +117,7 @@ def check_fit(spec: MotionModelSpec, unet: nn.Module) -> None:
             )
 
 
-def inject(unet: nn.Module, models: list[MotionModel]) -> None:
+def inject(unet: Any, models: list[MotionModel]) -> None:
     """Put the modules of all ``models`` into ``unet``. The first model of the list runs last at each place."""
     eject(unet)
     for model in models:
@@ -135,7 +145,7 @@ def insert(site: Site, slot: nn.Module) -> None:
         site.block._modules[key] = layer
 
 
-def eject(unet: nn.Module) -> None:
+def eject(unet: Any) -> None:
     """Take all motion modules out of ``unet``, which is then as it was before."""
     for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
         for index in reversed(range(len(block or ()))):

@@ -14,15 +14,14 @@ def add_low_rank(y: torch.Tensor, x: torch.Tensor, changes: tuple[LowRank, ...])
     """``y``, a linear layer's result for ``x (positions, frames, channels)``, with its low-rank changes added.
 
     ``y`` is altered in place: nothing else may refer to it. Differentiable in ``x``, ``y`` and the changes.
-    Strengths that are masks must have been laid out by ``parts.inputs_of_parts``.
+    Strengths that are masks must have been laid out by ``parts.in_parts``.
     """
     for change in changes:
         hidden = functional.linear(x, change.down.to(x))
         # the strength acts on the few channels in the middle, where it costs least
         if isinstance(change.strength, torch.Tensor):
-            strength = change.strength.to(x)
-            hidden = hidden * (strength[:, None] if strength.ndim == 1 else strength)
+            hidden = hidden * change.strength.to(x)
         elif change.strength != 1.0:
-            hidden = hidden * change.strength
+            hidden = hidden * change.strength  # pyright: ignore[reportOperatorIssue] - a number here
         y = y.add_(functional.linear(hidden, change.up.to(x)))
     return y

@@ -1,82 +1,64 @@
 """The inputs for a part of a call: some of its positions, or some of its frames.
 
-Strengths that are masks over the picture are laid out here as the hidden states are, ``(positions, frames, 1)``.
+Strengths that are masks are laid out here as the hidden states are, ``(positions, frames, 1)``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
-from torch.nn import functional
 
-from .call import LowRank, MotionInputs
-from .frame_mask import FrameMask
+from .call import MotionInputs
+from .strength import FrameMask, Strength
 
-# One entry per attention block: a number, a mask laid out, or None for 1.
-Scales = tuple[float | torch.Tensor | None, ...]
+LaidOut = float | torch.Tensor | None
+# One entry per attention block; None for 1.
+Scales = tuple[LaidOut, ...]
 
 
-def varies_over_picture(inputs: MotionInputs, scales: tuple) -> bool:
+def varies_over_picture(inputs: MotionInputs, scales: tuple[Strength | None, ...]) -> bool:
     return bool(inputs.low_rank) or any(isinstance(scale, FrameMask) for scale in scales)
 
 
-def scales_of_parts(
-    scales: tuple, sizes: list[int], clips: int, height: int, width: int, like: torch.Tensor
-) -> Iterator[Scales]:
-    """The scales for each part of ``clips * height * width`` positions, cut into ``sizes``."""
-    parts = [
-        _laid_out(scale.at(height, width, like), clips).split(sizes) if isinstance(scale, FrameMask) else scale
-        for scale in scales
-    ]
-    for i in range(len(sizes)):
-        yield tuple(part[i] if isinstance(part, tuple) else part for part in parts)
-
-
-def scales_of_view(scales: Scales, frames: list[int]) -> Scales:
-    return tuple(scale[:, frames] if isinstance(scale, torch.Tensor) else scale for scale in scales)
-
-
-def inputs_of_parts(
-    inputs: MotionInputs, layers: str, sizes: list[int], clips: int, height: int, width: int
-) -> Iterator[MotionInputs]:
-    """The inputs for each part of ``clips * height * width`` positions, cut into ``sizes``.
+def in_parts(
+    inputs: MotionInputs,
+    scales: tuple[Strength | None, ...],
+    layers: str,
+    sizes: list[int],
+    clips: int,
+    height: int,
+    width: int,
+    like: torch.Tensor,
+) -> Iterator[tuple[MotionInputs, Scales]]:
+    """Inputs and scales for each part of ``clips * height * width`` positions, cut into ``sizes``.
 
     Positions lie as the hidden states do: clip by clip, row by row. ``layers`` is how the names of the layers begin
-    that will be computed; only their masks are laid out.
+    that will be computed; only their changes are kept. Masks get the dtype and the device of ``like``.
     """
     used = {name: changes for name, changes in inputs.low_rank.items() if name.startswith(layers)}
-    masks = {id(c.strength): c.strength for changes in used.values() for c in changes if _is_mask(c.strength)}
-    if not masks:
-        yield from (inputs for _ in sizes)
-        return
-    # One mask serves many layers, so each is resized once.
-    parts = {key: _laid_out(_resized(mask, height, width), clips).split(sizes) for key, mask in masks.items()}
+    inputs = replace(inputs, low_rank=used)
+    strengths = (*scales, *(change.strength for changes in used.values() for change in changes))
+    # One mask serves many layers, so each is laid out once.
+    masks = {id(strength): strength for strength in strengths if isinstance(strength, FrameMask)}
+    parts = {key: _laid_out(mask.at(height, width, like), clips).split(sizes) for key, mask in masks.items()}
     for i in range(len(sizes)):
-        here = {
-            name: tuple(replace(c, strength=parts[id(c.strength)][i]) if _is_mask(c.strength) else c for c in changes)
-            for name, changes in used.items()
-        }
-        yield replace(inputs, low_rank=here)
+        part = {key: of_mask[i] for key, of_mask in parts.items()}
+        yield _changed(inputs, scales, lambda strength, part=part: part.get(id(strength), strength))
 
 
-def inputs_of_view(inputs: MotionInputs, frames: list[int]) -> MotionInputs:
-    """The inputs for some of the call's frames. Strengths that are masks have been laid out already."""
-
-    def cut(change: LowRank) -> LowRank:
-        if not isinstance(change.strength, torch.Tensor):
-            return change
-        return replace(change, strength=change.strength[frames if change.strength.ndim == 1 else (slice(None), frames)])
-
-    low_rank = {name: tuple(map(cut, changes)) for name, changes in inputs.low_rank.items()}
-    return replace(inputs, low_rank=low_rank, views=())
+def in_view(inputs: MotionInputs, scales: Scales, frames: list[int]) -> tuple[MotionInputs, Scales]:
+    """Inputs and scales for some of the call's frames. Strengths that are masks have been laid out already."""
+    inputs = replace(inputs, views=())
+    return _changed(inputs, scales, lambda value: value[:, frames] if isinstance(value, torch.Tensor) else value)
 
 
-def _is_mask(strength: float | torch.Tensor) -> bool:
-    return isinstance(strength, torch.Tensor) and strength.ndim == 4
-
-
-def _resized(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    return functional.interpolate(mask.float(), (height, width), mode="bilinear", align_corners=False)
+def _changed(inputs: MotionInputs, scales: tuple, change: Callable) -> tuple[MotionInputs, Scales]:
+    """Every strength changed by a function."""
+    low_rank = {
+        name: tuple(replace(one, strength=change(one.strength)) for one in changes)
+        for name, changes in inputs.low_rank.items()
+    }
+    return replace(inputs, low_rank=low_rank), tuple(map(change, scales))
 
 
 def _laid_out(mask: torch.Tensor, clips: int) -> torch.Tensor:

@@ -6,6 +6,7 @@ files, so that a state dict loads as it is.
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,9 +15,9 @@ from ...host.attention import temporal_attention
 from ...host.patcher import operations
 from ..spec import MotionModelSpec
 from .call import MotionInputs
-from .frame_mask import FrameMask
 from .low_rank import add_low_rank
-from .parts import Scales, inputs_of_parts, inputs_of_view, scales_of_parts, scales_of_view, varies_over_picture
+from .parts import Scales, in_parts, in_view, varies_over_picture
+from .strength import strength_at
 
 NORM_GROUPS = 32
 # Positions x heads stays below 65,535, the largest batch that attention kernels can launch.
@@ -49,6 +50,8 @@ def sinusoidal_table(length: int, channels: int) -> torch.Tensor:
 
 
 class PositionalEncoding(nn.Module):
+    pe: torch.Tensor
+
     def __init__(self, length: int, channels: int):
         super().__init__()
         # float32 whatever the weights are: small, and fp8 would ruin it
@@ -80,7 +83,7 @@ class TemporalAttention(nn.Module):
             k = k * scale
         return self._linear("to_out.0", self.to_out[0], self.attend(q, k, v, self.heads), inputs)
 
-    def _linear(self, name: str, layer: nn.Linear, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
+    def _linear(self, name: str, layer: Any, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
         changes = inputs.low_rank.get(f"{self.layer_name}.{name}") if inputs.low_rank else None
         return add_low_rank(layer(x), x, changes) if changes else layer(x)
 
@@ -137,8 +140,7 @@ class TemporalBlock(nn.Module):
         total, weights = torch.zeros_like(x), torch.zeros(x.shape[1], device=x.device)
         for view in inputs.views:
             frames, of_frame = torch.tensor(view.frames, device=x.device), view.weights.to(x.device)
-            of_view = inputs_of_view(inputs, view.frames), scales_of_view(scales, view.frames)
-            attended = self._attend(x[:, frames], *of_view)
+            attended = self._attend(x[:, frames], *in_view(inputs, scales, view.frames))
             total.index_add_(1, frames, (attended * of_frame[:, None]).to(x.dtype))
             weights.index_add_(0, frames, of_frame)
         return (total / weights[:, None]).to(x.dtype)
@@ -174,9 +176,8 @@ class TemporalTransformer(nn.Module):
         parts = y.split(positions_at_once(y.shape[0], frames, channels, y.device))
         if varies_over_picture(inputs, scales):
             sizes = [part.shape[0] for part in parts]
-            inputs_of = inputs_of_parts(inputs, self.layer_name, sizes, clips, height, width)
-            scales_of = scales_of_parts(scales, sizes, clips, height, width, like=y)
-            parts = [self._positions(*part) for part in zip(parts, inputs_of, scales_of, strict=True)]
+            of_parts = in_parts(inputs, scales, self.layer_name, sizes, clips, height, width, like=y)
+            parts = [self._positions(part, *of_part) for part, of_part in zip(parts, of_parts, strict=True)]
         else:
             parts = [self._positions(part, inputs, scales) for part in parts]
         y = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -197,10 +198,8 @@ class MotionModule(nn.Module):
         if own.effect == 0.0:
             return x
         added = self.temporal_transformer(x, frames, inputs, own.scale)
-        if isinstance(own.effect, FrameMask):
-            added = added * own.effect.at(*x.shape[2:], like=x)
-        elif own.effect is not None:
-            added = added * own.effect
+        if own.effect is not None:
+            added = added * strength_at(own.effect, *x.shape[2:], like=x)
         return (x.unflatten(0, (-1, frames)) + added).flatten(0, 1)
 
 
@@ -232,17 +231,18 @@ class MotionModel(nn.Module):
         """The motion modules of ``"down"``, ``"mid"`` or ``"up"`` in the order in which a UNet runs through them."""
         if not getattr(self.spec, part):
             return []
-        blocks = [self.mid_block] if part == "mid" else getattr(self, f"{part}_blocks")
+        blocks: list[Any] = [self.mid_block] if part == "mid" else getattr(self, f"{part}_blocks")
         return [module for block in blocks for module in block.motion_modules]
 
     def projections(self) -> Iterator[tuple[str, nn.Linear]]:
         """The layers that LoRAs change, by the name under which MotionInputs.low_rank knows them."""
         for name, module in self.named_modules():
             if isinstance(module, TemporalAttention):
+                output: Any = module.to_out[0]
                 layers = (
                     ("to_q", module.to_q),
                     ("to_k", module.to_k),
                     ("to_v", module.to_v),
-                    ("to_out.0", module.to_out[0]),
+                    ("to_out.0", output),
                 )
                 yield from ((f"{name}.{layer}", linear) for layer, linear in layers)

@@ -5,10 +5,12 @@ from comfy_api.latest import io
 from ...host import folders
 from ...host.schema import schema
 from ...motion_models.adapters.image_encoder import load_animatelcm_i2v
+from ...motion_models.files.adjust import Adjustments
 from .. import sockets
+from ..base import Node
 
 
-class LoadAnimateLCMI2VModel(io.ComfyNode):
+class LoadAnimateLCMI2VModel(Node):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -25,7 +27,7 @@ class LoadAnimateLCMI2VModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model_name, ad_settings=None):
+    def run(cls, model_name: str, ad_settings: Adjustments | None = None) -> io.NodeOutput:
         return io.NodeOutput(*load_animatelcm_i2v(folders.full_path(folders.MOTION_MODELS, model_name), ad_settings))
 
 

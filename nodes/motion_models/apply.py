@@ -1,19 +1,25 @@
 """Loading motion models and saying how they are applied."""
 
+import logging
+
 from comfy_api.latest import io
 
 from ...host import folders
 from ...host.schema import schema
 from ...lora.apply import apply_motion_loras
+from ...lora.motion_lora import MotionLoras
+from ...motion_models.files.adjust import Adjustments
 from ...motion_models.files.motion_model import load_motion_model
-from ...sampling.motion.applied import MotionSettings, apply
+from ...sampling.motion.applied import Keyframe, MotionModels, MotionSettings, apply
+from ...sampling.strength.multival import Multival
+from ...sampling.strength.per_block import PerBlock
 from .. import sockets
-from ..make import tell_unknown
+from ..base import Node
 
 CATEGORY = "AnimateDiff"
 
 
-class LoadAnimateDiffModel(io.ComfyNode):
+class LoadAnimateDiffModel(Node):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -27,11 +33,11 @@ class LoadAnimateDiffModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model_name, ad_settings=None):
-        return io.NodeOutput(load_motion_model(folders.full_path(folders.MOTION_MODELS, model_name), ad_settings))
+    def run(cls, model_name: str, ad_settings: Adjustments | None = None):
+        return load_motion_model(folders.full_path(folders.MOTION_MODELS, model_name), ad_settings)
 
 
-class ApplyAnimateDiffModelSimple(io.ComfyNode):
+class ApplyAnimateDiffModelSimple(Node):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -52,11 +58,11 @@ class ApplyAnimateDiffModelSimple(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, motion_model, **optional):
-        return ApplyAnimateDiffModel.execute(motion_model, start_percent=0.0, end_percent=1.0, **optional)
+    def run(cls, motion_model, **optional) -> MotionModels:
+        return ApplyAnimateDiffModel.run(motion_model, start_percent=0.0, end_percent=1.0, **optional)
 
 
-class ApplyAnimateDiffModel(io.ComfyNode):
+class ApplyAnimateDiffModel(Node):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -96,31 +102,37 @@ class ApplyAnimateDiffModel(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
+    def run(
         cls,
         motion_model,
-        start_percent,
-        end_percent,
-        motion_lora=None,
-        scale_multival=None,
-        effect_multival=None,
-        ad_keyframes=None,
-        prev_m_models=None,
-        per_block=None,
-        **unknown,
-    ):
-        tell_unknown("ADE_ApplyAnimateDiffModel", unknown)
-        motion_model, varying = apply_motion_loras(motion_model, motion_lora or ())
+        start_percent: float,
+        end_percent: float,
+        motion_lora: MotionLoras = (),
+        scale_multival: Multival | None = None,
+        effect_multival: Multival | None = None,
+        ad_keyframes: tuple[Keyframe, ...] = (),
+        prev_m_models: MotionModels = (),
+        per_block: PerBlock | None = None,
+    ) -> MotionModels:
+        if start_percent >= end_percent:
+            logging.warning(
+                "[AnimateDiff] start_percent is %g and end_percent %g, so the motion model '%s' never acts. Set start_percent "
+                "below end_percent.",
+                start_percent,
+                end_percent,
+                motion_model.model.spec.name,
+            )
+        motion_model, varying = apply_motion_loras(motion_model, motion_lora)
         settings = MotionSettings(
             start_percent=start_percent,
             end_percent=end_percent,
             scale=scale_multival,
             effect=effect_multival,
             per_block=per_block,
-            keyframes=ad_keyframes or (),
+            keyframes=ad_keyframes,
             low_rank=varying,
         )
-        return io.NodeOutput(apply(motion_model, settings, prev_m_models or ()))
+        return apply(motion_model, settings, prev_m_models)
 
 
 NODES = [LoadAnimateDiffModel, ApplyAnimateDiffModelSimple, ApplyAnimateDiffModel]

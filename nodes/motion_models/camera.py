@@ -7,7 +7,8 @@ from comfy_api.latest import io
 from ...host import folders
 from ...host.schema import schema
 from ...motion_models.adapters import camera
-from ..make import node
+from ..base import Node, node
+from ..values import above, at_least
 
 CATEGORY = "AnimateDiff/CameraCtrl/poses"
 Poses = io.Custom("CAMERACTRL_POSES")
@@ -33,47 +34,49 @@ SPEED_AND_LENGTH = [
 ]
 
 
-def _fields(node_id: str, name: str, description: str, old_name: str) -> dict:
-    return {
-        "node_id": node_id,
-        "display_name": name,
-        "category": CATEGORY,
-        "description": description,
-        "search_aliases": [f"{old_name} 🎭🅐🅓②"],
-    }
+# the mark that ADE's names of these nodes end with
+MARK = "🎭🅐🅓②"
 
 
-def _node(node_id: str, name: str, description: str, inputs: list[io.Input], run: Callable, old_name: str) -> type:
-    return node(run, inputs, OUTPUTS, **_fields(node_id, name, description, old_name))
+def _node(run: Callable, *, old_name: str, **fields) -> type[Node]:
+    return node(run, category=CATEGORY, outputs=OUTPUTS, aliases=(f"{old_name} {MARK}",), **fields)
 
 
-def _moving_node(node_id: str, kind: str, description: str, motions: list[io.Input], of: Callable) -> type:
-    def run(speed=1.0, frame_length=camera.FRAMES, prev_poses=(), **values):
-        return camera.joined(prev_poses, camera.moving(of(values), speed, frame_length))
+def _moving_node(moves: Callable, *, kind: str, motions: list[io.Input], **fields) -> type[Node]:
+    """``moves``: the values of the inputs ``motions`` -> pairs of motion and strength."""
+    name = f"Create CameraCtrl Poses{kind and f' ({kind})'}"
+
+    def run(speed: float, frame_length: int, prev_poses: camera.Poses = (), **values) -> camera.Poses:
+        at_least("frame_length", frame_length, 1)
+        return camera.joined(prev_poses, camera.moving(moves(values), speed, frame_length))
 
     return _node(
-        node_id,
-        f"Create CameraCtrl Poses{kind and f' ({kind})'}",
-        description,
-        [*motions, *SPEED_AND_LENGTH, PREVIOUS],
         run,
-        f"Create CameraCtrl Poses{kind and f' ({kind})'}".replace("Advanced", "Adv."),
+        display_name=name,
+        old_name=name.replace("Advanced", "Adv."),
+        inputs=[*motions, *SPEED_AND_LENGTH, PREVIOUS],
+        **fields,
     )
+
+
+def _with_intrinsics(poses: camera.Poses, fx: float, fy: float, cx: float, cy: float) -> camera.Poses:
+    for name, focal_length in (("fx", fx), ("fy", fy)):
+        above(name, focal_length, 0)  # directions of rays are divided by it
+    return camera.replaced(poses, {camera.FX: fx, camera.FY: fy, camera.CX: cx, camera.CY: cy})
 
 
 NUMBERED = range(1, MOST + 1)
 
 
-class LoadCameraPoses(io.ComfyNode):
+class LoadCameraPoses(Node):
     @classmethod
     def define_schema(cls):
         return schema(
-            **_fields(
-                "ADE_LoadCameraPoses",
-                "Load CameraCtrl Poses (File)",
-                "Reads camera poses from a text file in the input folder.",
-                "Load CameraCtrl Poses (File)",
-            ),
+            node_id="ADE_LoadCameraPoses",
+            display_name="Load CameraCtrl Poses (File)",
+            category=CATEGORY,
+            description="Reads camera poses from a text file in the input folder.",
+            search_aliases=[f"Load CameraCtrl Poses (File) {MARK}"],
             inputs=[
                 io.Combo.Input(
                     "pose_filename",
@@ -89,20 +92,19 @@ class LoadCameraPoses(io.ComfyNode):
         return folders.fingerprint(folders.input_file(pose_filename))
 
     @classmethod
-    def execute(cls, pose_filename):
-        return io.NodeOutput(camera.read_poses(folders.input_file(pose_filename)))
+    def run(cls, pose_filename: str) -> camera.Poses:
+        return camera.read_poses(folders.input_file(pose_filename))
 
 
-class LoadCameraPosesFromPath(io.ComfyNode):
+class LoadCameraPosesFromPath(Node):
     @classmethod
     def define_schema(cls):
         return schema(
-            **_fields(
-                "ADE_LoadCameraPosesFromPath",
-                "Load CameraCtrl Poses (Path)",
-                "Reads camera poses from a text file anywhere on this machine.",
-                "Load CameraCtrl Poses (Path)",
-            ),
+            node_id="ADE_LoadCameraPosesFromPath",
+            display_name="Load CameraCtrl Poses (Path)",
+            category=CATEGORY,
+            description="Reads camera poses from a text file anywhere on this machine.",
+            search_aliases=[f"Load CameraCtrl Poses (Path) {MARK}"],
             inputs=[
                 io.String.Input(
                     "file_path", default="X://path/to/pose_file.txt", optional=True, tooltip="Path of the file."
@@ -116,8 +118,8 @@ class LoadCameraPosesFromPath(io.ComfyNode):
         return folders.fingerprint(_unquoted(file_path))
 
     @classmethod
-    def execute(cls, file_path=""):
-        return io.NodeOutput(camera.read_poses(_unquoted(file_path)))
+    def run(cls, file_path: str = "") -> camera.Poses:
+        return camera.read_poses(_unquoted(file_path))
 
 
 def _unquoted(path: str | None) -> str:
@@ -127,63 +129,61 @@ def _unquoted(path: str | None) -> str:
 
 NODES = [
     _moving_node(
-        "ADE_CameraPoseBasic",
-        "",
-        "Moves the camera in one way.",
-        [_motion("motion_type")],
         lambda values: [(values["motion_type"], 1.0)],
+        node_id="ADE_CameraPoseBasic",
+        kind="",
+        description="Moves the camera in one way.",
+        motions=[_motion("motion_type")],
     ),
     _moving_node(
-        "ADE_CameraPoseCombo",
-        "Combo",
-        "Moves the camera in several ways at once.",
-        [_motion(f"motion_type{i}") for i in NUMBERED],
         lambda values: [(values[f"motion_type{i}"], 1.0) for i in NUMBERED],
+        node_id="ADE_CameraPoseCombo",
+        kind="Combo",
+        description="Moves the camera in several ways at once.",
+        motions=[_motion(f"motion_type{i}") for i in NUMBERED],
     ),
     _moving_node(
-        "ADE_CameraPoseAdvanced",
-        "Advanced",
-        "Moves the camera in several ways at once, each with a strength of its own.",
-        [each for i in NUMBERED for each in (_motion(f"motion_type{i}"), _strength(f"strength{i}"))],
         lambda values: [(values[f"motion_type{i}"], values[f"strength{i}"]) for i in NUMBERED],
+        node_id="ADE_CameraPoseAdvanced",
+        kind="Advanced",
+        description="Moves the camera in several ways at once, each with a strength of its own.",
+        motions=[each for i in NUMBERED for each in (_motion(f"motion_type{i}"), _strength(f"strength{i}"))],
     ),
     _node(
-        "ADE_CameraManualPoseAppend",
-        "Append CameraCtrl Poses",
-        "The first poses, then the last ones starting from where the first end.",
-        [Poses.Input("poses_first"), Poses.Input("poses_last")],
         lambda poses_first, poses_last: camera.joined(poses_first, poses_last),
-        "Manual Append CameraCtrl Poses",
+        node_id="ADE_CameraManualPoseAppend",
+        display_name="Append CameraCtrl Poses",
+        old_name="Manual Append CameraCtrl Poses",
+        description="The first poses, then the last ones starting from where the first end.",
+        inputs=[Poses.Input("poses_first"), Poses.Input("poses_last")],
     ),
     _node(
-        "ADE_ReplaceCameraParameters",
-        "Replace Camera Parameters",
-        "Sets focal lengths and centre, relative to the sides of the picture.",
-        [
+        _with_intrinsics,
+        node_id="ADE_ReplaceCameraParameters",
+        display_name="Replace Camera Parameters",
+        old_name="Replace Camera Parameters",
+        description="Sets focal lengths and centre, relative to the sides of the picture.",
+        inputs=[
             Poses.Input("poses"),
             io.Float.Input("fx", default=0.474812461, min=0, max=1, step=0.000000001),
             io.Float.Input("fy", default=0.844111024, min=0, max=1, step=0.000000001),
             io.Float.Input("cx", default=0.5, min=0, max=1, step=0.01),
             io.Float.Input("cy", default=0.5, min=0, max=1, step=0.01),
         ],
-        lambda poses, fx, fy, cx, cy: camera.replaced(
-            poses, {camera.FX: fx, camera.FY: fy, camera.CX: cx, camera.CY: cy}
-        ),
-        "Replace Camera Parameters",
     ),
     _node(
-        "ADE_ReplaceOriginalPoseAspectRatio",
-        "Replace Aspect Ratio of Poses",
-        "Sets the size of the picture that the focal lengths were measured in.",
-        [
+        lambda poses, orig_pose_width, orig_pose_height: camera.replaced(
+            poses, {camera.WIDTH: orig_pose_width, camera.HEIGHT: orig_pose_height}
+        ),
+        node_id="ADE_ReplaceOriginalPoseAspectRatio",
+        display_name="Replace Aspect Ratio of Poses",
+        old_name="Replace Orig. Pose Aspect Ratio",
+        description="Sets the size of the picture that the focal lengths were measured in.",
+        inputs=[
             Poses.Input("poses"),
             io.Int.Input("orig_pose_width", default=1280, min=1, max=LARGEST),
             io.Int.Input("orig_pose_height", default=720, min=1, max=LARGEST),
         ],
-        lambda poses, orig_pose_width, orig_pose_height: camera.replaced(
-            poses, {camera.WIDTH: orig_pose_width, camera.HEIGHT: orig_pose_height}
-        ),
-        "Replace Orig. Pose Aspect Ratio",
     ),
     LoadCameraPoses,
     LoadCameraPosesFromPath,

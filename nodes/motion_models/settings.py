@@ -1,12 +1,13 @@
 """AnimateDiff settings: adjustments of a motion model's position tables and weights as it is loaded."""
 
 from collections.abc import Callable
+from functools import partial
 
 from comfy_api.latest import io
 
 from ...motion_models.files.adjust import ADD, MULTIPLY, NO_CHANGE, Adjustments, PositionAdjustment, WeightAdjustment
 from .. import sockets
-from ..make import family
+from ..base import Node, node
 
 CATEGORY = "AnimateDiff/settings"
 PositionSocket = io.Custom("PE_ADJUST")
@@ -23,39 +24,44 @@ def _chained(socket, name: str) -> io.Input:
     return socket.Input(name, optional=True, tooltip="Adjustments that are made before these.")
 
 
-_node = family(CATEGORY)
+_node = partial(node, category=CATEGORY)
 
 
-def _position_node(node_id: str, kind: str, description: str, inputs: list[io.Input], adjustment: Callable) -> type:
-    def run(print_adjustment, prev_pe_adjust=(), **values):
+def _position_node(adjustment: Callable, *, kind: str, inputs: list[io.Input], **fields) -> type[Node]:
+    """``adjustment``: log and the values of ``inputs`` -> PositionAdjustment."""
+
+    def run(
+        print_adjustment: bool, prev_pe_adjust: tuple[PositionAdjustment, ...] = (), **values: int
+    ) -> tuple[PositionAdjustment, ...]:
         return (*prev_pe_adjust, adjustment(log=print_adjustment, **values))
 
     return _node(
-        node_id,
-        f"Adjust PE ({kind})",
-        f"Adjust PE [{kind}]",
-        description,
         run,
-        [*inputs, PRINT, _chained(PositionSocket, "prev_pe_adjust")],
-        PositionSocket.Output("PE_ADJUST"),
+        display_name=f"Adjust PE ({kind})",
+        old_name=f"Adjust PE [{kind}]",
+        inputs=[*inputs, PRINT, _chained(PositionSocket, "prev_pe_adjust")],
+        outputs=[PositionSocket.Output("PE_ADJUST")],
+        **fields,
     )
 
 
-def _weight_node(node_id: str, kind: str, operation: str, groups: tuple[str, ...]) -> type:
+def _weight_node(*, node_id: str, kind: str, operation: str, groups: tuple[str, ...]) -> type[Node]:
     suffix, word = {ADD: ("_ADD", "Add"), MULTIPLY: ("_MULT", "Mult")}[operation]
     least = -2.0 if operation == ADD else 0.0
 
-    def run(print_adjustment, prev_weight_adjust=(), **values):
+    def run(
+        print_adjustment: bool, prev_weight_adjust: tuple[WeightAdjustment, ...] = (), **values: float
+    ) -> tuple[WeightAdjustment, ...]:
         amounts = {name.removesuffix(suffix): value for name, value in values.items()}
         return (*prev_weight_adjust, WeightAdjustment(operation, amounts, log=print_adjustment))
 
     return _node(
-        node_id,
-        f"Adjust Weight ({kind}, {word})",
-        f"Adjust Weight [{kind}◆{word}]",
-        "Adds to, or multiplies, groups of a motion model's weights as it is loaded. For experiments.",
         run,
-        [
+        node_id=node_id,
+        display_name=f"Adjust Weight ({kind}, {word})",
+        old_name=f"Adjust Weight [{kind}◆{word}]",
+        description="Adds to, or multiplies, groups of a motion model's weights as it is loaded. For experiments.",
+        inputs=[
             *(
                 io.Float.Input(f"{group}{suffix}", default=NO_CHANGE[operation], min=least, max=2.0, step=0.000001)
                 for group in groups
@@ -63,7 +69,7 @@ def _weight_node(node_id: str, kind: str, operation: str, groups: tuple[str, ...
             PRINT,
             _chained(WeightSocket, "prev_weight_adjust"),
         ],
-        WeightSocket.Output("WEIGHT_ADJUST"),
+        outputs=[WeightSocket.Output("WEIGHT_ADJUST")],
     )
 
 
@@ -72,44 +78,35 @@ ATTENTION = ("pe", "attn", "attn_q", "attn_k", "attn_v", "attn_out_weight", "att
 
 NODES = [
     _node(
-        "ADE_AnimateDiffSettings",
-        "AnimateDiff Settings",
-        "AnimateDiff Settings",
-        "Adjustments to make to a motion model as it is loaded.",
         lambda pe_adjust=(), weight_adjust=(): Adjustments(pe_adjust, weight_adjust),
-        [
+        node_id="ADE_AnimateDiffSettings",
+        display_name="AnimateDiff Settings",
+        old_name="AnimateDiff Settings",
+        description="Adjustments to make to a motion model as it is loaded.",
+        inputs=[
             PositionSocket.Input("pe_adjust", optional=True),
             WeightSocket.Input("weight_adjust", optional=True),
         ],
-        sockets.Settings.Output("AD_SETTINGS"),
+        outputs=[sockets.Settings.Output("AD_SETTINGS")],
     ),
     _position_node(
-        "ADE_AdjustPESweetspotStretch",
-        "Sweetspot",
-        "Spreads the first frames that a motion model knows best over more of them.",
-        [
+        lambda sweetspot, new_sweetspot, log: PositionAdjustment(cap=sweetspot, length=new_sweetspot, log=log),
+        node_id="ADE_AdjustPESweetspotStretch",
+        kind="Sweetspot",
+        description="Spreads the first frames that a motion model knows best over more of them.",
+        inputs=[
             _frames("sweetspot", "How many frames it knows best.", default=16, max=sockets.LARGEST),
             _frames("new_sweetspot", "How many frames to spread them over.", default=16, max=sockets.LARGEST),
         ],
-        lambda sweetspot, new_sweetspot, log: PositionAdjustment(cap=sweetspot, length=new_sweetspot, log=log),
     ),
     _position_node(
-        "ADE_AdjustPEFullStretch",
-        "Full Stretch",
-        "Spreads all frames that a motion model knows over more of them: slower motion, longer clips.",
-        [_frames("pe_stretch", "How many frames longer.", max=sockets.LARGEST)],
         lambda pe_stretch, log: PositionAdjustment(stretch=pe_stretch, log=log),
+        node_id="ADE_AdjustPEFullStretch",
+        kind="Full Stretch",
+        description="Spreads all frames that a motion model knows over more of them: slower motion, longer clips.",
+        inputs=[_frames("pe_stretch", "How many frames longer.", max=sockets.LARGEST)],
     ),
     _position_node(
-        "ADE_AdjustPEManual",
-        "Manual",
-        "Cuts and spreads a motion model's position table step by step. 0 skips a step.",
-        [
-            _frames("cap_initial_pe_length", "Keep so many of its first frames.", step=1),
-            _frames("interpolate_pe_to_length", "Spread them over so many frames.", step=1),
-            _frames("initial_pe_idx_offset", "Before that, drop so many frames at the beginning.", step=1),
-            _frames("final_pe_idx_offset", "In the end, drop so many frames at the beginning.", step=1),
-        ],
         lambda cap_initial_pe_length, interpolate_pe_to_length, initial_pe_idx_offset, final_pe_idx_offset, log: (
             PositionAdjustment(
                 initial_offset=initial_pe_idx_offset,
@@ -119,11 +116,20 @@ NODES = [
                 log=log,
             )
         ),
+        node_id="ADE_AdjustPEManual",
+        kind="Manual",
+        description="Cuts and spreads a motion model's position table step by step. 0 skips a step.",
+        inputs=[
+            _frames("cap_initial_pe_length", "Keep so many of its first frames.", step=1),
+            _frames("interpolate_pe_to_length", "Spread them over so many frames.", step=1),
+            _frames("initial_pe_idx_offset", "Before that, drop so many frames at the beginning.", step=1),
+            _frames("final_pe_idx_offset", "In the end, drop so many frames at the beginning.", step=1),
+        ],
     ),
-    _weight_node("ADE_AdjustWeightAllAdd", "All", ADD, ALL),
-    _weight_node("ADE_AdjustWeightAllMult", "All", MULTIPLY, ALL),
-    _weight_node("ADE_AdjustWeightIndivAdd", "Indiv", ADD, SOME),
-    _weight_node("ADE_AdjustWeightIndivMult", "Indiv", MULTIPLY, SOME),
-    _weight_node("ADE_AdjustWeightIndivAttnAdd", "Indiv-Attn", ADD, ATTENTION),
-    _weight_node("ADE_AdjustWeightIndivAttnMult", "Indiv-Attn", MULTIPLY, ATTENTION),
+    _weight_node(node_id="ADE_AdjustWeightAllAdd", kind="All", operation=ADD, groups=ALL),
+    _weight_node(node_id="ADE_AdjustWeightAllMult", kind="All", operation=MULTIPLY, groups=ALL),
+    _weight_node(node_id="ADE_AdjustWeightIndivAdd", kind="Indiv", operation=ADD, groups=SOME),
+    _weight_node(node_id="ADE_AdjustWeightIndivMult", kind="Indiv", operation=MULTIPLY, groups=SOME),
+    _weight_node(node_id="ADE_AdjustWeightIndivAttnAdd", kind="Indiv-Attn", operation=ADD, groups=ATTENTION),
+    _weight_node(node_id="ADE_AdjustWeightIndivAttnMult", kind="Indiv-Attn", operation=MULTIPLY, groups=ATTENTION),
 ]

@@ -1,20 +1,24 @@
 """Strengths that may vary: multivals, per-block settings, keyframes."""
 
+from functools import partial
+
+import torch
 from comfy_api.latest import io
 
-from ...sampling.motion.applied import Keyframe, with_keyframe
+from ...sampling.keyframes import chained
+from ...sampling.motion.applied import Keyframe
 from ...sampling.strength import multival
 from ...sampling.strength.per_block import Block, BlockAt, PerBlock
 from .. import sockets
-from ..make import family, node
+from ..base import Node, node
 
-_multival = family("AnimateDiff/multival")
-_block_node = family("AnimateDiff/per block")
+_multival = partial(node, category="AnimateDiff/multival")
+_block_node = partial(node, category="AnimateDiff/per block")
 AdBlock = io.Custom("AD_BLOCK")
 
 
 def _number(name: str, default: float, tooltip: str, **options) -> io.Input:
-    return io.Float.Input(name, default=default, min=0.0, step=0.001, tooltip=tooltip, **options)
+    return sockets.FloatOrMore(name, default=default, min=0.0, step=0.001, tooltip=tooltip, **options)
 
 
 MASK = io.Mask.Input(
@@ -24,37 +28,50 @@ MASK = io.Mask.Input(
 )
 
 
-def _scaled_mask(min_float_val, max_float_val, mask, scaling="absolute"):
+# over a FLOAT socket other packs' schedules hand on lists, one number for each frame
+Numbers = float | list[float]
+
+
+def _of_numbers(float_val: Numbers, mask_optional: torch.Tensor | None = None) -> multival.Multival:
+    return multival.of_numbers(float_val, mask_optional)
+
+
+def _scaled_mask(
+    min_float_val: Numbers, max_float_val: Numbers, mask: torch.Tensor, scaling: str = "absolute"
+) -> multival.Multival:
     return multival.scaled_mask(mask, min_float_val, max_float_val, relative=scaling == "relative")
 
 
 MULTIVAL = sockets.Multival.Output("MULTIVAL")
 MULTIVAL_NODES = [
     _multival(
-        "ADE_MultivalDynamic",
-        "Multival",
-        "Multival",
-        "A strength: one number, or a mask times a number.",
-        lambda float_val, mask_optional=None: multival.of_numbers(float_val, mask_optional),
-        [_number("float_val", 1.0, "The strength. A list, one number for each frame, may be connected."), MASK],
-        MULTIVAL,
+        _of_numbers,
+        node_id="ADE_MultivalDynamic",
+        display_name="Multival",
+        old_name="Multival",
+        description="A strength: one number, or a mask times a number.",
+        inputs=[_number("float_val", 1.0, "The strength. A list, one number for each frame, may be connected."), MASK],
+        outputs=[MULTIVAL],
     ),
     _multival(
-        "ADE_MultivalDynamicFloatInput",
-        "Multival (Float List)",
-        "Multival [Float List]",
-        "A strength for each frame.",
-        lambda float_val, mask_optional=None: multival.of_numbers(float_val, mask_optional),
-        [_number("float_val", 1.0, "A number, or a list with one for each frame.", max=10.0, force_input=True), MASK],
-        MULTIVAL,
+        _of_numbers,
+        node_id="ADE_MultivalDynamicFloatInput",
+        display_name="Multival (Float List)",
+        old_name="Multival [Float List]",
+        description="A strength for each frame.",
+        inputs=[
+            _number("float_val", 1.0, "A number, or a list with one for each frame.", max=10.0, force_input=True),
+            MASK,
+        ],
+        outputs=[MULTIVAL],
     ),
     _multival(
-        "ADE_MultivalDynamicFloats",
-        "Multival (Floats)",
-        "Multival [Floats]",
-        "A strength for each frame.",
         lambda floats, mask_optional=None: multival.of_numbers(floats, mask_optional),
-        [
+        node_id="ADE_MultivalDynamicFloats",
+        display_name="Multival (Floats)",
+        old_name="Multival [Floats]",
+        description="A strength for each frame.",
+        inputs=[
             sockets.Floats.Input(
                 "floats",
                 tooltip="A number for each frame; the last one serves the rest.",
@@ -62,15 +79,15 @@ MULTIVAL_NODES = [
             ),
             MASK,
         ],
-        MULTIVAL,
+        outputs=[MULTIVAL],
     ),
     _multival(
-        "ADE_MultivalScaledMask",
-        "Multival Scaled Mask",
-        "Multival Scaled Mask",
-        "A strength from a mask, whose black and white become two numbers.",
         _scaled_mask,
-        [
+        node_id="ADE_MultivalScaledMask",
+        display_name="Multival Scaled Mask",
+        old_name="Multival Scaled Mask",
+        description="A strength from a mask, whose black and white become two numbers.",
+        inputs=[
             _number("min_float_val", 0.0, "The strength where the mask is 0."),
             _number("max_float_val", 1.0, "The strength where the mask is 1."),
             io.Mask.Input("mask"),
@@ -81,52 +98,56 @@ MULTIVAL_NODES = [
                 tooltip="relative: the mask's own smallest and largest value count as 0 and 1.",
             ),
         ],
-        MULTIVAL,
+        outputs=[MULTIVAL],
     ),
     _multival(
-        "ADE_MultivalConvertToMask",
-        "Multival to Mask",
-        "Multival to Mask",
-        "A strength as a mask.",
         lambda **values: multival.as_mask(values["multival"]),
-        [sockets.Multival.Input("multival")],
-        io.Mask.Output("MASK"),
+        node_id="ADE_MultivalConvertToMask",
+        display_name="Multival to Mask",
+        old_name="Multival to Mask",
+        description="A strength as a mask.",
+        inputs=[sockets.Multival.Input("multival")],
+        outputs=[io.Mask.Output("MASK")],
     ),
 ]
 
 
-def _block(effect=None, scale=None):
-    # both of them None: nothing to say
-    return None if effect is None and scale is None else Block(effect, (scale, scale))
+def _block(effect: multival.Multival | None = None, scale: multival.Multival | None = None) -> Block | None:
+    return _block_of_two(effect, scale, scale)
 
 
-def _block_of_two(effect=None, scale_0=None, scale_1=None):
+def _block_of_two(
+    effect: multival.Multival | None = None,
+    scale_0: multival.Multival | None = None,
+    scale_1: multival.Multival | None = None,
+) -> Block | None:
+    """None if there is nothing to say."""
     return None if effect is scale_0 is scale_1 is None else Block(effect, (scale_0, scale_1))
 
 
-def _per_block_node(node_id: str, name: str, old_name: str, model_family: str | None, places: dict[str, tuple]) -> type:
+def _per_block_node(*, node_id: str, name: str, model_family: str | None, places: dict[str, tuple]) -> type[Node]:
     """``places``: input name -> part, level, module."""
 
-    def run(**blocks):
-        entries = (BlockAt(blocks[name], *place) for name, place in places.items() if blocks.get(name) is not None)
+    def run(**blocks: Block) -> PerBlock:
+        entries = (BlockAt(blocks[name], *place) for name, place in places.items() if name in blocks)
         return PerBlock(tuple(entries), model_family)
 
     return _block_node(
-        node_id,
-        name,
-        old_name,
-        "Scale and effect for parts of the UNet. Of what is left open, the Apply node's count.",
         run,
-        [AdBlock.Input(name, optional=True) for name in places],
-        sockets.PerBlock.Output("PER_BLOCK"),
+        node_id=node_id,
+        display_name=name,
+        old_name=name,
+        description="Scale and effect for parts of the UNet. Of what is left open, the Apply node's count.",
+        inputs=[AdBlock.Input(name, optional=True) for name in places],
+        outputs=[sockets.PerBlock.Output("PER_BLOCK")],
     )
 
 
-def _from_floats_node(model_family: str, short: str, places: list[tuple]) -> type:
+def _from_floats_node(*, model_family: str, short: str, places: list[tuple]) -> type[Node]:
     count = len(places)
     effect_name, scale_name = f"effect_{count}_floats", f"scale_{count}_floats"
 
-    def run(**values):
+    def run(**values) -> PerBlock:
         effects, scales = (_one_each(values.get(name), count) for name in (effect_name, scale_name))
         entries = (
             BlockAt(Block(effect, () if scale is None else (scale, scale)), *place)
@@ -135,27 +156,25 @@ def _from_floats_node(model_family: str, short: str, places: list[tuple]) -> typ
         return PerBlock(tuple(entries), model_family)
 
     return _block_node(
-        f"ADE_PerBlock_{short}_FromFloats",
-        f"AD Per Block Floats ({model_family})",
-        f"AD Per Block Floats ({model_family})",
-        "Scale and effect for every motion module, as lists of numbers.",
         run,
-        [
+        node_id=f"ADE_PerBlock_{short}_FromFloats",
+        display_name=f"AD Per Block Floats ({model_family})",
+        old_name=f"AD Per Block Floats ({model_family})",
+        description="Scale and effect for every motion module, as lists of numbers.",
+        inputs=[
             sockets.Floats.Input(
                 name, optional=True, tooltip=f"{count} numbers: down, mid, up; the last one serves the rest."
             )
             for name in (effect_name, scale_name)
         ],
-        sockets.PerBlock.Output("PER_BLOCK"),
+        outputs=[sockets.PerBlock.Output("PER_BLOCK")],
     )
 
 
-def _one_each(values, count: int) -> list[float | None]:
+def _one_each(values: Numbers | None, count: int) -> list[float | None]:
     if values is None:
         return [None] * count
-    values = [float(value) for value in (values if isinstance(values, (list, tuple)) else [values])]
-    if not values:
-        raise ValueError(f"A list of per block numbers is empty. Connect {count} numbers, or disconnect it.")
+    values = [float(value) for value in (values if isinstance(values, list) else [values])]
     return (values + [values[-1]] * count)[:count]
 
 
@@ -177,52 +196,68 @@ STRENGTHS = {"effect": "How much of the block reaches the picture.", "scale": "M
 
 BLOCK_NODES = [
     _block_node(
-        "ADE_ADBlockCombo",
-        "AD Block",
-        "AD Block",
-        "Scale and effect of a block.",
         _block,
-        [sockets.Multival.Input(name, optional=True, tooltip=tooltip) for name, tooltip in STRENGTHS.items()],
-        AdBlock.Output("AD_BLOCK"),
+        node_id="ADE_ADBlockCombo",
+        display_name="AD Block",
+        old_name="AD Block",
+        description="Scale and effect of a block.",
+        inputs=[sockets.Multival.Input(name, optional=True, tooltip=tooltip) for name, tooltip in STRENGTHS.items()],
+        outputs=[AdBlock.Output("AD_BLOCK")],
     ),
     _block_node(
-        "ADE_ADBlockIndiv",
-        "AD Block+",
-        "AD Block+",
-        "Effect of a block, and a scale for each of its two attention layers.",
         _block_of_two,
-        [sockets.Multival.Input(name, optional=True) for name in ("effect", "scale_0", "scale_1")],
-        AdBlock.Output("AD_BLOCK"),
+        node_id="ADE_ADBlockIndiv",
+        display_name="AD Block+",
+        old_name="AD Block+",
+        description="Effect of a block, and a scale for each of its two attention layers.",
+        inputs=[sockets.Multival.Input(name, optional=True) for name in ("effect", "scale_0", "scale_1")],
+        outputs=[AdBlock.Output("AD_BLOCK")],
     ),
     _per_block_node(
-        "ADE_PerBlockHighLevel", "AD Per Block", "AD Per Block", None, {part: (part,) for part in ("down", "mid", "up")}
+        node_id="ADE_PerBlockHighLevel",
+        name="AD Per Block",
+        model_family=None,
+        places={part: (part,) for part in ("down", "mid", "up")},
     ),
 ]
 for model_family, short, levels in FAMILIES:
     for plus, depth, places in (("+", "MidLevel", _levels(levels)), ("++", "LowLevel", _modules(levels))):
-        name = f"AD Per Block{plus} ({model_family})"
-        BLOCK_NODES.append(_per_block_node(f"ADE_PerBlock_{short}_{depth}", name, name, model_family, places))
-    BLOCK_NODES.append(_from_floats_node(model_family, short, list(_modules(levels).values())))
+        BLOCK_NODES.append(
+            _per_block_node(
+                node_id=f"ADE_PerBlock_{short}_{depth}",
+                name=f"AD Per Block{plus} ({model_family})",
+                model_family=model_family,
+                places=places,
+            )
+        )
+    BLOCK_NODES.append(
+        _from_floats_node(model_family=model_family, short=short, places=list(_modules(levels).values()))
+    )
 
 
 def _keyframe(
-    start_percent,
-    prev_ad_keyframes=(),
-    scale_multival=None,
-    effect_multival=None,
-    per_block_replace=None,
-    inherit_missing=True,
-    guarantee_steps=1,
-):
+    start_percent: float,
+    prev_ad_keyframes: tuple[Keyframe, ...] = (),
+    scale_multival: multival.Multival | None = None,
+    effect_multival: multival.Multival | None = None,
+    per_block_replace: PerBlock | None = None,
+    inherit_missing: bool = True,
+    guarantee_steps: int = 1,
+) -> tuple[Keyframe, ...]:
     keyframe = Keyframe(
         start_percent, scale_multival, effect_multival, per_block_replace, inherit_missing, guarantee_steps
     )
-    return with_keyframe(keyframe, prev_ad_keyframes or ())
+    return chained((keyframe,), prev_ad_keyframes)
 
 
 KEYFRAME_NODE = node(
     _keyframe,
-    [
+    node_id="ADE_AnimateDiffKeyframe",
+    display_name="AnimateDiff Keyframe",
+    old_name="AnimateDiff Keyframe",
+    category="AnimateDiff",
+    description="Changes scale and effect of a motion model at a place in the sampling schedule.",
+    inputs=[
         sockets.percent("start_percent", "From where in the sampling schedule on it counts."),
         sockets.Keyframes.Input("prev_ad_keyframes", optional=True, tooltip="Keyframes that count besides this one."),
         sockets.Multival.Input("scale_multival", optional=True, tooltip="Multiplies the scale of the Apply node."),
@@ -236,12 +271,7 @@ KEYFRAME_NODE = node(
         ),
         sockets.guarantee_steps(optional=True),
     ],
-    [sockets.Keyframes.Output("AD_KEYFRAMES")],
-    node_id="ADE_AnimateDiffKeyframe",
-    display_name="AnimateDiff Keyframe",
-    category="AnimateDiff",
-    description="Changes scale and effect of a motion model at a place in the sampling schedule.",
-    search_aliases=["AnimateDiff Keyframe 🎭🅐🅓"],
+    outputs=[sockets.Keyframes.Output("AD_KEYFRAMES")],
 )
 
 NODES = [*MULTIVAL_NODES, *BLOCK_NODES, KEYFRAME_NODE]

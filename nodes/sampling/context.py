@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from comfy_api.latest import io
 
-from ...sampling.windows.context import Context, Views, chain
+from ...sampling.keyframes import chained
+from ...sampling.windows.context import Context, Contexts, Views
 from ...sampling.windows.fuse import NAMES, RELATIVE
 from ...sampling.windows.schedules import (
     ALL_FRAMES,
@@ -15,7 +16,7 @@ from ...sampling.windows.schedules import (
     WindowOptions,
 )
 from .. import sockets
-from ..make import node
+from ..base import Node, node
 
 CATEGORY = "AnimateDiff/context"
 ViewOptions = io.Custom("VIEW_OPTS")
@@ -72,22 +73,22 @@ VIEW_OPTIONS = ViewOptions.Input(
 
 
 def _context_of(schedule: str, fuse: str) -> Callable:
-    """A node's execute. ``fuse`` is what an API prompt gets that leaves the optional fuse_method out."""
+    """A node's work. ``fuse`` is what an API prompt gets that leaves the optional fuse_method out."""
 
-    def execute(
-        context_length=0,
-        context_overlap=0,
-        context_stride=1,
-        closed_loop=False,
-        fuse_method=fuse,
-        use_on_equal_length=False,
-        start_percent=0.0,
-        guarantee_steps=1,
-        prev_context=(),
-        view_opts=None,
-        view_opts_req=None,
-        context_schedule=None,
-    ):
+    def run(
+        context_length: int = 0,
+        context_overlap: int = 0,
+        context_stride: int = 1,
+        closed_loop: bool = False,
+        fuse_method: str = fuse,
+        use_on_equal_length: bool = False,
+        start_percent: float = 0.0,
+        guarantee_steps: int = 1,
+        prev_context: Contexts = (),
+        view_opts: Views | None = None,
+        view_opts_req: Views | None = None,
+        context_schedule: str = "uniform",  # has no effect
+    ) -> Contexts:
         context = Context(
             windows=WindowOptions(schedule, context_length, context_overlap, context_stride, closed_loop),
             fuse=fuse_method,
@@ -96,65 +97,66 @@ def _context_of(schedule: str, fuse: str) -> Callable:
             guarantee_steps=guarantee_steps,
             views=view_opts_req or view_opts,
         )
-        return chain(context, prev_context)
+        return chained((context,), prev_context)
 
-    return execute
+    return run
 
 
 def _views_of(schedule: str, fuse: str) -> Callable:
-    def execute(
-        view_length, view_overlap, view_stride=1, closed_loop=False, fuse_method=fuse, use_on_equal_length=False
-    ):
+    def run(
+        view_length: int,
+        view_overlap: int,
+        view_stride: int = 1,
+        closed_loop: bool = False,
+        fuse_method: str = fuse,
+        use_on_equal_length: bool = False,
+    ) -> Views:
         windows = WindowOptions(schedule, view_length, view_overlap, view_stride, closed_loop)
         return Views(windows, fuse_method, use_on_equal_length)
 
-    return execute
+    return run
 
 
-def _context_node(
-    node_id: str, name: str, old_name: str, description: str, run: Callable, inputs: list, **fields
-) -> type:
+def _context_node(run: Callable, *, name: str, old_name: str, category: str = CATEGORY, **fields) -> type[Node]:
     return node(
         run,
-        inputs,
-        [sockets.ContextOptions.Output("CONTEXT_OPTS")],
-        node_id=node_id,
         display_name=f"Context Options: {name}",
-        description=description,
-        search_aliases=[f"Context Options◆{old_name} 🎭🅐🅓", "sliding window"],
-        **{"category": CATEGORY, **fields},
+        old_name=f"Context Options◆{old_name}",
+        aliases=("sliding window",),
+        category=category,
+        outputs=[sockets.ContextOptions.Output("CONTEXT_OPTS")],
+        **fields,
     )
 
 
-def _view_node(node_id: str, name: str, run: Callable, inputs: list) -> type:
+def _view_node(run: Callable, *, name: str, **fields) -> type[Node]:
     return node(
         run,
-        inputs,
-        [ViewOptions.Output("VIEW_OPTS")],
-        node_id=node_id,
         display_name=f"View Options: {name}",
+        old_name=f"View Options◆{name}",
         category=f"{CATEGORY}/views",
         description="Divides the frames of a window inside the motion model, which then sees fewer at once.",
-        search_aliases=[f"View Options◆{name} 🎭🅐🅓"],
+        outputs=[ViewOptions.Output("VIEW_OPTS")],
+        **fields,
     )
 
 
 NODES = [
     _context_node(
-        "ADE_StandardStaticContextOptions",
-        "Standard Static",
-        "Standard Static",
-        "Windows that stay in place: the fewest, and the same at every step.",
         _context_of(STANDARD_STATIC, "pyramid"),
-        [_length("context"), _overlap("context"), _fuse(relative=True), _equal(), *_scheduling(), VIEW_OPTIONS],
+        node_id="ADE_StandardStaticContextOptions",
+        name="Standard Static",
+        old_name="Standard Static",
+        description="Windows that stay in place: the fewest, and the same at every step.",
+        inputs=[_length("context"), _overlap("context"), _fuse(relative=True), _equal(), *_scheduling(), VIEW_OPTIONS],
     ),
     _context_node(
-        "ADE_StandardUniformContextOptions",
-        "Standard Uniform",
-        "Standard Uniform",
-        "Windows that move from step to step, so that seams do not stay in one place.",
         _context_of(STANDARD_UNIFORM, "pyramid"),
-        [
+        node_id="ADE_StandardUniformContextOptions",
+        name="Standard Uniform",
+        old_name="Standard Uniform",
+        description="Windows that move from step to step, so that seams do not stay in one place.",
+        inputs=[
             _length("context"),
             _stride("context"),
             _overlap("context"),
@@ -165,12 +167,12 @@ NODES = [
         ],
     ),
     _context_node(
-        "ADE_LoopedUniformContextOptions",
-        "Looped Uniform",
-        "Looped Uniform",
-        "Moving windows that run over the end of the clip into its beginning: for clips that loop.",
         _context_of(LOOPED_UNIFORM, "flat"),
-        [
+        node_id="ADE_LoopedUniformContextOptions",
+        name="Looped Uniform",
+        old_name="Looped Uniform",
+        description="Moving windows that run over the end of the clip into its beginning: for clips that loop.",
+        inputs=[
             _length("context"),
             _stride("context"),
             _overlap("context"),
@@ -182,12 +184,13 @@ NODES = [
         ],
     ),
     _context_node(
-        "ADE_AnimateDiffUniformContextOptions",
-        "Uniform (Legacy)",
-        "Looped Uniform",
-        "The same as Looped Uniform, for workflows made with it.",
         _context_of(LOOPED_UNIFORM, "flat"),
-        [
+        node_id="ADE_AnimateDiffUniformContextOptions",
+        name="Uniform (Legacy)",
+        old_name="Looped Uniform",
+        category=f"{CATEGORY}/legacy",
+        description="The same as Looped Uniform, for workflows made with it.",
+        inputs=[
             _length("context"),
             _stride("context"),
             _overlap("context"),
@@ -198,40 +201,39 @@ NODES = [
             *_scheduling(),
             VIEW_OPTIONS,
         ],
-        category=f"{CATEGORY}/legacy",
     ),
     _context_node(
-        "ADE_BatchedContextOptions",
-        "Batched",
-        "Batched [Non-AD]",
-        "Windows side by side, without overlap: several clips after each other.",
         _context_of(BATCHED, "flat"),
-        [_length("context"), *_scheduling()],
+        node_id="ADE_BatchedContextOptions",
+        name="Batched",
+        old_name="Batched [Non-AD]",
+        description="Windows side by side, without overlap: several clips after each other.",
+        inputs=[_length("context"), *_scheduling()],
     ),
     _context_node(
-        "ADE_ViewsOnlyContextOptions",
-        "Views Only",
-        "Views Only [VRAM⇈]",
-        "All frames go through the UNet together; only the motion model sees them in views. Needs most memory.",
         _context_of(ALL_FRAMES, "flat"),
-        [ViewOptions.Input("view_opts_req"), *_scheduling()],
+        node_id="ADE_ViewsOnlyContextOptions",
+        name="Views Only",
+        old_name="Views Only [VRAM⇈]",
+        description="All frames go through the UNet together; only the motion model sees them in views. Needs most memory.",
+        inputs=[ViewOptions.Input("view_opts_req"), *_scheduling()],
     ),
     _view_node(
-        "ADE_StandardStaticViewOptions",
-        "Standard Static",
         _views_of(STANDARD_STATIC, "flat"),
-        [_length("view"), _overlap("view"), _fuse(relative=False)],
+        node_id="ADE_StandardStaticViewOptions",
+        name="Standard Static",
+        inputs=[_length("view"), _overlap("view"), _fuse(relative=False)],
     ),
     _view_node(
-        "ADE_StandardUniformViewOptions",
-        "Standard Uniform",
         _views_of(STANDARD_UNIFORM, "pyramid"),
-        [_length("view"), _stride("view"), _overlap("view"), _fuse(relative=False)],
+        node_id="ADE_StandardUniformViewOptions",
+        name="Standard Uniform",
+        inputs=[_length("view"), _stride("view"), _overlap("view"), _fuse(relative=False)],
     ),
     _view_node(
-        "ADE_LoopedUniformViewOptions",
-        "Looped Uniform",
         _views_of(LOOPED_UNIFORM, "pyramid"),
-        [_length("view"), _stride("view"), _overlap("view"), _closed_loop(), _fuse(relative=False), _equal()],
+        node_id="ADE_LoopedUniformViewOptions",
+        name="Looped Uniform",
+        inputs=[_length("view"), _stride("view"), _overlap("view"), _closed_loop(), _fuse(relative=False), _equal()],
     ),
 ]

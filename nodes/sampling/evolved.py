@@ -7,16 +7,22 @@ from comfy_api.latest import io
 from ...host import folders
 from ...host.schema import schema
 from ...lora.apply import apply_motion_loras
+from ...lora.motion_lora import MotionLoras
+from ...motion_models.files.adjust import Adjustments
 from ...motion_models.files.motion_model import load_motion_model
 from ...sampling.evolved import animate
-from ...sampling.motion.applied import MotionModels, MotionSettings, apply
-from ...sampling.strength.multival import combined
+from ...sampling.motion.applied import Keyframe, MotionModels, MotionSettings, apply
+from ...sampling.sample_settings import SampleSettings
+from ...sampling.strength.multival import Multival, combined
+from ...sampling.strength.per_block import PerBlock
+from ...sampling.windows.context import Contexts
 from .. import sockets
+from ..base import Node
 
 CATEGORY = "AnimateDiff"
 
 
-class UseEvolvedSampling(io.ComfyNode):
+class UseEvolvedSampling(Node):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -38,11 +44,18 @@ class UseEvolvedSampling(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, beta_schedule, m_models=None, context_options=None, sample_settings=None):
-        return io.NodeOutput(animate(model, m_models or (), beta_schedule, context_options or (), sample_settings))
+    def run(
+        cls,
+        model,
+        beta_schedule: str,
+        m_models: MotionModels = (),
+        context_options: Contexts = (),
+        sample_settings: SampleSettings | None = None,
+    ):
+        return animate(model, m_models, beta_schedule, context_options, sample_settings)
 
 
-class AnimateDiffLoaderGen1(io.ComfyNode):
+class AnimateDiffLoaderGen1(Node):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -68,31 +81,33 @@ class AnimateDiffLoaderGen1(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
+    def run(
         cls,
         model,
-        model_name,
-        beta_schedule,
-        context_options=None,
-        motion_lora=None,
-        ad_settings=None,
-        sample_settings=None,
-        scale_multival=None,
-        effect_multival=None,
-        ad_keyframes=None,
-        per_block=None,
+        model_name: str,
+        beta_schedule: str,
+        context_options: Contexts = (),
+        motion_lora: MotionLoras = (),
+        ad_settings: Adjustments | None = None,
+        sample_settings: SampleSettings | None = None,
+        scale_multival: Multival | None = None,
+        effect_multival: Multival | None = None,
+        ad_keyframes: tuple[Keyframe, ...] = (),
+        per_block: PerBlock | None = None,
     ):
         settings = MotionSettings(
-            scale=scale_multival, effect=effect_multival, per_block=per_block, keyframes=ad_keyframes or ()
+            scale=scale_multival, effect=effect_multival, per_block=per_block, keyframes=ad_keyframes
         )
         loaded = load_and_apply(model_name, settings, motion_lora, ad_settings)
-        return io.NodeOutput(animate(model, loaded, beta_schedule, context_options or (), sample_settings))
+        return animate(model, loaded, beta_schedule, context_options, sample_settings)
 
 
-def load_and_apply(model_name: str, settings: MotionSettings, motion_lora=None, ad_settings=None) -> MotionModels:
+def load_and_apply(
+    model_name: str, settings: MotionSettings, motion_lora: MotionLoras = (), ad_settings: Adjustments | None = None
+) -> MotionModels:
     """What loaders do that apply the motion model as well: a scale in ``ad_settings`` counts in these only."""
     motion_model = load_motion_model(folders.full_path(folders.MOTION_MODELS, model_name), ad_settings)
-    motion_model, varying = apply_motion_loras(motion_model, motion_lora or ())
+    motion_model, varying = apply_motion_loras(motion_model, motion_lora)
     scale = settings.scale if ad_settings is None else combined(settings.scale, ad_settings.scale)
     return apply(motion_model, replace(settings, scale=scale, low_rank=varying))
 

@@ -1,18 +1,24 @@
 """Custom CFG: guidance that varies over the run, the frames and the picture, and what comes with it."""
 
+from collections.abc import Callable
+
 from comfy_api.latest import io
 
 from ...sampling.guidance import custom_cfg as guidance
-from ...sampling.guidance.custom_cfg import CfgKeyframe
+from ...sampling.guidance.custom_cfg import CfgKeyframe, CustomCfg, Extra
 from ...sampling.guidance.perturbed_attention import PerturbedAttention
 from ...sampling.guidance.rescale_cfg import RescaleCfg
+from ...sampling.keyframes import chained
 from ...sampling.schedules.interpolation import METHODS, interpolated
+from ...sampling.strength.multival import Multival
 from .. import sockets
-from ..make import family, node
+from ..base import Node, node
+from ..values import at_most
 
 CATEGORY = "AnimateDiff/sample settings"
+MOST_KEYFRAMES = 10_000  # the most steps of a sampler node
 CfgExtras = io.Custom("CFG_EXTRAS")
-_node = family(CATEGORY)
+Extras = tuple[Extra, ...]
 
 CFG = io.Float.Input("cfg", default=8.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance scale.")
 CFG_MULTIVAL = sockets.Multival.Input("cfg_multival", tooltip="Guidance scale: a number, per frame, or a mask.")
@@ -20,42 +26,51 @@ EXTRAS = CfgExtras.Input("cfg_extras", optional=True, tooltip="Further guidance 
 PREV_CFG = sockets.CustomCfg.Input("prev_custom_cfg", optional=True, tooltip="Keyframes that count besides these.")
 
 
-def _cfg_node(node_id: str, name: str, old_name: str, description: str, run, inputs: list) -> type:
-    output = sockets.CustomCfg.Output("CUSTOM_CFG")
-    return _node(node_id, name, old_name, description, run, inputs, output, "custom cfg")
+def _cfg_node(run: Callable, **fields) -> type[Node]:
+    return node(run, category=f"{CATEGORY}/custom cfg", outputs=[sockets.CustomCfg.Output("CUSTOM_CFG")], **fields)
 
 
-def _one_keyframe(cfg=None, cfg_multival=None, start_percent=0.0, guarantee_steps=1, prev_custom_cfg=(), cfg_extras=()):
+def _one_keyframe(
+    cfg: float | None = None,
+    cfg_multival: Multival | None = None,
+    start_percent: float = 0.0,
+    guarantee_steps: int = 1,
+    prev_custom_cfg: CustomCfg = (),
+    cfg_extras: Extras = (),
+) -> CustomCfg:
     value = cfg if cfg_multival is None else cfg_multival
-    keyframe = CfgKeyframe(value, start_percent, guarantee_steps, cfg_extras or ())
-    return guidance.with_cfg((keyframe,), prev_custom_cfg or ())
-
-
-def _many_keyframes(start_percent, end_percent, print_keyframes, values, prev_custom_cfg, cfg_extras):
-    keyframes = guidance.keyframes_between(start_percent, end_percent, values, cfg_extras or ())
-    if print_keyframes:
-        guidance.log_keyframes(keyframes)
-    return guidance.with_cfg(keyframes, prev_custom_cfg or ())
+    return chained((CfgKeyframe(value, start_percent, guarantee_steps, cfg_extras),), prev_custom_cfg)
 
 
 def _interpolated_keyframes(
-    start_percent,
-    end_percent,
-    cfg_start,
-    cfg_end,
-    interpolation,
-    intervals,
-    print_keyframes,
-    prev_custom_cfg=(),
-    cfg_extras=(),
-):
-    values = interpolated(cfg_start, cfg_end, intervals, interpolation).tolist()
-    return _many_keyframes(start_percent, end_percent, print_keyframes, values, prev_custom_cfg, cfg_extras)
+    cfg_start: float, cfg_end: float, interpolation: str, intervals: int, **keyframes
+) -> CustomCfg:
+    _check_count("intervals", intervals)
+    return _many_keyframes(interpolated(cfg_start, cfg_end, intervals, interpolation).tolist(), **keyframes)
 
 
-def _keyframes_of_list(cfgs_float, start_percent, end_percent, print_keyframes, prev_custom_cfg=(), cfg_extras=()):
-    values = [float(cfg) for cfg in (cfgs_float if isinstance(cfgs_float, (list, tuple)) else [cfgs_float])]
-    return _many_keyframes(start_percent, end_percent, print_keyframes, values, prev_custom_cfg, cfg_extras)
+def _keyframes_of_list(cfgs_float: float | list[float], **keyframes) -> CustomCfg:
+    values = cfgs_float if isinstance(cfgs_float, list) else [cfgs_float]
+    _check_count("The number of cfgs_float", len(values))
+    return _many_keyframes([float(cfg) for cfg in values], **keyframes)
+
+
+def _check_count(name: str, keyframes: int) -> None:
+    at_most(name, keyframes, MOST_KEYFRAMES, "no sampler has more steps, so no more keyframes can act")
+
+
+def _many_keyframes(
+    values: list[float],
+    start_percent: float,
+    end_percent: float,
+    print_keyframes: bool,
+    prev_custom_cfg: CustomCfg = (),
+    cfg_extras: Extras = (),
+) -> CustomCfg:
+    keyframes = guidance.keyframes_between(start_percent, end_percent, values, cfg_extras)
+    if print_keyframes:
+        guidance.log_keyframes(keyframes)
+    return chained(keyframes, prev_custom_cfg)
 
 
 SCHEDULED = [
@@ -69,38 +84,45 @@ END = sockets.percent("end_percent", "Where in the sampling schedule the last on
 PRINT = io.Boolean.Input("print_keyframes", default=False, tooltip="Write the keyframes into the log.")
 
 CFG_NODES = [
-    _cfg_node("ADE_CustomCFGSimple", "Custom CFG", "Custom CFG", "Another CFG.", _one_keyframe, [CFG, EXTRAS]),
     _cfg_node(
-        "ADE_CustomCFG",
-        "Custom CFG (Multival)",
-        "Custom CFG [Multival]",
-        "Another CFG, also for each frame or as a mask.",
         _one_keyframe,
-        [CFG_MULTIVAL, EXTRAS],
+        node_id="ADE_CustomCFGSimple",
+        display_name="Custom CFG",
+        old_name="Custom CFG",
+        description="Another CFG.",
+        inputs=[CFG, EXTRAS],
     ),
     _cfg_node(
-        "ADE_CustomCFGKeyframeSimple",
-        "Custom CFG Keyframe",
-        "Custom CFG Keyframe",
-        "Another CFG from a place in the sampling schedule on.",
         _one_keyframe,
-        [CFG, *SCHEDULED],
+        node_id="ADE_CustomCFG",
+        display_name="Custom CFG (Multival)",
+        old_name="Custom CFG [Multival]",
+        description="Another CFG, also for each frame or as a mask.",
+        inputs=[CFG_MULTIVAL, EXTRAS],
     ),
     _cfg_node(
-        "ADE_CustomCFGKeyframe",
-        "Custom CFG Keyframe (Multival)",
-        "Custom CFG Keyframe [Multival]",
-        "The same, also for each frame or as a mask.",
         _one_keyframe,
-        [CFG_MULTIVAL, *SCHEDULED],
+        node_id="ADE_CustomCFGKeyframeSimple",
+        display_name="Custom CFG Keyframe",
+        old_name="Custom CFG Keyframe",
+        description="Another CFG from a place in the sampling schedule on.",
+        inputs=[CFG, *SCHEDULED],
     ),
     _cfg_node(
-        "ADE_CustomCFGKeyframeInterpolation",
-        "Custom CFG Keyframes (Interpolated)",
-        "Custom CFG Keyframes Interp.",
-        "CFG that goes from one value to another.",
+        _one_keyframe,
+        node_id="ADE_CustomCFGKeyframe",
+        display_name="Custom CFG Keyframe (Multival)",
+        old_name="Custom CFG Keyframe [Multival]",
+        description="The same, also for each frame or as a mask.",
+        inputs=[CFG_MULTIVAL, *SCHEDULED],
+    ),
+    _cfg_node(
         _interpolated_keyframes,
-        [
+        node_id="ADE_CustomCFGKeyframeInterpolation",
+        display_name="Custom CFG Keyframes (Interpolated)",
+        old_name="Custom CFG Keyframes Interp.",
+        description="CFG that goes from one value to another.",
+        inputs=[
             START,
             END,
             io.Float.Input("cfg_start", default=8.0, min=0.0, max=100.0, step=0.1),
@@ -113,13 +135,13 @@ CFG_NODES = [
         ],
     ),
     _cfg_node(
-        "ADE_CustomCFGKeyframeFromList",
-        "Custom CFG Keyframes From List",
-        "Custom CFG Keyframes From List",
-        "CFG values one after the other, evenly over the sampling schedule.",
         _keyframes_of_list,
-        [
-            io.Float.Input(
+        node_id="ADE_CustomCFGKeyframeFromList",
+        display_name="Custom CFG Keyframes From List",
+        old_name="Custom CFG Keyframes From List",
+        description="CFG values one after the other, evenly over the sampling schedule.",
+        inputs=[
+            sockets.FloatOrMore(
                 "cfgs_float", default=-1, min=-1, step=0.001, force_input=True, tooltip="A list of numbers."
             ),
             START,
@@ -132,19 +154,20 @@ CFG_NODES = [
 ]
 
 
-def _extra_node(node_id: str, kind: str, old_kind: str, description: str, extra: type, value: io.Input) -> type:
-    def run(prev_extras=(), **values):
-        return (*(prev_extras or ()), extra(values[value.id]))
+def _extra_node(extra: type[Extra], *, kind: str, value: io.Input, **fields) -> type[Node]:
+    """``value``: the input that ``extra`` is made of."""
 
-    return _node(
-        node_id,
-        f"CFG Extras: {kind}",
-        f"CFG Extras◆{old_kind}",
-        description,
+    def run(prev_extras: Extras = (), **values) -> Extras:
+        return (*prev_extras, extra(values[value.id]))
+
+    return node(
         run,
-        [value, CfgExtras.Input("prev_extras", optional=True, tooltip="Extras that count besides this one.")],
-        CfgExtras.Output("CFG_EXTRAS"),
-        "cfg extras",
+        display_name=f"CFG Extras: {kind}",
+        old_name=f"CFG Extras◆{kind.replace('(', '[').replace(')', ']')}",
+        category=f"{CATEGORY}/cfg extras",
+        inputs=[value, CfgExtras.Input("prev_extras", optional=True, tooltip="Extras that count besides this one.")],
+        outputs=[CfgExtras.Output("CFG_EXTRAS")],
+        **fields,
     )
 
 
@@ -152,75 +175,72 @@ PAG = "Perturbed attention guidance: more structure, at the cost of another pass
 RESCALE = "Keeps high CFG from burning the picture."
 EXTRA_NODES = [
     _extra_node(
-        "ADE_CFGExtrasPAGSimple",
-        "PAG",
-        "PAG",
-        PAG,
         PerturbedAttention,
-        io.Float.Input("scale", default=3.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="How strongly. 0: off."),
+        node_id="ADE_CFGExtrasPAGSimple",
+        kind="PAG",
+        description=PAG,
+        value=io.Float.Input(
+            "scale", default=3.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="How strongly. 0: off."
+        ),
     ),
     _extra_node(
-        "ADE_CFGExtrasPAG",
-        "PAG (Multival)",
-        "PAG [Multival]",
-        PAG,
         PerturbedAttention,
-        sockets.Multival.Input("scale_multival"),
+        node_id="ADE_CFGExtrasPAG",
+        kind="PAG (Multival)",
+        description=PAG,
+        value=sockets.Multival.Input("scale_multival"),
     ),
     _extra_node(
-        "ADE_CFGExtrasRescaleCFGSimple",
-        "RescaleCFG",
-        "RescaleCFG",
-        RESCALE,
         RescaleCfg,
-        io.Float.Input("multiplier", default=0.7, min=0.0, max=1.0, step=0.01, tooltip="How much of it. 0: off."),
+        node_id="ADE_CFGExtrasRescaleCFGSimple",
+        kind="RescaleCFG",
+        description=RESCALE,
+        value=io.Float.Input("multiplier", default=0.7, min=0.0, max=1.0, step=0.01, tooltip="How much of it. 0: off."),
     ),
     _extra_node(
-        "ADE_CFGExtrasRescaleCFG",
-        "RescaleCFG (Multival)",
-        "RescaleCFG [Multival]",
-        RESCALE,
         RescaleCfg,
-        sockets.Multival.Input("mult_multival"),
+        node_id="ADE_CFGExtrasRescaleCFG",
+        kind="RescaleCFG (Multival)",
+        description=RESCALE,
+        value=sockets.Multival.Input("mult_multival"),
     ),
 ]
 
 
-def _on_model(kind: str, put_on, extra: type, name: str, description: str, input_name: str) -> type:
-    """The same for all of a MODEL's runs, with or without motion models."""
+def _on_model(extra: type[Extra], *, put_on: Callable, kind: str, value: str, **fields) -> type[Node]:
+    """The same for all of a MODEL's runs, with or without motion models. ``value``: the input ``extra`` is made of."""
 
-    def run(model, **values):
+    def run(model, **values: Multival):
         model = model.clone()
-        put_on(model)(extra(values[input_name]))
+        put_on(model)(extra(values[value]))
         return model
 
     return node(
         run,
-        [io.Model.Input("model"), sockets.Multival.Input(input_name)],
-        [io.Model.Output("MODEL")],
-        node_id=f"ADE_{kind}Multival",
-        display_name=name,
+        display_name=f"{kind} (Multival)",
         category=f"{CATEGORY}/cfg extras",
-        description=description,
+        inputs=[io.Model.Input("model"), sockets.Multival.Input(value)],
+        outputs=[io.Model.Output("MODEL")],
+        **fields,
     )
 
 
 MODEL_NODES = [
     _on_model(
-        "PerturbedAttentionGuidance",
-        lambda model: model.set_model_sampler_post_cfg_function,
         PerturbedAttention,
-        "Perturbed Attention Guidance (Multival)",
-        PAG,
-        "scale_multival",
+        put_on=lambda model: model.set_model_sampler_post_cfg_function,
+        node_id="ADE_PerturbedAttentionGuidanceMultival",
+        kind="Perturbed Attention Guidance",
+        description=PAG,
+        value="scale_multival",
     ),
     _on_model(
-        "RescaleCFG",
-        lambda model: model.set_model_sampler_cfg_function,
         RescaleCfg,
-        "RescaleCFG (Multival)",
-        RESCALE,
-        "mult_multival",
+        put_on=lambda model: model.set_model_sampler_cfg_function,
+        node_id="ADE_RescaleCFGMultival",
+        kind="RescaleCFG",
+        description=RESCALE,
+        value="mult_multival",
     ),
 ]
 

@@ -1,25 +1,28 @@
 """Sample settings: noise and its layers, iterations and FreeInit, ancestral noise."""
 
+from functools import partial
+
+import torch
 from comfy_api.latest import io
 
+from ...sampling.guidance.custom_cfg import CustomCfg
 from ...sampling.noise.ancestral import ANCESTRAL_TYPES, AncestralOptions
 from ...sampling.noise.free_init import FILTERS
-from ...sampling.noise.initial import GENERATORS, NOISE_TYPES, USE_EXISTING, NoiseLayer, NoiseSettings, Source
+from ...sampling.noise.initial import GENERATORS, NOISE_TYPES, USE_EXISTING, NoiseLayer, NoiseSettings, Seed, Source
 from ...sampling.noise.iterations import FREEINIT_TYPES, FreeInit, Iterations
 from ...sampling.sample_settings import SampleSettings
+from ...sampling.schedules.sigma_schedules import SigmaSchedule
 from .. import sockets
-from ..make import family
+from ..base import Node, node
+from ..values import LARGEST_SEED
 
 CATEGORY = "AnimateDiff/sample settings"
-LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
 LARGEST_WEIGHT = 10.0
 NoiseLayers = io.Custom("NOISE_LAYERS")
 IterationOptions = io.Custom("ITERATION_OPTS")
 AncestralSocket = io.Custom("ANCESTRAL_OPTS")
 ImageInject = io.Custom("IMAGE_INJECT")
-
-
-_node = family(CATEGORY)
+_node = partial(node, category=CATEGORY)
 
 
 def _batch_offset(name: str = "batch_offset", **options) -> io.Input:
@@ -33,7 +36,7 @@ def _seed_offset(name: str = "seed_offset", default: int = 0, **options) -> io.I
 
 
 def _seed_override(tooltip: str) -> io.Input:
-    return io.Int.Input(
+    return sockets.IntOrMore(
         "seed_override", default=0, min=0, max=LARGEST_SEED, force_input=True, optional=True, tooltip=tooltip
     )
 
@@ -46,46 +49,49 @@ NOISE_TYPE = io.Combo.Input(
 SEED_LIST = "Takes the sampler's place. A list gives each frame its own seed."
 
 
-def _whole(seed):
+Numbers = float | list[float]
+
+
+def _whole(seed: Numbers | None) -> Seed | None:
     """A seed, or a list of them, from whatever a value schedule delivers."""
     if seed is None:
         return None
-    return [int(one) for one in seed] if isinstance(seed, (list, tuple)) else int(seed)
+    return [int(one) for one in seed] if isinstance(seed, list) else int(seed)
 
 
 def _settings(
-    batch_offset,
-    noise_type,
-    seed_gen,
-    seed_offset,
-    noise_layers=(),
-    iteration_opts=None,
-    seed_override=None,
-    adapt_denoise_steps=False,
-    custom_cfg=(),
-    sigma_schedule=None,
+    batch_offset: int,
+    noise_type: str,
+    seed_gen: str,
+    seed_offset: int,
+    noise_layers: tuple[NoiseLayer, ...] = (),
+    iteration_opts: Iterations | None = None,
+    seed_override: Numbers | None = None,
+    adapt_denoise_steps: bool = False,
+    custom_cfg: CustomCfg = (),
+    sigma_schedule: SigmaSchedule | None = None,
     image_inject=None,
-    ancestral_opts=None,
-):
+    ancestral_opts: AncestralOptions | None = None,
+) -> SampleSettings:
     if image_inject is not None:
         raise ValueError("Image injection is not built yet. Disconnect image_inject to go on.")
     source = Source(noise_type, seed_gen, batch_offset, seed_offset, _whole(seed_override))
     return SampleSettings(
-        noise=NoiseSettings(source, noise_layers or ()),
+        noise=NoiseSettings(source, noise_layers),
         iterations=iteration_opts or Iterations(),
-        custom_cfg=custom_cfg or (),
+        custom_cfg=custom_cfg,
         sigma_schedule=sigma_schedule,
         ancestral=ancestral_opts,
     )
 
 
 SETTINGS_NODE = _node(
-    "ADE_AnimateDiffSamplingSettings",
-    "Sample Settings",
-    "Sample Settings",
-    "How a clip is sampled: its noise, several passes, guidance, noise schedule.",
     _settings,
-    [
+    node_id="ADE_AnimateDiffSamplingSettings",
+    display_name="Sample Settings",
+    old_name="Sample Settings",
+    description="How a clip is sampled: its noise, several passes, guidance, noise schedule.",
+    inputs=[
         _batch_offset(),
         NOISE_TYPE,
         io.Combo.Input(
@@ -103,34 +109,33 @@ SETTINGS_NODE = _node(
         ImageInject.Input("image_inject", optional=True),
         AncestralSocket.Input("ancestral_opts", optional=True),
     ],
-    sockets.SampleSettings.Output("settings"),
+    outputs=[sockets.SampleSettings.Output("settings")],
 )
 
 
-def _layer_node(node_id: str, kind: str, combination: str, description: str, weights: list[io.Input]) -> type:
+def _layer_node(*, kind: str, combination: str, weights: list[io.Input], **fields) -> type[Node]:
     def run(
-        batch_offset,
-        noise_type,
-        seed_gen_override,
-        seed_offset,
-        noise_weight=1.0,
-        balance_multiplier=1.0,
-        prev_noise_layers=(),
-        mask_optional=None,
-        seed_override=None,
-    ):
+        batch_offset: int,
+        noise_type: str,
+        seed_gen_override: str,
+        seed_offset: int,
+        noise_weight: float = 1.0,
+        balance_multiplier: float = 1.0,
+        prev_noise_layers: tuple[NoiseLayer, ...] = (),
+        mask_optional: torch.Tensor | None = None,
+        seed_override: Numbers | None = None,
+    ) -> tuple[NoiseLayer, ...]:
         source = Source(noise_type, seed_gen_override, batch_offset, seed_offset, _whole(seed_override))
         layer = NoiseLayer(combination, source, noise_weight, balance_multiplier, mask_optional)
         # the layer nearest to the settings is laid on first
-        return (layer, *(prev_noise_layers or ()))
+        return (layer, *prev_noise_layers)
 
     return _node(
-        node_id,
-        f"Noise Layer ({kind})",
-        f"Noise Layer [{kind}]",
-        description,
         run,
-        [
+        display_name=f"Noise Layer ({kind})",
+        old_name=f"Noise Layer [{kind}]",
+        category=f"{CATEGORY}/noise layers",
+        inputs=[
             _batch_offset(),
             NOISE_TYPE,
             io.Combo.Input(
@@ -142,8 +147,8 @@ def _layer_node(node_id: str, kind: str, combination: str, description: str, wei
             io.Mask.Input("mask_optional", optional=True, tooltip="Where in the picture, one mask for each frame."),
             _seed_override(SEED_LIST),
         ],
-        NoiseLayers.Output("NOISE_LAYERS"),
-        "noise layers",
+        outputs=[NoiseLayers.Output("NOISE_LAYERS")],
+        **fields,
     )
 
 
@@ -154,13 +159,19 @@ def _weight(most: float) -> io.Input:
 
 
 LAYER_NODES = [
-    _layer_node("ADE_NoiseLayerAdd", "Add", "add", "Adds noise to the noise.", [_weight(LARGEST_WEIGHT)]),
     _layer_node(
-        "ADE_NoiseLayerAddWeighted",
-        "Add Weighted",
-        "add weighted",
-        "Adds noise and takes some of what was there away.",
-        [
+        node_id="ADE_NoiseLayerAdd",
+        kind="Add",
+        combination="add",
+        description="Adds noise to the noise.",
+        weights=[_weight(LARGEST_WEIGHT)],
+    ),
+    _layer_node(
+        node_id="ADE_NoiseLayerAddWeighted",
+        kind="Add Weighted",
+        combination="add weighted",
+        description="Adds noise and takes some of what was there away.",
+        weights=[
             _weight(LARGEST_WEIGHT),
             io.Float.Input(
                 "balance_multiplier", default=1.0, min=0.0, step=0.001, tooltip="How much is taken away: weight x this."
@@ -168,13 +179,19 @@ LAYER_NODES = [
         ],
     ),
     _layer_node(
-        "ADE_NoiseLayerNormalizedSum",
-        "Normalized Sum",
-        "normalized sum",
-        "Mixes noise with the noise; the mixture is as strong as either.",
-        [_weight(1.0)],
+        node_id="ADE_NoiseLayerNormalizedSum",
+        kind="Normalized Sum",
+        combination="normalized sum",
+        description="Mixes noise with the noise; the mixture is as strong as either.",
+        weights=[_weight(1.0)],
     ),
-    _layer_node("ADE_NoiseLayerReplace", "Replace", "replace", "Other noise, for all or where the mask says.", []),
+    _layer_node(
+        node_id="ADE_NoiseLayerReplace",
+        kind="Replace",
+        combination="replace",
+        description="Other noise, for all or where the mask says.",
+        weights=[],
+    ),
 ]
 
 
@@ -188,17 +205,17 @@ def _iterations_inputs(default: int, seed_offset: int) -> tuple[io.Input, list[i
 
 
 def _free_init(
-    iterations,
-    filter,
-    d_s,
-    d_t,
-    n_butterworth,
-    sigma_step,
-    apply_to_1st_iter,
-    init_type,
-    iter_batch_offset=0,
-    iter_seed_offset=1,
-):
+    iterations: int,
+    filter: str,
+    d_s: float,
+    d_t: float,
+    n_butterworth: int,
+    sigma_step: int,
+    apply_to_1st_iter: bool,
+    init_type: str,
+    iter_batch_offset: int = 0,
+    iter_seed_offset: int = 1,
+) -> FreeInit:
     return FreeInit(
         iterations,
         iter_batch_offset,
@@ -214,29 +231,30 @@ def _free_init(
 
 
 def _iteration_nodes() -> list[type]:
-    folder = "iterations"
+    category = f"{CATEGORY}/iterations"
     count, offsets = _iterations_inputs(1, 0)
     free_count, free_offsets = _iterations_inputs(2, 1)
     return [
         _node(
-            "ADE_IterationOptsDefault",
-            "Iteration Options: Default",
-            "Default Iteration Options",
-            "Samples the clip several times, each time from the clip before.",
             lambda iterations, iter_batch_offset=0, iter_seed_offset=0: Iterations(
                 iterations, iter_batch_offset, iter_seed_offset
             ),
-            [count, *offsets],
-            IterationOptions.Output("ITERATION_OPTS"),
-            folder,
+            node_id="ADE_IterationOptsDefault",
+            display_name="Iteration Options: Default",
+            old_name="Default Iteration Options",
+            category=category,
+            description="Samples the clip several times, each time from the clip before.",
+            inputs=[count, *offsets],
+            outputs=[IterationOptions.Output("ITERATION_OPTS")],
         ),
         _node(
-            "ADE_IterationOptsFreeInit",
-            "Iteration Options: FreeInit",
-            "FreeInit Iteration Options",
-            "Samples several times, each time from noise with the slow motion of the clip before: steadier clips.",
             _free_init,
-            [
+            node_id="ADE_IterationOptsFreeInit",
+            display_name="Iteration Options: FreeInit",
+            old_name="FreeInit Iteration Options",
+            category=category,
+            description="Samples several times, each time from noise with the slow motion of the clip before: steadier clips.",
+            inputs=[
                 free_count,
                 io.Combo.Input("filter", options=list(FILTERS), tooltip="Which frequencies count as slow."),
                 io.Float.Input(
@@ -255,8 +273,7 @@ def _iteration_nodes() -> list[type]:
                 ),
                 *free_offsets,
             ],
-            IterationOptions.Output("ITERATION_OPTS"),
-            folder,
+            outputs=[IterationOptions.Output("ITERATION_OPTS")],
         ),
     ]
 
@@ -264,19 +281,19 @@ def _iteration_nodes() -> list[type]:
 ITERATION_NODES = _iteration_nodes()
 
 ANCESTRAL_NODE = _node(
-    "ADE_AncestralOptions",
-    "Ancestral Options",
-    "Ancestral Options",
-    "The noise that ancestral samplers add at every step.",
     lambda noise_type, seed_offset, seed_override=None: AncestralOptions(
         noise_type, seed_offset, _whole(seed_override)
     ),
-    [
+    node_id="ADE_AncestralOptions",
+    display_name="Ancestral Options",
+    old_name="Ancestral Options",
+    description="The noise that ancestral samplers add at every step.",
+    inputs=[
         io.Combo.Input("noise_type", options=list(ANCESTRAL_TYPES), tooltip="constant: the same for all frames."),
         _seed_offset(),
         _seed_override("Takes the sampler's place."),
     ],
-    AncestralSocket.Output("ANCESTRAL_OPTS"),
+    outputs=[AncestralSocket.Output("ANCESTRAL_OPTS")],
 )
 
 NODES = [SETTINGS_NODE, *LAYER_NODES, *ITERATION_NODES, ANCESTRAL_NODE]

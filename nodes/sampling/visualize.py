@@ -1,15 +1,22 @@
 """Pictures of context windows: what a sampler would do with context options, without sampling."""
 
+from collections.abc import Callable
+
 import comfy.samplers
+import torch
 from comfy_api.latest import io
 
+from ...sampling.windows.context import Contexts
 from ...sampling.windows.pictures import pictures, weights_map
 from ...sampling.windows.plan import PlannedStep, contexts_of, ksampler_sigmas, plan
 from .. import sockets
-from ..make import node
+from ..base import Node, node
+from ..values import at_least, at_most
 
 CATEGORY = "AnimateDiff/context/visualize"
 MOST_FRAMES = 16384
+MOST_STEPS = 10_000  # of a sampler node
+NARROWEST = 32  # pixels; narrower pictures have no room for frames
 MODEL = io.Model.Input("model", tooltip="Whose noise schedule counts, and whose context options if none are connected.")
 ABOUT = (
     "One picture for each window of each step: the frames that the window takes, among the step's other windows, and "
@@ -56,9 +63,11 @@ def _denoise() -> io.Input:
     )
 
 
-def _plan(model, sigmas, context_opts, frames: int) -> list[PlannedStep]:
+def _plan(model, sigmas: torch.Tensor, context_opts: Contexts | None, frames: int, width: int) -> list[PlannedStep]:
+    at_least("visual_width", width, NARROWEST)
     if frames > MOST_FRAMES:
         raise ValueError(f"latents_length is {frames}; pictures are made of up to {MOST_FRAMES} frames. Lower it.")
+    at_most("The number of steps", len(sigmas) - 1, MOST_STEPS, "no sampler node has more")
     if len(sigmas) < 2:
         raise ValueError(
             "There are no steps to show: sigmas holds fewer than two values. Raise the steps that made it."
@@ -67,50 +76,68 @@ def _plan(model, sigmas, context_opts, frames: int) -> list[PlannedStep]:
     return plan(contexts, frames, model.get_model_object("model_sampling"), sigmas)
 
 
-def _of_sigmas(model, sigmas, context_opts=None, visual_width=1440, latents_length=32):
-    return pictures(_plan(model, sigmas, context_opts, latents_length), latents_length, visual_width)
+def _of_sigmas(
+    model,
+    sigmas: torch.Tensor,
+    context_opts: Contexts | None = None,
+    visual_width: int = 1440,
+    latents_length: int = 32,
+) -> torch.Tensor:
+    return pictures(_plan(model, sigmas, context_opts, latents_length, visual_width), latents_length, visual_width)
 
 
-def _of_ksampler(model, sampler_name, scheduler, steps=20, denoise=1.0, **clip):
+def _of_ksampler(
+    model, sampler_name: str, scheduler: str, steps: int = 20, denoise: float = 1.0, **clip
+) -> torch.Tensor:
     return _of_sigmas(model, ksampler_sigmas(model, sampler_name, scheduler, steps, denoise), **clip)
 
 
-def _of_advanced(model, sampler_name, scheduler, steps=20, start_step=0, end_step=20, **clip):
+def _of_advanced(
+    model, sampler_name: str, scheduler: str, steps: int = 20, start_step: int = 0, end_step: int = 20, **clip
+) -> torch.Tensor:
     sigmas = ksampler_sigmas(model, sampler_name, scheduler, steps, start_step=start_step, end_step=end_step)
     return _of_sigmas(model, sigmas, **clip)
 
 
 def _map(
-    model, sampler_name, scheduler, context_opts=None, visual_width=1440, latents_length=32, steps=20, denoise=1.0
-):
+    model,
+    sampler_name: str,
+    scheduler: str,
+    context_opts: Contexts | None = None,
+    visual_width: int = 1440,
+    latents_length: int = 32,
+    steps: int = 20,
+    denoise: float = 1.0,
+) -> torch.Tensor:
     sigmas = ksampler_sigmas(model, sampler_name, scheduler, steps, denoise)
-    return weights_map(_plan(model, sigmas, context_opts, latents_length), latents_length, visual_width)
+    return weights_map(_plan(model, sigmas, context_opts, latents_length, visual_width), latents_length, visual_width)
 
 
-def _node(run, inputs: list[io.Input], node_id: str, name: str, description: str = ABOUT, aliases: tuple = ()) -> type:
+def _node(run: Callable, *, description: str = ABOUT, aliases: tuple[str, ...] = (), **fields) -> type[Node]:
     return node(
         run,
-        inputs,
-        [io.Image.Output("IMAGE")],
-        node_id=node_id,
-        display_name=name,
         category=CATEGORY,
         description=description,
-        search_aliases=[*aliases, "show windows", "sliding window"],
+        outputs=[io.Image.Output("IMAGE")],
+        aliases=(*aliases, "show windows", "sliding window"),
+        **fields,
     )
 
 
 NODES = [
     _node(
         _of_ksampler,
-        [MODEL, *_sampler(), *_clip(), _steps(), _denoise()],
-        "ADE_VisualizeContextOptionsK",
-        "Visualize Context Options (KSampler)",
-        aliases=("Visualize Context Options (K.) 🎭🅐🅓",),
+        node_id="ADE_VisualizeContextOptionsK",
+        display_name="Visualize Context Options (KSampler)",
+        old_name="Visualize Context Options (K.)",
+        inputs=[MODEL, *_sampler(), *_clip(), _steps(), _denoise()],
     ),
     _node(
         _of_advanced,
-        [
+        node_id="ADE_VisualizeContextOptionsKAdv",
+        display_name="Visualize Context Options (KSampler Advanced)",
+        old_name="Visualize Context Options (K.Adv.)",
+        inputs=[
             MODEL,
             *_sampler(),
             *_clip(),
@@ -118,23 +145,20 @@ NODES = [
             io.Int.Input("start_step", default=0, min=0, max=sockets.LARGEST, optional=True, tooltip="start_at_step."),
             io.Int.Input("end_step", default=20, min=1, max=sockets.LARGEST, optional=True, tooltip="end_at_step."),
         ],
-        "ADE_VisualizeContextOptionsKAdv",
-        "Visualize Context Options (KSampler Advanced)",
-        aliases=("Visualize Context Options (K.Adv.) 🎭🅐🅓",),
     ),
     _node(
         _of_sigmas,
-        [MODEL, io.Sigmas.Input("sigmas", tooltip="As in your SamplerCustom."), *_clip()],
-        "ADE_VisualizeContextOptionsSCustom",
-        "Visualize Context Options (SamplerCustom)",
-        aliases=("Visualize Context Options (S.Cus.) 🎭🅐🅓",),
+        node_id="ADE_VisualizeContextOptionsSCustom",
+        display_name="Visualize Context Options (SamplerCustom)",
+        old_name="Visualize Context Options (S.Cus.)",
+        inputs=[MODEL, io.Sigmas.Input("sigmas", tooltip="As in your SamplerCustom."), *_clip()],
     ),
     _node(
         _map,
-        [MODEL, *_sampler(), *_clip(), _steps(), _denoise()],
-        "AnimateDiffVisualizeFuseWeights",
-        "Visualize Fuse Weights",
-        ABOUT_MAP,
-        ("coverage", "heat map"),
+        node_id="AnimateDiffVisualizeFuseWeights",
+        display_name="Visualize Fuse Weights",
+        aliases=("coverage", "heat map"),
+        description=ABOUT_MAP,
+        inputs=[MODEL, *_sampler(), *_clip(), _steps(), _denoise()],
     ),
 ]

@@ -13,12 +13,13 @@ from functools import partial
 import torch
 
 from ..feature import Call, Denoise, Feature, Pass, Predictions, Run, Step
+from ..keyframes import InForce, start_sigmas
 from ..schedules.interpolation import interpolated
-from ..selection import Selection
 from ..strength.multival import Multival, for_latents, is_number
 from .perturbed_attention import PerturbedAttention
 from .rescale_cfg import RescaleCfg
 
+MOST_LINES = 1000  # of keyframes in the log: more than anyone reads
 PRE_CFG, CFG, POST_CFG = "sampler_pre_cfg_function", "sampler_cfg_function", "sampler_post_cfg_function"
 KEEP_UNCOND = "disable_cfg1_optimization"
 # Our value of KEEP_UNCOND: the host then always has the negative prediction asked for, and we leave it out at CFG 1.
@@ -42,11 +43,6 @@ class CfgKeyframe:
 CustomCfg = tuple[CfgKeyframe, ...]
 
 
-def with_cfg(keyframes: CustomCfg, previous: CustomCfg = ()) -> CustomCfg:
-    """``keyframes`` behind those of ``previous`` that start with them or before them."""
-    return tuple(sorted((*previous, *keyframes), key=lambda item: item.start_percent))
-
-
 def keyframes_between(start: float, end: float, values: list[float], extras: tuple[Extra, ...]) -> CustomCfg:
     """One keyframe for each of ``values``, evenly from percent ``start`` to ``end``; the first one lasts a step at least."""
     percents = interpolated(start, end, len(values), "linear").tolist()
@@ -57,8 +53,10 @@ def keyframes_between(start: float, end: float, values: list[float], extras: tup
 
 
 def log_keyframes(keyframes: CustomCfg) -> None:
-    for keyframe in keyframes:
+    for keyframe in keyframes[:MOST_LINES]:
         logging.info("[AnimateDiff] CFG %s from %.3f", keyframe.cfg, keyframe.start_percent)
+    if len(keyframes) > MOST_LINES:
+        logging.info("[AnimateDiff] and %d more keyframes", len(keyframes) - MOST_LINES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,22 +64,19 @@ class GuidanceRun:
     """Custom CFG in one run."""
 
     keyframes: CustomCfg
-    selection: Selection
+    in_force: InForce
 
     @classmethod
     def of(cls, keyframes: CustomCfg, model_sampling, first_sigma: float) -> "GuidanceRun":
+        # The host puts percent 0 above all sigmas. One that starts with the run keeps its guaranteed steps, though, which
+        # InForce drops above the first sigma.
         most = float(model_sampling.sigma_max)
-        starts = [
-            most if keyframe.start_percent == 0.0 else float(model_sampling.percent_to_sigma(keyframe.start_percent))
-            for keyframe in keyframes
-        ]
-        # one that starts with the run keeps its guaranteed steps, which Selection drops above the first sigma
+        starts = [min(start, most) for start in start_sigmas(keyframes, model_sampling)]
         starts = [first_sigma if abs(start - first_sigma) < 1e-5 * first_sigma else start for start in starts]
-        steps = [keyframe.guarantee_steps for keyframe in keyframes]
-        return cls(keyframes, Selection(starts, steps, first_sigma))
+        return cls(keyframes, InForce(keyframes, starts, first_sigma))
 
     def at(self, step: Step) -> CfgKeyframe:
-        return self.keyframes[self.selection.at(step.sigma) if len(self.keyframes) > 1 else 0]
+        return self.keyframes[self.in_force.at(step)]
 
     def leaves_out_uncond(self, model_options: dict, step: Step) -> bool:
         """Whether CFG is 1, so that the negative prediction would not count: half of the work."""
@@ -144,7 +139,7 @@ def _guided(guidance: GuidanceRun, theirs: Callable | None, args: dict) -> torch
 def _with_our_cfg(guidance: GuidanceRun, function: Callable, args: dict):
     """A function before or after CFG; before it, it also learns that there is no negative at CFG 1."""
     step = _step(args)
-    changed = {"cond_scale": for_latents(guidance.at(step).cfg, args["input"])}
+    changed: dict[str, object] = {"cond_scale": for_latents(guidance.at(step).cfg, args["input"])}
     if len(args.get("conds", ())) == 2 and guidance.leaves_out_uncond(args["model_options"], step):
         changed["conds"] = [args["conds"][0], None]
     return function({**args, **changed})

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from ...host.patcher import fresh_copy
 from ...motion_models.network.call import ModuleInputs, MotionInputs
-from ...motion_models.network.frame_mask import FrameMask
-from ...motion_models.network.strength import VaryingLowRank
+from ...motion_models.network.strength import Strength, VaryingLowRank, strength_of
 from ...motion_models.spec import MotionModelSpec
 from ..strength.multival import Multival, combined, is_number
 from ..strength.per_block import Block, PerBlock
@@ -49,7 +49,7 @@ class MotionSettings:
 class AppliedMotionModel:
     """One entry of M_MODELS. ``patcher.model`` is a MotionModel."""
 
-    patcher: object
+    patcher: Any
     settings: MotionSettings
 
     @property
@@ -72,11 +72,6 @@ def apply(patcher, settings: MotionSettings, previous: MotionModels = ()) -> Mot
         # the host patches weights per network, so one file applied twice needs two of them
         patcher = fresh_copy(patcher)
     return (AppliedMotionModel(patcher, settings), *previous)
-
-
-def with_keyframe(keyframe: Keyframe, previous: tuple[Keyframe, ...] = ()) -> tuple[Keyframe, ...]:
-    """``keyframe`` behind those of ``previous`` that start with it or before it."""
-    return tuple(sorted((*previous, keyframe), key=lambda item: item.start_percent))
 
 
 def keyframes_of(settings: MotionSettings) -> tuple[Keyframe, ...]:
@@ -107,12 +102,12 @@ def _states(settings: MotionSettings) -> Iterator[tuple[Multival | None, Multiva
 
 def _inputs(state, spec: MotionModelSpec, frames: int) -> MotionInputs:
     scale, effect, per_block = state
-    masks: dict[int, FrameMask] = {}
+    masks: dict[int, Strength] = {}
 
-    def strength(value: Multival):
+    def strength(value: Multival) -> Strength | None:
         if isinstance(value, torch.Tensor):
             # one mask serves many modules, and resizes itself once for all of them
-            return masks.setdefault(id(value), FrameMask(value, frames))
+            return masks.setdefault(id(value), strength_of(value, frames))
         return None if is_number(value, 1.0) else 0.0 if is_number(value, 0.0) else value
 
     def module(block: Block) -> ModuleInputs:

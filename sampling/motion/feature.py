@@ -17,6 +17,8 @@ from .applied import MotionModels
 from .in_run import MotionInRun
 from .lengths import check_length
 
+# The host's module whose guider trains LoRAs.
+TRAINING = "comfy_extras.nodes_train"
 TIMESTEP_EMBED_PATCH = "forward_timestep_embed_patch"
 
 
@@ -38,10 +40,10 @@ class Motion(Feature):
         model.set_injections(MODEL_KEY, [PatcherInjection(_inject, _eject)])
         model.set_model_patch((MotionSlot, run_slot), TIMESTEP_EMBED_PATCH)
         if self.joint_group_norm:
-            model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, MODEL_KEY, _diffusion_model)
+            model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, MODEL_KEY, _apply_model)
 
     def detach(self, model) -> None:
-        model.remove_wrappers_with_key(WrappersMP.DIFFUSION_MODEL, MODEL_KEY)
+        model.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, MODEL_KEY)
         model.remove_additional_models(MODEL_KEY)
         model.remove_injections(MODEL_KEY)
         patches = model.model_options["transformer_options"].get("patches", {})
@@ -53,6 +55,12 @@ class Motion(Feature):
     def check(self, run: Run) -> None:
         if not self.motion_models:
             return
+        if type(run.guider).__module__ == TRAINING:
+            raise ValueError(
+                "Train LoRA takes single pictures, but the MODEL has motion models, which would take them for the frames of a "
+                "clip. Connect the MODEL as it was before Use Evolved Sampling (or behind AnimateDiff Unload); or train with "
+                "Train MotionLoRA or Train Domain Adapter."
+            )
         if run.frames == 1:
             logging.warning(
                 "[AnimateDiff] The latent batch holds a single frame, so the motion model is bypassed. "
@@ -77,12 +85,15 @@ class Motion(Feature):
         return then(start.around_each_call(around_call))
 
 
-def _diffusion_model(executor, x, *args, **kwargs):
-    """DIFFUSION_MODEL wrapper for motion models that were trained with joint group norm."""
-    call = MotionCall.of(kwargs["transformer_options"] if "transformer_options" in kwargs else args[4])
+def _apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
+    """APPLY_MODEL wrapper for motion models that were trained with joint group norm.
+
+    Around the UNet and not in it: there it would become part of compiled code, with the options of its first call.
+    """
+    call = MotionCall.of(transformer_options)
     call.clips(x.shape[0])
-    with joint_group_norm(executor.class_obj, call.frames):
-        return executor(x, *args, **kwargs)
+    with joint_group_norm(executor.class_obj.diffusion_model, call.frames):
+        return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
 
 def _inject(patcher) -> None:

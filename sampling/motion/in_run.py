@@ -6,7 +6,7 @@ import torch
 
 from ...motion_models.network.call import BYPASS, MotionInputs, View
 from ..feature import Step
-from ..selection import Selection
+from ..keyframes import InForce, start_sigmas
 from ..strength.low_rank import RunLowRank, merged
 from ..windows.schedules import Window
 from .applied import AppliedMotionModel, MotionSettings, inputs_at_keyframes, keyframes_of
@@ -30,11 +30,11 @@ class ActiveRange:
 
 @dataclass(frozen=True, eq=False)
 class MotionInRun:
-    """``at_keyframe[i]`` are the inputs while keyframe i is in force; ``keyframes`` is None where there is one only."""
+    """``at_keyframe[i]`` are the inputs while keyframe i is in force."""
 
     range: ActiveRange | None
     at_keyframe: tuple[MotionInputs, ...]
-    keyframes: Selection | None
+    keyframes: InForce
     low_rank: tuple[RunLowRank, ...]
 
     @classmethod
@@ -43,19 +43,18 @@ class MotionInRun:
     ) -> "MotionInRun":
         settings = applied.settings
         keyframes = keyframes_of(settings)
-        starts = [float(model_sampling.percent_to_sigma(keyframe.start_percent)) for keyframe in keyframes]
-        steps = [keyframe.guarantee_steps for keyframe in keyframes]
+        starts = start_sigmas(keyframes, model_sampling)
         return cls(
             range=ActiveRange.of(settings, model_sampling),
             at_keyframe=inputs_at_keyframes(settings, applied.spec, frames),
-            keyframes=Selection(starts, steps, first_sigma, index=-1) if len(keyframes) > 1 else None,
+            keyframes=InForce(keyframes, starts, first_sigma, index=-1),
             low_rank=tuple(RunLowRank.of(change, model_sampling, frames, device) for change in settings.low_rank),
         )
 
     def inputs(self, step: Step, window: Window | None, views: tuple[View, ...]) -> MotionInputs:
         """For a denoiser call at ``step`` with the frames ``window`` of the clip (None: all)."""
-        index = 0 if self.keyframes is None else max(0, self.keyframes.at(step.sigma))
+        inputs = self.at_keyframe[self.keyframes.at(step)]
         if self.range is not None and not self.range.end_sigma <= step.sigma <= self.range.start_sigma:
             return BYPASS
         changes = [change.at(step.sigma if change.schedule else None, window) for change in self.low_rank]
-        return replace(self.at_keyframe[index].of(window), low_rank=merged(changes), views=views)
+        return replace(inputs.in_window(window), low_rank=merged(changes), views=views)

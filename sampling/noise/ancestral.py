@@ -1,19 +1,16 @@
 """The noise that ancestral samplers add at every step."""
 
 import copy
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import FunctionType
 
 import torch
 
+from ...host.samplers import draws_default_noise
 from ..feature import Feature, Pass, Run
+from .generator import seeded
 
 ANCESTRAL_TYPES = ("default", "constant")
-HOST_NOISE = "default_noise_sampler"
-# Samplers with this noise know all of it in advance, and keep it.
-BROWNIAN_NOISE = "BrownianTreeNoiseSampler"
 
 
 class AncestralSeedError(ValueError):
@@ -39,7 +36,7 @@ class AncestralOptions(Feature):
     def applied(self, sampler, seed: int, shape: torch.Size):
         """A copy of the host's ``sampler`` that adds this noise; ``sampler`` itself where it adds none of this kind."""
         function = getattr(sampler, "sampler_function", None)
-        if function is None or not _takes_host_noise(function):
+        if function is None or not draws_default_noise(function):
             return sampler
         seed = (seed if self.seed_override is None else self.seed_override) + self.seed_offset
         sampler = copy.copy(sampler)
@@ -54,28 +51,8 @@ class AncestralOptions(Feature):
         def noise(sigma: torch.Tensor, sigma_next: torch.Tensor) -> torch.Tensor:
             nonlocal generator
             if generator is None:
-                generator = torch.Generator(sigma.device).manual_seed(seed)
+                generator = seeded(seed, sigma.device)
             made = torch.randn(drawn, device=sigma.device, generator=generator)
             return made.expand(shape).clone() if constant else made
 
         return noise
-
-
-def _takes_host_noise(function) -> bool:
-    """Whether a sampler function makes its own noise with the host's default, if it is not given any."""
-    function = inspect.unwrap(function)  # from torch.no_grad
-    if not isinstance(function, FunctionType) or "noise_sampler" not in inspect.signature(function).parameters:
-        return False
-    names = _names_used(function)
-    return HOST_NOISE in names and BROWNIAN_NOISE not in names
-
-
-def _names_used(function: FunctionType, depth: int = 2) -> set[str]:
-    """The global names in a function and in those of its module that it calls."""
-    names = set(function.__code__.co_names)
-    for name in tuple(names) if depth else ():
-        called = function.__globals__.get(name)
-        called = inspect.unwrap(called) if isinstance(called, FunctionType) else called
-        if isinstance(called, FunctionType) and called.__module__ == function.__module__:
-            names |= _names_used(called, depth - 1)
-    return names

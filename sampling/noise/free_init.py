@@ -3,12 +3,11 @@
 Wu et al., "FreeInit: Bridging Initialization Gap in Video Diffusion Models" (arXiv 2312.07537), section 4.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
-# (frames, channels, height, width)
-Shape = tuple[int, int, int, int]
+Shape = Sequence[int]  # frames, channels, height, width
 AXES = (0, 2, 3)
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 import comfy.model_management
 import torch
-from torch.nn import functional
+
+from ..strength.multival import for_latents, pictures
+from .generator import seeded
 
 Seed = int | list[int]  # a list holds one seed for each frame
 
@@ -16,6 +18,11 @@ NOISE_TYPES = ("default", "constant", "empty", "repeated_context", "FreeNoise")
 DEFAULT, CONSTANT, EMPTY, REPEATED_CONTEXT, FREENOISE = NOISE_TYPES
 GENERATORS = ("comfy", "comfy [gpu]", "auto1111", "auto1111 [gpu]")
 USE_EXISTING = "use existing"
+# Frames that batch_offset skips are drawn all the same: of 512 x 512 pixels a million take minutes.
+MOST_SKIPPED = 1_000_000
+# On a GPU they are drawn in one piece with the others: in parts the generator gives other noise.
+MOST_BYTES = 4 << 30
+CHUNK = 1 << 24  # numbers that are drawn at once to skip them: 64 MiB
 
 
 class NoiseError(ValueError):
@@ -44,7 +51,7 @@ class Source:
         """Noise of the shape of ``latents (frames, channels, …)``. ``seed`` already has its offset."""
         if isinstance(seed, list):
             return _one_seed_per_frame(seed, latents)
-        draw = _Draw(latents, seed, self.batch_offset, on_gpu="[gpu]" in self.generator)
+        draw = _Draw(latents, seed, self.batch_offset, on_gpu=self.on_gpu)
         if self.noise_type == EMPTY:
             return torch.zeros_like(latents)
         per_frame = self.generator.startswith("auto1111")
@@ -58,6 +65,29 @@ class Source:
             return noise[freenoise_order(len(noise), window, seed)]
         return noise
 
+    def check(self, latents: torch.Tensor, more: int = 0) -> None:
+        """Raise NoiseError where noise for ``latents``, with ``more`` frames skipped, takes too long or too much memory."""
+        seed_list = isinstance(self.seed_override, list)
+        if seed_list or self.noise_type == EMPTY or self.generator.startswith("auto1111"):
+            return  # no frames are skipped, or at no cost
+        skipped = self.batch_offset + more
+        if skipped > MOST_SKIPPED:
+            raise NoiseError(
+                f"batch_offset (with iter_batch_offset for each iteration) skips {skipped} frames of the noise; at most "
+                f"{MOST_SKIPPED} are possible. Lower it, or choose the generator auto1111, which skips any number."
+            )
+        needed = (skipped + len(latents)) * latents[0].numel() * latents.element_size()
+        if skipped and self.on_gpu and needed > MOST_BYTES:
+            raise NoiseError(
+                f"The noise of {skipped + len(latents)} frames, of which batch_offset skips {skipped}, takes "
+                f"{needed / (1 << 30):.1f} GiB of the GPU's memory; at most {MOST_BYTES >> 30} GiB are possible. Lower "
+                "batch_offset, or choose a generator without [gpu]."
+            )
+
+    @property
+    def on_gpu(self) -> bool:
+        return "[gpu]" in self.generator
+
 
 @dataclass(frozen=True)
 class _Draw:
@@ -66,19 +96,30 @@ class _Draw:
     batch_offset: int
     on_gpu: bool
 
-    def _randn(self, seed: int, frames: int) -> torch.Tensor:
-        device = comfy.model_management.get_torch_device() if self.on_gpu else torch.device("cpu")
-        generator = torch.Generator(device).manual_seed(seed)
+    def _generator(self, seed: int) -> torch.Generator:
+        return seeded(seed, comfy.model_management.get_torch_device() if self.on_gpu else "cpu")
+
+    def _randn(self, generator: torch.Generator, frames: int) -> torch.Tensor:
         shape = (frames, *self.latents.shape[1:])
-        return torch.randn(shape, generator=generator, device=device, dtype=self.latents.dtype).cpu()
+        return torch.randn(shape, generator=generator, device=generator.device, dtype=self.latents.dtype)
 
     def stream(self, frames: int) -> torch.Tensor:
-        """All frames from one generator, as the host does."""
-        return self._randn(self.seed, frames + self.batch_offset)[self.batch_offset :]
+        """All frames from one generator, as the host does. Heeds Stop."""
+        generator, skipped = self._generator(self.seed), self.batch_offset
+        if not self.on_gpu:
+            # PyTorch draws 16 numbers together, and at the end of a draw the last 16 anew: whole sixteens may be drawn
+            # apart, as long as sixteen frames are left before those that count.
+            chunk = max(1, CHUNK // (16 * self.latents[0].numel())) * 16
+            while skipped >= 32:
+                comfy.model_management.throw_exception_if_processing_interrupted()
+                drawn = min(chunk, (skipped - 16) // 16 * 16)
+                self._randn(generator, drawn)
+                skipped -= drawn
+        return self._randn(generator, frames + skipped)[skipped:].cpu()
 
     def frame(self, index: int) -> torch.Tensor:
         """One frame from a generator of its own, as AUTOMATIC1111's web UI does."""
-        return self._randn(self.seed + index + self.batch_offset, 1)
+        return self._randn(self._generator(self.seed + index + self.batch_offset), 1).cpu()
 
 
 def _one_seed_per_frame(seeds: list[int], latents: torch.Tensor) -> torch.Tensor:
@@ -105,7 +146,7 @@ def freenoise_order(frames: int, window: NoiseWindow, seed: int) -> list[int]:
             f"FreeNoise moves on by what windows do not share, but the overlap is {window.overlap} and they are "
             f"{window.length} frames long. Lower the overlap; a quarter of the length is usual."
         )
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     for start in range(0, frames - window.length, step):
         place = start + window.length
         count = min(step, frames - place)
@@ -142,9 +183,9 @@ class NoiseLayer:
         combined = COMBINATIONS[self.combination](old, new, self.weight, self.balance)
         if self.mask is None:
             return combined
-        mask = self.mask.reshape(-1, 1, *self.mask.shape[-2:])
-        mask = functional.interpolate(mask, old.shape[-2:], mode="bilinear").to(old)
-        mask = mask[[i % len(mask) for i in range(len(old))]]
+        mask = pictures(self.mask)
+        # unlike other masks these begin anew behind their last picture
+        mask = for_latents(mask[[i % len(mask) for i in range(len(old))]], old)
         return old * (1 - mask) + combined * mask
 
 
@@ -152,6 +193,16 @@ class NoiseLayer:
 class NoiseSettings:
     source: Source = Source()
     layers: tuple[NoiseLayer, ...] = ()
+
+    def of_layer(self, layer: NoiseLayer) -> Source:
+        """The source of a layer, with the generator that USE_EXISTING means."""
+        own = layer.source
+        return replace(own, generator=self.source.generator) if own.generator == USE_EXISTING else own
+
+    def check(self, latents: torch.Tensor, more: int = 0) -> None:
+        """Raise NoiseError where the noise of a run that skips up to ``more`` frames besides cannot be made."""
+        for source in (self.source, *map(self.of_layer, self.layers)):
+            source.check(latents, more)
 
     def noise(
         self,
@@ -177,9 +228,8 @@ class NoiseSettings:
             noise = drawn.draw(_shifted(base, seed_offset), latents, window)
         layers_seed = base[0] if isinstance(base, list) else base
         for layer in self.layers:
-            own = layer.source
-            generator = source.generator if own.generator == USE_EXISTING else own.generator
-            own = replace(own, generator=generator, batch_offset=own.batch_offset + batch_offset)
+            own = self.of_layer(layer)
+            own = replace(own, batch_offset=own.batch_offset + batch_offset)
             layer_seed = layers_seed if own.seed_override is None else own.seed_override
             new = own.draw(_shifted(layer_seed, own.seed_offset + seed_offset), latents, window)
             noise = layer.over(noise, new.to(noise))

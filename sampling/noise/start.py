@@ -19,6 +19,9 @@ class StartNoise(Feature):
     iterations: Iterations = field(default_factory=Iterations)
     window_of: Callable[[int], NoiseWindow | None] = lambda frames: None
 
+    def check(self, run: Run) -> None:
+        self.noise.check(run.latents, (self.iterations.count - 1) * self.iterations.batch_offset)
+
     def sample(self, run: Run, start: Pass, then: Callable[[Pass], torch.Tensor]) -> torch.Tensor:
         window = self.window_of(run.frames)
         # later stages of KSamplerAdvanced add no noise

@@ -1,4 +1,4 @@
-"""Low-rank changes of varying strength in one sampler run: their schedules in sigmas, their masks for each frame."""
+"""Low-rank changes of varying strength in one sampler run: their schedules over its sigmas, their masks in windows."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from ...motion_models.network.call import LowRank, LowRanks
-from ...motion_models.network.strength import HOLD, StrengthSchedule, VaryingLowRank, for_frames
+from ...motion_models.network.strength import HOLD, FrameMask, StrengthSchedule, VaryingLowRank
 
 # Straight lines in percent are curves in sigma: they are followed at these percents.
 LINE_STEPS = np.linspace(0.0, 1.0, 401).tolist()
 
 
 @dataclass(frozen=True)
-class SigmaSchedule:
+class StrengthOverSigmas:
     """A StrengthSchedule over the sigmas of one model. ``sigmas`` descend; ``strengths`` belong to them."""
 
     sigmas: tuple[float, ...]
@@ -23,7 +23,7 @@ class SigmaSchedule:
     hold: bool
 
     @classmethod
-    def of(cls, schedule: StrengthSchedule, model_sampling) -> "SigmaSchedule":
+    def of(cls, schedule: StrengthSchedule, model_sampling) -> "StrengthOverSigmas":
         hold = schedule.interpolation == HOLD
         percents = {percent for percent, _ in schedule.points}
         percents = sorted(percents if hold else percents.union(LINE_STEPS))
@@ -45,30 +45,27 @@ class SigmaSchedule:
 
 @dataclass(frozen=True, eq=False)
 class RunLowRank:
-    """A VaryingLowRank in one run, where it computes. ``mask``: ``(frames,)`` or ``(frames, 1, height, width)``."""
+    """A VaryingLowRank in one run, where it computes."""
 
     pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
     strength: float
-    schedule: SigmaSchedule | None
-    mask: torch.Tensor | None
+    schedule: StrengthOverSigmas | None
+    mask: FrameMask | None
 
     @classmethod
     def of(cls, varying: VaryingLowRank, model_sampling, frames: int, device: torch.device) -> "RunLowRank":
-        schedule = None if varying.schedule is None else SigmaSchedule.of(varying.schedule, model_sampling)
-        mask = varying.mask
-        if mask is not None:
-            mask = for_frames(mask, frames).to(device, torch.float32)
-            mask = mask.flatten() if mask.shape[1:] == (1, 1) else mask.unsqueeze(1)
+        schedule = None if varying.schedule is None else StrengthOverSigmas.of(varying.schedule, model_sampling)
+        mask = None if varying.mask is None else FrameMask(varying.mask, frames)
         pairs = {layer: (down.to(device), up.to(device)) for layer, (down, up) in varying.pairs.items()}
         return cls(pairs, varying.strength, schedule, mask)
 
     def at(self, sigma: float | None, window: list[int] | None) -> LowRanks:
         """The changes for a call at ``sigma`` (None where no schedule asks) with the frames ``window`` of the clip."""
-        strength = self.strength if self.schedule is None else self.strength * self.schedule.at(sigma)
+        strength = self.strength if self.schedule is None or sigma is None else self.strength * self.schedule.at(sigma)
         if strength == 0.0:
             return {}
         if self.mask is not None:
-            strength = strength * (self.mask if window is None else self.mask[window])
+            strength = self.mask.in_window(window).times(strength)
         return {layer: (LowRank(down, up, strength),) for layer, (down, up) in self.pairs.items()}
 
 

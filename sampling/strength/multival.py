@@ -8,10 +8,9 @@ import math
 
 import comfy.utils
 import torch
-from torch.nn import functional
 
 from ...motion_models.files.adjust import stretched
-from ...motion_models.network.strength import for_frames
+from ...motion_models.network.strength import check_size, for_frames, strength_at, strength_of
 
 Multival = float | torch.Tensor
 
@@ -21,32 +20,28 @@ def pictures(mask: torch.Tensor) -> torch.Tensor:
     return mask.reshape(-1, *mask.shape[-2:])
 
 
-def resized(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """``(k, h, w)`` -> ``(k, 1, height, width)``, bilinear."""
-    return functional.interpolate(mask.unsqueeze(1), (height, width), mode="bilinear", align_corners=False)
-
-
 def combined(first: Multival | None, second: Multival | None) -> Multival:
     """The product; what is not given counts as 1.
 
     Two masks meet at the size of the larger one, to which the other is cropped and resized.
     """
-    if first is None or second is None:
-        return 1.0 if first is second else (second if first is None else first)
+    if first is None:
+        return 1.0 if second is None else second
+    if second is None:
+        return first
     if not (isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor)):
         return first * second
     smaller, larger = (first, second) if second[0].numel() > first[0].numel() else (second, first)
     height, width = larger.shape[1:]
-    smaller = comfy.utils.common_upscale(smaller.unsqueeze(1), width, height, "bilinear", "center").squeeze(1)
     frames = max(len(first), len(second))
+    check_size(frames, larger.shape[1:])
+    smaller = comfy.utils.common_upscale(smaller.unsqueeze(1), width, height, "bilinear", "center").squeeze(1)
     return for_frames(larger, frames) * for_frames(smaller, frames)
 
 
 def for_latents(value: Multival, latents: torch.Tensor) -> float | torch.Tensor:
     """A mask with one picture per frame, ``(frames, 1, height, width)``, as the latents are; numbers stay."""
-    if not isinstance(value, torch.Tensor):
-        return value
-    return for_frames(resized(value, *latents.shape[-2:]), len(latents)).to(latents)
+    return strength_at(strength_of(value, len(latents)), *latents.shape[-2:], like=latents)
 
 
 def is_number(value: Multival | None, number: float) -> bool:
@@ -69,10 +64,10 @@ def of_numbers(values: float | list[float], mask: torch.Tensor | None = None) ->
 def scaled_mask(mask: torch.Tensor, low: float | list[float], high: float | list[float], relative: bool) -> Multival:
     """``mask`` brought from 0..1 to ``low``..``high``; ``relative``: from its own smallest and largest value."""
     mask = pictures(mask)
-    low, high = (_per_frame(value if isinstance(value, (list, tuple)) else [value]) for value in (low, high))
-    frames = max(map(len, (mask, low, high)))
-    mask, low, high = (for_frames(value, frames) for value in (mask, low, high))
-    return stretched(mask, low, high) if relative else mask * (high - low) + low
+    ends = [_per_frame(value if isinstance(value, (list, tuple)) else [value]) for value in (low, high)]
+    frames = max(map(len, (mask, *ends)))
+    mask, lowest, highest = (for_frames(value, frames) for value in (mask, *ends))
+    return stretched(mask, lowest, highest) if relative else mask * (highest - lowest) + lowest
 
 
 def as_mask(value: Multival) -> torch.Tensor:

@@ -4,9 +4,11 @@ import copy
 import logging
 import uuid
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 
+from ...host.controlnet import clones_of, set_clones
 from .schedules import Window
 
 # ControlNet objects that find the frames of a window by themselves (Advanced-ControlNet).
@@ -28,16 +30,16 @@ class WindowedControls:
 
     def __init__(self):
         # (id of the original, window) -> the original, the copy
-        self.used: dict[tuple[int, tuple[int, ...]], tuple[object, object]] = {}
+        self.used: dict[tuple[int, tuple[int, ...]], tuple[Any, Any]] = {}
         self.used_before = dict(self.used)
-        self.told: dict[int, tuple[object, object]] = {}  # id -> the object, what was before it in the chain
+        self.told: dict[int, tuple[Any, Any]] = {}  # id -> the object, what was before it in the chain
 
     def next_call(self) -> None:
         """Another denoiser call begins."""
         if self.used:
             self.used_before, self.used = self.used, {}
 
-    def of(self, control, window: Window, frames: int):
+    def for_window(self, control: Any, window: Window, frames: int):
         """``control`` (a chain of the host's ControlBase, or None) for ``window``."""
         if control is None:
             return None
@@ -51,16 +53,16 @@ class WindowedControls:
             self.used[key] = kept
         copied = self.used[key][1]
         # each time: one further down the chain may be of those that have to be told
-        copied.previous_controlnet = self.of(control.previous_controlnet, window, frames)
+        copied.previous_controlnet = self.for_window(control.previous_controlnet, window, frames)
         return copied
 
-    def _told(self, control, window: Window, frames: int):
+    def _told(self, control: Any, window: Window, frames: int):
         if not hasattr(control, KNOWS_FRAMES):
             control.sub_idxs, control.full_latent_length, control.context_length = window, frames, len(window)
-        for clone in getattr(control, "multigpu_clones", {}).values():
+        for clone in clones_of(control).values():
             self._told(clone, window, frames)
         _, previous = self.told.setdefault(id(control), (control, control.previous_controlnet))
-        control.previous_controlnet = self.of(previous, window, frames)
+        control.previous_controlnet = self.for_window(previous, window, frames)
         return control
 
     def restore(self) -> None:
@@ -79,9 +81,9 @@ class WindowedControls:
         copied = copy.copy(control)
         copied.cond_hint_original = _hints(control.cond_hint_original, window)
         copied.extra_concat_orig = [_hints(value, window) for value in control.extra_concat_orig]
-        # The host asks for the one that shares its network with another GPU. Releases before 0.30 have none.
-        clones = getattr(control, "multigpu_clones", {})
-        copied.multigpu_clones = {device: self.of(clone, window, frames) for device, clone in clones.items()}
+        # the host asks for the one that shares its network with another GPU
+        clones = clones_of(control)
+        set_clones(copied, {device: self.for_window(clone, window, frames) for device, clone in clones.items()})
         # what was computed for other frames; a T2I-Adapter keeps its features as well
         copied.cond_hint = copied.extra_concat = None
         if hasattr(copied, "control_input"):
@@ -105,11 +107,21 @@ def conds_of_window(conds: list, window: Window, frames: int, controls: Windowed
     return [None if cond is None else [_entry(entry, window, frames, controls) for entry in cond] for cond in conds]
 
 
+def controls_of_window(conds: list, window: Window, frames: int, controls: WindowedControls) -> list:
+    """``conds`` as above, of which all but the ControlNets have been cut."""
+    return [
+        None
+        if cond is None
+        else [{**entry, "control": controls.for_window(entry.get("control"), window, frames)} for entry in cond]
+        for cond in conds
+    ]
+
+
 def _entry(entry: dict, window: Window, frames: int, controls: WindowedControls) -> dict:
     cut = {}
     for name, value in entry.items():
         if name == "control":
-            cut[name] = controls.of(value, window, frames)
+            cut[name] = controls.for_window(value, window, frames)
         elif name == "uuid":
             cut[name] = uuid.uuid5(value, repr(window))  # by which caches know a call again at the next step
         elif isinstance(value, dict):

@@ -14,7 +14,7 @@ class Views:
     fuse: str
     use_on_equal_length: bool = False
 
-    def cut(self, frames: int) -> bool:
+    def cuts(self, frames: int) -> bool:
         """Whether a call of ``frames`` frames is divided into views."""
         length = self.windows.length
         return length < frames or (length == frames and self.use_on_equal_length)
@@ -31,7 +31,7 @@ class Context:
     guarantee_steps: int = 1
     views: Views | None = None
 
-    def cut(self, frames: int) -> bool:
+    def cuts(self, frames: int) -> bool:
         """Whether a clip of ``frames`` frames is divided into windows."""
         if self.windows.schedule == ALL_FRAMES:
             return True
@@ -46,27 +46,22 @@ class Context:
     def frames_attending(self, frames: int) -> int:
         """How many frames attend to each other, which is what a motion model's position table has to hold."""
         at_once = self.frames_at_once(frames)
-        return self.views.windows.length if self.views and self.views.cut(at_once) else at_once
+        return self.views.windows.length if self.views and self.views.cuts(at_once) else at_once
 
     def check(self, frames: int) -> None:
         """Raise WindowError, before a model runs, if a clip of ``frames`` frames cannot be cut like this."""
         windows(frames, self.windows)
         at_once = self.frames_at_once(frames)
-        if self.views and self.views.cut(at_once):
+        if self.views and self.views.cuts(at_once):
             windows(at_once, self.views.windows)
 
 
 Contexts = tuple[Context, ...]
 
 
-def chain(context: Context, previous: Contexts = ()) -> Contexts:
-    """``context`` behind those of ``previous`` that start with it or before it."""
-    return tuple(sorted((*previous, context), key=lambda item: item.start_percent))
-
-
 def cut_by(contexts: Contexts, frames: int) -> Context | None:
     """The first context if it cuts a clip of ``frames`` frames into windows; it decides for those that follow."""
-    return contexts[0] if contexts and contexts[0].cut(frames) else None
+    return contexts[0] if contexts and contexts[0].cuts(frames) else None
 
 
 def noise_window(contexts: Contexts, frames: int) -> NoiseWindow | None:

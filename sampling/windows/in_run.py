@@ -1,7 +1,7 @@
 """Context options in a run: each denoiser call window by window, and the predictions blended."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -10,10 +10,10 @@ from comfy.patcher_extension import WrappersMP
 from ...motion_models.network.call import View
 from .. import advanced_controlnet
 from ..feature import Call, Denoise, Feature, Pass, Predictions, Run, Step
+from ..keyframes import InForce, start_sigmas
 from ..run import MODEL_KEY
-from ..selection import Selection
 from . import other_packs
-from .conditioning import WindowedControls, warn_about_lengths
+from .conditioning import WindowedControls, controls_of_window, warn_about_lengths
 from .context import Context, Contexts, cut_by
 from .fuse import FuseContext, depends_on_sigma, fuse_weights
 from .schedules import Window, windows
@@ -26,19 +26,25 @@ class WindowsInRun:
 
     contexts: Contexts
     frames: int
-    selection: Selection
+    in_force: InForce
     generator: torch.Generator
-    controls: WindowedControls = field(default_factory=WindowedControls)
+    controls: WindowedControls
 
     @classmethod
-    def of(cls, contexts: Contexts, frames: int, model_sampling, first_sigma: float, seed: int) -> "WindowsInRun":
-        starts = [float(model_sampling.percent_to_sigma(context.start_percent)) for context in contexts]
-        steps = [context.guarantee_steps for context in contexts]
-        selection = Selection(starts, steps, first_sigma)
-        return cls(contexts, frames, selection, torch.Generator().manual_seed(seed))
+    def of(
+        cls,
+        contexts: Contexts,
+        frames: int,
+        model_sampling,
+        first_sigma: float,
+        seed: int,
+        controls: WindowedControls | None = None,
+    ) -> "WindowsInRun":
+        in_force = InForce(contexts, start_sigmas(contexts, model_sampling), first_sigma)
+        return cls(contexts, frames, in_force, torch.Generator().manual_seed(seed), controls or WindowedControls())
 
     def context(self, step: Step) -> Context:
-        return self.contexts[self.selection.at(step.sigma) if len(self.contexts) > 1 else 0]
+        return self.contexts[self.in_force.at(step)]
 
     def windows(self, context: Context, step: Step) -> list[Window]:
         return windows(self.frames, context.windows, step.index)
@@ -49,7 +55,7 @@ class WindowsInRun:
     def views(self, context: Context, frames: int, step: Step) -> tuple[View, ...]:
         """The views of a call of ``frames`` frames."""
         views = context.views
-        if views is None or not views.cut(frames):
+        if views is None or not views.cuts(frames):
             return ()
         fuse_context = self.fuse_context(frames, views.windows.overlap, views.fuse, step)
         return tuple(
@@ -70,6 +76,23 @@ class WindowsInRun:
         fuse_context = self.fuse_context(self.frames, context.windows.overlap, context.fuse, call.step)
         cut = self.windows(context, call.step)
         return in_windows(evaluate, call.conds, call.x, call.timestep, cut, context.fuse, fuse_context, self.controls)
+
+
+class HostWindows:
+    """The host's own Context Windows, which cut all of the conditioning but the pictures of ControlNets and T2I-Adapters."""
+
+    def __init__(self, controls: WindowedControls):
+        self.controls = controls
+        self.step = 0
+
+    def around_call(self, call: Call, then: Denoise) -> Predictions:
+        frames = call.run.frames
+        if call.window is None or call.frames == frames:
+            return then(call)
+        if call.step.index != self.step:
+            self.step = call.step.index
+            self.controls.next_call()
+        return then(replace(call, conds=controls_of_window(call.conds, call.window, frames, self.controls)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,15 +120,17 @@ class Windows(Feature):
         warn_about_lengths(run.guider.conds, run.frames, windowed=cut)
 
     def sample(self, run: Run, start: Pass, then: Callable[[Pass], torch.Tensor]) -> torch.Tensor:
-        if cut_by(self.contexts, run.frames) is None:
-            return then(start)
-        in_run = WindowsInRun.of(self.contexts, run.frames, run.model_sampling, run.first_sigma, run.seed)
+        controls = WindowedControls()
+        start = start.around_each_call(HostWindows(controls).around_call)
         try:
+            if cut_by(self.contexts, run.frames) is None:
+                return then(start)
+            in_run = WindowsInRun.of(self.contexts, run.frames, run.model_sampling, run.first_sigma, run.seed, controls)
             return then(
                 start.around_each_call(in_run.around_call).around_each_call(other_packs.OneCacheEach().around_call)
             )
         finally:
-            in_run.controls.restore()
+            controls.restore()
 
 
 def _prepare_sampling(contexts: Contexts, executor, model, noise_shape, conds, *args, **kwargs):

@@ -5,9 +5,10 @@ same at every step (``conditioning.py``).
 """
 
 import logging
+from typing import Any
 
+from ...host.context_windows import window_length
 from ..feature import Call, Denoise, Predictions, Run
-from .schedules import Window
 
 # Where the host's EasyCache keeps what it remembers of a run.
 EASYCACHE = "easycache"
@@ -28,12 +29,11 @@ def check(run: Run) -> None:
             "every window by the last one's frames. Remove Self-Attention Guidance (Perturbed-Attention Guidance of Custom "
             "CFG works with windows), or sample without Context Options."
         )
-    handler = run.model_options.get("context_handler")
-    if handler is not None and handler.dim == 0 and run.frames > handler.context_length:
+    if (length := window_length(run.model_options, run.frames)) is not None:
         logging.warning(
             "[AnimateDiff] The MODEL has ComfyUI's Context Windows and our Context Options: ComfyUI's windows of %d frames "
             "count, and ours are not used. Remove one of the two nodes.",
-            handler.context_length,
+            length,
         )
 
 
@@ -45,7 +45,7 @@ class OneCacheEach:
     """
 
     def __init__(self):
-        self.holders: dict[tuple[Window, ...], object] = {}
+        self.holders: dict[tuple[int, ...], Any] = {}
 
     def around_call(self, call: Call, then: Denoise) -> Predictions:
         holder = call.model_options["transformer_options"].get(EASYCACHE)
@@ -55,4 +55,6 @@ class OneCacheEach:
         if key not in self.holders:
             own = self.holders[key] = holder.clone()
             own.start_t, own.end_t = holder.start_t, holder.end_t
+        # as the host's wrapper does for the one it knows, at the start of each denoiser call
+        self.holders[key].skip_current_step = False
         return then(call.with_options(**{EASYCACHE: self.holders[key]}))

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+import comfy.model_management
 import comfy.samplers
 import torch
 
 from ...motion_models.network.call import View
 from ..animate import feature_of
 from ..feature import Step
+from ..schedules.sigma_schedules import total_steps
 from .context import Context, Contexts, cut_by
 from .fuse import RELATIVE, fuse_weights, relative_bias
 from .in_run import Windows, WindowsInRun
@@ -45,6 +47,8 @@ def plan(contexts: Contexts, frames: int, model_sampling, sigmas: torch.Tensor, 
 
 
 def _step(run: WindowsInRun, index: int, sigma: float) -> PlannedStep:
+    """Heeds Stop."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
     step = Step(index, lambda: sigma)
     context = run.context(step)
     fuse_context = run.fuse_context(run.frames, context.windows.overlap, context.fuse, step)
@@ -75,10 +79,11 @@ def ksampler_sigmas(
 ) -> torch.Tensor:
     """The sigmas over which KSampler, or KSampler (Advanced) with ``start_step`` and ``end_step``, would sample.
 
-    Raises ValueError where it would sample nothing.
+    Raises ValueError where it would sample nothing, or too long a schedule.
     """
     if steps < 1 or denoise <= 0.0:
         raise ValueError("There are no steps to show: set steps to 1 or more and denoise above 0.")
+    total_steps(steps, denoise)
     sigmas = comfy.samplers.KSampler(model, steps, "cpu", sampler, scheduler, denoise).sigmas
     if end_step is not None:
         sigmas = sigmas[: end_step + 1]

@@ -46,11 +46,30 @@ def windows(frames: int, options: WindowOptions, step: int = 0) -> list[Window]:
     return SCHEDULES[options.schedule](frames, options, step)
 
 
-def _check_overlap(options: WindowOptions) -> None:
-    if options.overlap >= options.length:
+def _check_length(options: WindowOptions) -> None:
+    if options.length < 1:
         raise WindowError(
-            f"The overlap is {options.overlap}, but windows are {options.length} frames long: they would never move on. "
+            f"Windows of {options.length} frames hold nothing. Set context_length (of views: view_length) to 1 or more; 16 "
+            "suits most motion models."
+        )
+
+
+def _check(options: WindowOptions) -> None:
+    _check_length(options)
+    length, overlap = options.length, options.overlap
+    if overlap < 0:
+        raise WindowError(
+            f"The overlap is {overlap}, so frames between the windows would be left out. Set context_overlap (of views: "
+            "view_overlap) to 0 or more."
+        )
+    if overlap >= length:
+        raise WindowError(
+            f"The overlap is {overlap}, but windows are {length} frames long: they would never move on. "
             "Lower context_overlap below context_length (view_overlap below view_length); a quarter of it is usual."
+        )
+    if options.stride < 1:
+        raise WindowError(
+            f"The stride is {options.stride}, which makes no windows. Set context_stride (of views: view_stride) to 1 or more."
         )
 
 
@@ -59,13 +78,14 @@ def _static(frames: int, options: WindowOptions, step: int) -> list[Window]:
     length = options.length
     if frames <= length:
         return [list(range(frames))]
-    _check_overlap(options)
+    _check(options)
     starts = list(range(0, frames - length, options.length - options.overlap))
     return [list(range(start, start + length)) for start in (*starts, frames - length)]
 
 
 def _batched(frames: int, options: WindowOptions, step: int) -> list[Window]:
     """One window behind the other, the last one as short as need be."""
+    _check_length(options)
     return [list(range(start, min(start + options.length, frames))) for start in range(0, frames, options.length)]
 
 
@@ -82,7 +102,7 @@ def _looped(frames: int, options: WindowOptions, step: int) -> list[Window]:
     """Windows that run over the end of the clip into its beginning."""
     if frames < options.length:
         return [list(range(frames))]
-    _check_overlap(options)
+    _check(options)
     length, overlap = options.length, options.overlap
     levels = min(options.stride, math.ceil(math.log2(frames / length)) + 1)
     shift = bit_reversed(step)

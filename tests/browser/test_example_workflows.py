@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from animatediff_dev_reference import interface
 from animatediff_dev_server import PACK
 
 FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
 WORKFLOWS = sorted(path.stem for path in FOLDER.glob("*.json"))
-
-# Inputs that only show something: no value of theirs is ever stored.
-DISPLAY_ONLY = ("ADEAUTOSIZE", "ADEWARN")
 
 OPEN = "([workflow, name]) => app.loadGraphData(workflow, true, true, name)"
 
@@ -114,19 +112,14 @@ def test_is_offered_as_a_template_with_a_picture(name, page, example_server):
     page.wait_for_function("count => window.app?.isGraphReady && app.graph.nodes.length === count", arg=nodes)
 
 
-def test_nodes_have_the_inputs_and_outputs_that_workflow_files_rely_on(shared, page):
-    specification = read(shared / "spec" / "ade-object-info.json")
+def test_nodes_have_the_inputs_and_outputs_that_workflow_files_rely_on(page):
+    incumbent = interface()
     served = page.evaluate(INTERFACES)
     assert served
     for class_type, node in served.items():
-        spec = specification[class_type]
-        inputs = [
-            [name, socket_type(spec["input"][kind][name][0])]
-            for kind in ("required", "optional")
-            for name in spec["input_order"].get(kind, [])
-            if spec["input"][kind][name][0] not in DISPLAY_ONLY
-        ]
-        outputs = zip(spec["output_name"], map(socket_type, spec["output"]), strict=True)
+        theirs = incumbent[class_type]
+        inputs = [[name, kind] for group in ("required", "optional") for name, (kind, *_) in theirs[group].items()]
+        outputs = zip(theirs["output_name"], theirs["output"], strict=True)
         widgets = [name for name, _ in node["widgets"]]
         expected = {
             "sockets": [input for input in inputs if input[0] not in widgets],
@@ -134,8 +127,3 @@ def test_nodes_have_the_inputs_and_outputs_that_workflow_files_rely_on(shared, p
             "outputs": [list(output) for output in outputs],
         }
         assert node == expected, class_type
-
-
-def socket_type(declared: str | list) -> str:
-    """A list of choices is how older nodes declare a combo."""
-    return "COMBO" if isinstance(declared, list) else declared

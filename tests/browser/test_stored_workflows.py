@@ -8,12 +8,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from animatediff_dev_hosts import SHARED
+from animatediff_dev_reference import stored_nodes
 
-STORED = SHARED / "workflows" / "stored-nodes.json"
-ROWS = json.loads(STORED.read_text(encoding="utf-8")) if STORED.is_file() else []
-# Widgets of the incumbent that show a text and hold no value.
-DISPLAY_ONLY = {"deprecation_warning", "autosize"}
+ROWS = stored_nodes()
+IDS = [f"{number}-{row['type']}" for number, row in enumerate(ROWS)]
 # `loaded` was recorded where these were the first files on the lists: what a widget falls back to without a value.
 FIRST_FILES = {"random_motion_lora.safetensors", "random_v1.safetensors"}
 
@@ -80,17 +78,18 @@ def opened_nodes(module_page, served) -> dict:
     return module_page.evaluate(OPEN_ALL, in_a_workflow(ROWS))
 
 
-@pytest.mark.parametrize("number", range(len(ROWS)), ids=[f"{n}-{row['type']}" for n, row in enumerate(ROWS)])
-def test_stored_node_keeps_its_values(number, served, opened_nodes):
+@pytest.mark.compares("stored nodes", IDS)
+@pytest.mark.parametrize("number", range(len(ROWS)), ids=IDS)
+def test_stored_node_keeps_its_values(number, served, opened_nodes, compared):
     row = ROWS[number]
     node = opened_nodes[str(number)]
+    compared(IDS[number])
     assert node["type"] == row["type"]
-    widgets = {name: value for name, value in node["widgets"].items() if name not in DISPLAY_ONLY}
-    expected = {name: value for name, value in row["loaded"]["widgets"].items() if name not in DISPLAY_ONLY}
+    expected = dict(row["loaded"]["widgets"])
     for name, value in expected.items():
         if value in FIRST_FILES and value not in json.dumps(row["stored"]):
             expected[name] = first_option(served[row["type"]], name)
-    assert widgets == expected
+    assert node["widgets"] == expected
     assert node["outputs"] == row["loaded"]["outputs"]
     # what was linked still is, also where an input is new or has another name now
     linked = {socket["name"] for socket in row["stored"]["inputs"] if socket["linked"]}

@@ -139,7 +139,9 @@ def with_settings(g: Parts, **settings):
 @graph
 def custom_cfg_with_extras(g: Parts):
     extras = g("ADE_CFGExtrasPAGSimple", scale=2.0, prev_extras=g("ADE_CFGExtrasRescaleCFGSimple"))
-    first = g("ADE_CustomCFGKeyframe", cfg_extras=extras, cfg_multival=g("ADE_MultivalDynamic", mask_optional=g("TinyMask")))
+    first = g(
+        "ADE_CustomCFGKeyframe", cfg_extras=extras, cfg_multival=g("ADE_MultivalDynamic", mask_optional=g("TinyMask"))
+    )
     then = g("ADE_CustomCFGKeyframeSimple", cfg=1.0, start_percent=0.5, prev_custom_cfg=first)
     g.sample(with_settings(g, custom_cfg=then), steps=4)
 

@@ -138,7 +138,11 @@ class Parts(Graph):
             return self("TinyCond", seed=2)
         if (class_type, name) == ("AnimateDiffTrainMotionLoRA", "model"):
             return self.animate()
-        if isinstance(kind, str) and kind in SOURCES and ("default" not in options or options.get("forceInput") or kind == "FLOATS"):
+        if (
+            isinstance(kind, str)
+            and kind in SOURCES
+            and ("default" not in options or options.get("forceInput") or kind == "FLOATS")
+        ):
             return self.source(kind)
         if "default" in options:
             return options["default"]

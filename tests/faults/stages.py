@@ -252,9 +252,7 @@ def everything(g: Parts, place: str = "") -> None:
     for name in ("loading weights", "merging weights", "temporal attention of a window"):
         motion_model = may_fail(name, motion_model)
     constant = g("ADE_AnimateDiffLoRALoader", strength=0.5)
-    first = g(
-        "ADE_ApplyAnimateDiffModel", motion_model=motion_model, motion_lora=loras, ad_keyframes=keyframes
-    )
+    first = g("ADE_ApplyAnimateDiffModel", motion_model=motion_model, motion_lora=loras, ad_keyframes=keyframes)
     v1 = g("ADE_LoadAnimateDiffModel", model_name="v1.safetensors")
     # applied last, it makes the group norms joint
     m_models = g("ADE_ApplyAnimateDiffModel", motion_model=v1, motion_lora=constant, prev_m_models=first)

@@ -1,4 +1,4 @@
-"""Advanced-ControlNet's side of the contract (specification 11.2 and 11.3), played by a stand-in written from it."""
+"""Advanced-ControlNet's side of the contract (docs/behaviour.md, "Other packs"), played by a stand-in."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ def test_a_chain_of_its_own_and_the_hosts(pack, control_net):
     for _ in range(2):
         controls.next_call()
         for window in HALVES:
-            copied = controls.of(last, window, FRAMES)
+            copied = controls.for_window(last, window, FRAMES)
             assert copied.previous_controlnet is told
             assert told.previous_controlnet.cond_hint_original.flatten().tolist() == window
     controls.restore()

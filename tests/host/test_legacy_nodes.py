@@ -65,7 +65,7 @@ def test_v2_models_run_as_v1_models_where_old_workflows_had_it_so(load, motion_f
     assert torch.equal(sample(load(LEGACY, v2, apply_v2_models_properly=True)), properly)
     assert torch.equal(sample(load(LEGACY, v2, apply_v2_models_properly=False)), jointly)
     assert torch.equal(sample(load(LEGACY, v2)), jointly)  # left out of an API prompt; the widget is on
-    v1_only = {"latents": None, "unlimited_area_hack": False}
+    v1_only = {"latents": {"samples": torch.zeros(1, 4, 8, 8)}, "unlimited_area_hack": False}
     assert torch.equal(sample(load(V1, v2, **v1_only)), jointly)
     assert torch.equal(sample(load(V1_ADVANCED, v2, **v1_only, context_length=0, **WINDOWS)), jointly)
 
@@ -100,7 +100,7 @@ def test_first_loader_hands_latents_on_and_chooses_the_schedule_by_the_motion_mo
 
 
 def test_schedule_uniform_is_looped_uniform(load, nodes, motion_file, sample):
-    name, v1 = motion_file(), {"latents": None, "unlimited_area_hack": False}
+    name, v1 = motion_file(), {"latents": {"samples": torch.zeros(1, 4, 8, 8)}, "unlimited_area_hack": False}
     context = nodes(
         "ADE_LoopedUniformContextOptions", context_length=4, context_stride=1, context_overlap=2, closed_loop=True
     )[0]
@@ -212,7 +212,7 @@ def test_links_to_inputs_of_before_are_told_and_an_empty_switch_is_no_link(nodes
     keyframes = nodes("ADE_AnimateDiffKeyframe", start_percent=0.5, cameractrl_multival=0.5, prev_ad_keyframes=None)[0]
     assert [keyframe.start_percent for keyframe in keyframes] == [0.5]
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
-        "[AnimateDiff] ADE_ApplyAnimateDiffModel has no input model",
+        "[AnimateDiff] ADE_ApplyAnimateDiffModelSimple has no input model",
         "[AnimateDiff] ADE_AnimateDiffKeyframe has no input cameractrl_multival",
     ]
     (context,) = nodes("ADE_BatchedContextOptions", context_length=8, prev_context=None)[0]

@@ -157,7 +157,7 @@ def test_a_damaged_model_gives_a_reason_and_no_nan(measure, clip_vision, frames)
 def test_outputs_without_a_number_stop_what_is_connected_to_them(pack, frames):
     from comfy_execution.graph_utils import ExecutionBlocker
 
-    *numbers, report, plot = pack.submodule("nodes.metrics").AnimateDiffMetrics.execute(frames).result
+    *numbers, report, plot = pack.submodule("nodes.metrics").AnimateDiffMetrics.execute(images=frames).result
     assert [isinstance(number, ExecutionBlocker) for number in numbers] == [True] * 3 + [False] * 3 + [True]
     assert numbers[0].message == "motion smoothness is not available: connect clip_vision"
     assert report.startswith("20 frames of 48 x 40 pixels")

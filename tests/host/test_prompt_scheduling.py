@@ -76,7 +76,7 @@ def replace(run):
     return make
 
 
-# Interpolation (specification, section 8.3 and A.5)
+# Interpolation (docs/behaviour.md, "Scheduled texts")
 
 
 def test_changes_compound(schedule):
@@ -190,9 +190,10 @@ def test_conds_are_padded_on_both_sides_to_the_longest(run, replace):
     assert cond[:, :, 0].tolist() == [[0, 1, 1, 0, 0], [1] * 5, [0, 0, 1, 0, 0]]
 
 
-def test_texts_that_grow_later_fit_in(run, replace):
+def test_texts_that_grow_later_fit_in(run, pack):
     """W26: with frame 0 alone the longest is two tokens long."""
-    values = replace(a=["1", "1", "1 2 3 4"])
+    # words of this CLIP stand for the digits of a long number
+    values = pack.submodule("scheduling.prompts").with_replacement("a", ["1", "1", "1 2 3 4"])
     (((cond, _),),) = run("ADE_PromptScheduling", prompts='0="a `a`"', clip=Clip(), max_length=3, values_replace=values)
     assert cond[:, :, 0].tolist() == [[0, 1, 1, 0, 0], [0, 1, 1, 0, 0], [4] * 5]
 

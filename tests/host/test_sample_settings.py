@@ -82,9 +82,7 @@ def conds_evaluated():
 
 
 def test_at_cfg_1_the_negative_prompt_is_not_computed(settled, sample, parts, conds_evaluated):
-    keyframes = parts["custom_cfg"].with_cfg(
-        (parts["custom_cfg"].CfgKeyframe(3.0), parts["custom_cfg"].CfgKeyframe(1.0, start_percent=0.4))
-    )
+    keyframes = (parts["custom_cfg"].CfgKeyframe(3.0), parts["custom_cfg"].CfgKeyframe(1.0, start_percent=0.4))
     model = settled(custom_cfg=keyframes)
     seen = conds_evaluated(model)
     sample(model, steps=3)
@@ -194,18 +192,24 @@ def test_iterations_start_from_the_clip_before(settled, parts, noise, positive, 
     assert close(sampled(twice, noise, torch.zeros_like(noise), positive, negative), expected)
 
 
-def test_free_init_starts_from_mixed_noise(settled, parts, noise, positive, negative):
-    once, latent = settled(), torch.zeros_like(noise)
-    first = sampled(once, noise, latent, positive, negative)
-    sampling, scale = once.get_model_object("model_sampling"), once.model.latent_format.scale_factor
-    alpha = 1 / ((float(sampling.sigmas[-1]) / scale) ** 2 + 1)
+def twice_by_hand(once, parts, noise, conds, sigma: float) -> torch.Tensor:
+    """FreeInit (Wu et al. 2023, section 4): the low frequencies of the first clip, noised to ``sigma``, in new noise."""
+    latent, scale = torch.zeros_like(noise), once.model.latent_format.scale_factor
+    first = sampled(once, noise, latent, *conds)
+    alpha = 1 / ((sigma / scale) ** 2 + 1)
     noised = alpha**0.5 * first + (1 - alpha) ** 0.5 * noise
     fresh = torch.randn(noise.shape, generator=torch.Generator().manual_seed(3 + 1))
     passed = parts["free_init"].low_pass_filter("gaussian", noise.shape, 0.25, 0.25)
     mixed = parts["free_init"].mixed_frequencies(noised, fresh, passed)
-    expected = sampled(once, mixed, latent, positive, negative)
+    return sampled(once, mixed, latent, *conds)
+
+
+def test_free_init_starts_from_mixed_noise(settled, parts, noise, positive, negative):
+    once = settled()
+    sigma = float(once.get_model_object("model_sampling").sigmas[-1])
     ours = settled(iterations=parts["iterations"].FreeInit(2, seed_offset=1))
-    assert close(sampled(ours, noise, latent, positive, negative), expected)
+    expected = twice_by_hand(once, parts, noise, (positive, negative), sigma)
+    assert close(sampled(ours, noise, torch.zeros_like(noise), positive, negative), expected)
 
 
 def test_free_init_reckons_with_a_scale_of_latents_set_on_the_model(pack, settled, parts, noise, positive, negative):
@@ -226,13 +230,18 @@ def test_free_init_counts_steps_from_the_end_of_short_tables(parts, sigma_step, 
 
 
 def test_free_init_works_with_few_step_schedules(pack, new_model, new_motion, parts, noise, positive, negative):
-    motion = parts["applied"]
-    settings = pack.submodule("sampling.sample_settings").SampleSettings(
-        iterations=parts["iterations"].FreeInit(2, sigma_step=700)
-    )
+    """The table of 50 entries has none for 700 steps: the noise level is that of step 700 of 1000."""
+    motion, animate = parts["applied"], pack.submodule("sampling.evolved").animate
+    settings = pack.submodule("sampling.sample_settings").SampleSettings
     applied = motion.apply(new_motion(), motion.MotionSettings())
-    model = pack.submodule("sampling.evolved").animate(new_model(), applied, "lcm", (), settings)
-    assert sampled(model, noise, torch.zeros_like(noise), positive, negative).isfinite().all()
+    twice = settings(iterations=parts["iterations"].FreeInit(2, sigma_step=700, seed_offset=1))
+    found = sampled(animate(new_model(), applied, "lcm", (), twice), noise, torch.zeros_like(noise), positive, negative)
+    alphas = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2).cumprod(0)
+    sigma = float(((1 - alphas[700]) / alphas[700]).sqrt())
+    once = animate(new_model(), applied, "lcm", (), settings())
+    expected = twice_by_hand(once, parts, noise, (positive, negative), sigma)
+    # the level between two entries of the short table is interpolated
+    assert ((found - expected).norm() / expected.norm()).item() < 1e-3
 
 
 def test_noise_of_the_settings_replaces_the_samplers(settled, parts, noise, positive, negative):

@@ -95,12 +95,12 @@ def test_the_dark_boxes_are_the_frames_of_the_window(pack, visualize, context, n
         latents_length=8,
         visual_width=800,
     )
-    layout = drawing.Layout(800, 8)
+    sheet = drawing.Sheet(800, 8)
     windows = [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7], [4, 5, 6, 7], [6, 7, 0, 1], [0, 1, 2, 3]]
     assert len(images) == len(windows)
     for image, window in zip(images, windows, strict=True):
         dark = columns(image, [drawing.CURRENT, drawing.CURRENT_ENDS])
-        assert {int((x - layout.left) / layout.column) for x in dark if x >= layout.left} == set(window)
+        assert {int((x - sheet.left) / sheet.column) for x in dark if x >= sheet.left} == set(window)
 
 
 def test_later_stages_of_the_advanced_sampler(visualize, context, new_model):

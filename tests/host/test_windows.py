@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional as F
+
+
+def clip_noise(frames: int) -> torch.Tensor:
+    return torch.randn(frames, 4, 8, 8, generator=torch.Generator().manual_seed(3))
 
 
 @pytest.fixture
@@ -30,6 +35,15 @@ def windowed(pack, new_model, new_motion):
 
 
 @pytest.fixture
+def small(pack, new_model, new_motion, layouts):
+    """`small(*contexts)`: the same, on the smallest of the UNets."""
+    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.evolved").animate
+    model = new_model(layouts["unusual"])
+    applied = motion.apply(new_motion(layouts["unusual"]), motion.MotionSettings())
+    return lambda *contexts: animate(model, applied, "autoselect", contexts)
+
+
+@pytest.fixture
 def frames_seen(pack):
     """`frames_seen(model)`: the list to which each UNet call adds the frames it was given (from "ad_params")."""
 
@@ -48,12 +62,10 @@ def frames_seen(pack):
 
 def test_windows_side_by_side_are_clips_of_their_own(windowed, context, sample):
     """Batched windows share nothing: each is what its own noise would have become."""
-    model = windowed(context("batched", 4, 0))
-    clip = sample(model, frames=8)
-    assert clip.shape[0] == 8
-    assert clip.isfinite().all()
-    alone = sample(windowed(context("batched", 4, 0), mid=True), frames=4)  # 4 frames: no window, the first noise
-    torch.testing.assert_close(clip[:4], alone, rtol=1e-4, atol=1e-4)
+    noise = clip_noise(8)
+    clip = sample(windowed(context("batched", 4, 0)), noise=noise)
+    alone = [sample(windowed(), noise=of_window) for of_window in noise.split(4)]
+    torch.testing.assert_close(clip, torch.cat(alone), rtol=1e-4, atol=1e-4)
 
 
 def test_other_packs_learn_which_frames_they_are_asked_for(windowed, context, sample, frames_seen):
@@ -93,26 +105,93 @@ def test_contexts_follow_each_other(windowed, context, sample, frames_seen):
     assert lengths == sorted(lengths)
 
 
-@pytest.mark.parametrize("fuse", ["relative", "pyramid", "overlap-linear", "🔬gauss-sigma", "🔬random"])
-def test_every_fuse_method_gives_a_clip_and_the_same_one_again(windowed, context, sample, fuse):
-    model = windowed(context("standard_static", 5, 2, fuse=fuse))
-    first = sample(model, frames=12)
-    assert first.isfinite().all()
-    assert torch.equal(sample(model, frames=12), first)
+@pytest.mark.parametrize("step", [0, 2])  # of three: at noise above 4, where weights stop changing, and below
+def test_fuse_methods_weigh_what_each_window_would_have_become(small, context, sample, pack, step):
+    """A single step from its noise to none is a weighted mean of the same step in each window alone."""
+    import comfy.samplers
+
+    fuse, noise = pack.submodule("sampling.windows.fuse"), clip_noise(11)
+    options = {"steps": 3, "start_step": step, "last_step": step + 1, "force_full_denoise": True}
+    windows = [[0, 1, 2, 3, 4], [3, 4, 5, 6, 7], [6, 7, 8, 9, 10]]
+    alone = [sample(small(), noise=noise[window], **options) for window in windows]
+    for method in fuse.NAMES:
+        model = small(context("standard_static", 5, 2, fuse=method))
+        found = sample(model, noise=noise, **options)
+        sigma = float(comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 3)[step])
+        chance = fuse.FuseContext(11, overlap=2, sigma=sigma, generator=torch.Generator().manual_seed(3))
+        total, weights = torch.zeros(11, 4, 8, 8, dtype=torch.float64), torch.zeros(11, 1, 1, 1, dtype=torch.float64)
+        for window, clip in zip(windows, alone, strict=True):
+            weight = fuse.relative_bias(window) if method == "relative" else fuse.fuse_weights(method, window, chance)
+            total[window] += clip * weight.double().view(-1, 1, 1, 1)
+            weights[window] += weight.double().view(-1, 1, 1, 1)
+        error = (found - total / weights).abs().max() / found.abs().max()
+        assert error < 1e-4, method
 
 
-def test_joint_group_norm_knows_short_windows(windowed, context, sample):
-    """v1: the last window of a batched clip is shorter than the others."""
-    clip = sample(windowed(context("batched", 4, 0), mid=False), frames=6)
-    assert clip.isfinite().all()
+@pytest.mark.parametrize("method", ["🔬random", "relative"])
+def test_a_second_run_blends_alike(small, context, sample, method):
+    model = small(context("standard_static", 5, 2, fuse=method))
+    assert torch.equal(sample(model, frames=11), sample(model, frames=11))
+
+
+def test_joint_group_norm_is_over_the_frames_of_each_window(pack, windowed, context, new_motion, new_model, sample):
+    """Of six frames in windows of four, the last window has two. The norms by hand: PyTorch's, over five axes."""
+    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.evolved").animate
+    motion_model, noise = new_motion(), clip_noise(6)
+    applied = motion.apply(motion_model, motion.MotionSettings())
+    joint = animate(new_model(), applied, "autoselect", (context("batched", 4, 0),), apply_v2_properly=False)
+    found = sample(joint, noise=noise)
+
+    model = new_model()
+    separate = animate(model, applied, "autoselect")
+    apart = torch.cat([sample(separate, noise=of_window) for of_window in noise.split(4)])
+    assert not torch.allclose(found, apart, rtol=1e-2, atol=1e-2)
+
+    def over_all_frames(norm, arguments, _):
+        (x,) = arguments
+        clips = x.unflatten(0, (-1, frames)).transpose(1, 2)
+        return F.group_norm(clips, norm.num_groups, norm.weight, norm.bias, norm.eps).transpose(1, 2).flatten(0, 1)
+
+    layers = [*model.model.modules(), *motion_model.model.modules()]
+    norms = [layer for layer in layers if isinstance(layer, torch.nn.GroupNorm)]
+    assert len(norms) > 60
+    for norm in norms:
+        norm.register_forward_hook(over_all_frames)
+    expected = []
+    for of_window in noise.split(4):
+        frames = len(of_window)  # of the hooks
+        expected.append(sample(separate, noise=of_window))
+    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_views_of_all_frames_are_windows_inside_the_motion_model(windowed, context, pack, sample):
+    """Both attentions see the frames of a view only; what they give is averaged before the feed-forward network."""
     windows, options = pack.submodule("sampling.windows.schedules"), pack.submodule("sampling.windows.context")
     views = options.Views(windows.WindowOptions("standard_static", 4, 2), "flat")
     only = windowed(context("view_as_context", 0, 0, views=views), frames=4)  # a motion model of 4 positions
     clip = sample(only, frames=8)
-    assert clip.isfinite().all()
+
+    def in_views(block, arguments, _):
+        x, inputs, _ = arguments
+        total, count = torch.zeros_like(x, dtype=torch.float64), torch.zeros(8, 1, dtype=torch.float64)
+        for view in ([0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]):
+            attended = x[:, view]
+            for norm, attention in zip(block.norms, block.attention_blocks, strict=True):
+                attended = attended + attention(norm(attended), inputs, None)
+            total[:, view] += attended
+            count[view] += 1
+        mean = (total / count).float()
+        return mean + block.ff(block.ff_norm(mean))
+
+    by_hand = windowed(frames=8)
+    (motion_model,) = by_hand.get_additional_models_with_key("AnimateDiff")
+    blocks = [module for module in motion_model.model.modules() if type(module).__name__ == "TemporalBlock"]
+    for block in blocks:
+        block.register_forward_hook(in_views)
+    assert len(blocks) == 21
+    torch.testing.assert_close(clip, sample(by_hand, frames=8), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(clip, sample(windowed(frames=8), frames=8), rtol=1e-2, atol=1e-2)
+
     whole = options.Views(windows.WindowOptions("standard_static", 8, 0), "flat", use_on_equal_length=True)
     one_view = sample(windowed(context("view_as_context", 0, 0, views=whole)), frames=8)
     torch.testing.assert_close(one_view, sample(windowed(), frames=8), rtol=1e-4, atol=1e-4)
@@ -137,7 +216,15 @@ def test_later_windows_may_be_longer_than_a_motion_model_that_has_stopped_acting
         both = motion.apply(new_motion(frames=12), motion.MotionSettings(start_percent=0.5), short)
         return animate(new_model(), both, "autoselect", contexts)
 
-    assert sample(model(0.5), frames=12, steps=4).isfinite().all()
+    # the same in two runs: the short model in windows for two steps, then the other without windows
+    noise = clip_noise(12)
+    found = sample(model(0.5), noise=noise, steps=4)
+    short = motion.apply(new_motion(name="short", frames=4), motion.MotionSettings())
+    long = motion.apply(new_motion(frames=12), motion.MotionSettings())
+    first, then = animate(new_model(), short, "autoselect", contexts[:1]), animate(new_model(), long, "autoselect")
+    half = sample(first, noise=noise, steps=4, last_step=2)
+    expected = sample(then, noise=torch.zeros_like(noise), latent=half, steps=4, start_step=2)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     for end_percent, steps in ((0.6, 4), (0.5, 3)):  # of 3 steps the second is at 0.5 exactly
         with pytest.raises(ValueError, match="12 frames is longer than the 4 frames that the motion model 'short'"):
             sample(model(end_percent), frames=12, steps=steps)
@@ -195,10 +282,10 @@ def test_a_chain_of_control_nets_follows_the_window(pack):
     first.set_cond_hint(hints)
     second.set_cond_hint(hints[:1]).set_previous_controlnet(first)
     controls = conditioning.WindowedControls()
-    window = controls.of(second, [3, 4], 8)
+    window = controls.for_window(second, [3, 4], 8)
     assert window.previous_controlnet.cond_hint_original.flatten().tolist() == [3, 4]
     assert len(window.cond_hint_original) == 1  # one picture serves all frames
-    assert controls.of(second, [3, 4], 8) is window  # what the host computes for it is kept
-    assert controls.of(second, [4, 5], 8) is not window
+    assert controls.for_window(second, [3, 4], 8) is window  # what the host computes for it is kept
+    assert controls.for_window(second, [4, 5], 8) is not window
     assert len(first.cond_hint_original) == 8
     assert second.previous_controlnet is first

@@ -2,13 +2,13 @@
 
 import copy
 import itertools
-import json
 import time
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from animatediff_dev_reference import prompt
 
 RAISING_PACK = Path(__file__).parent / "raising_pack"
 PACK = Path(__file__).parents[2]
@@ -21,15 +21,15 @@ def server(new_server, host, weights):
 
 
 @pytest.fixture(scope="module")
-def animated(shared) -> dict:
+def animated() -> dict:
     """Prompt A: v2 motion model."""
-    return json.loads((shared / "golden" / "gen2_v2.json").read_text(encoding="utf-8"))
+    return prompt("gen2_v2")
 
 
 @pytest.fixture(scope="module")
-def plain(shared) -> dict:
+def plain() -> dict:
     """Prompt B: the same checkpoint without motion."""
-    return json.loads((shared / "golden" / "no_motion_model.json").read_text(encoding="utf-8"))
+    return prompt("no_motion_model")
 
 
 # The host counts any denoise above 0.9999 as 1: the server's cache sees another prompt, the sampler the same.

@@ -1,12 +1,16 @@
-"""Motion models made up tensor by tensor, in the layouts of the published files."""
+"""Motion models made up tensor by tensor, in the layouts of the published files, and reading them."""
 
 from __future__ import annotations
 
+import ctypes
 import itertools
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 Tensors = dict[str, torch.Tensor]
 
@@ -101,3 +105,67 @@ def motion_tensors() -> Callable[..., Tensors]:
         return tensors
 
     return build
+
+
+@pytest.fixture(scope="session")
+def files(pack):
+    return pack.submodule("motion_models.files.motion_model")
+
+
+@pytest.fixture(params=["reads", "maps"])
+def reading(request, host_path, monkeypatch):
+    """The host's two ways to a .safetensors file; it maps files, and fills layers lazily, under dynamic VRAM."""
+    if request.param == "reads":
+        return
+    memory_management = pytest.importorskip("comfy.memory_management")
+    if not hasattr(memory_management, "aimdo_enabled"):
+        pytest.skip("this release has no dynamic VRAM")
+    monkeypatch.setattr(memory_management, "aimdo_enabled", True)
+    monkeypatch.setattr(pytest.importorskip("comfy_aimdo.model_mmap"), "ModelMMAP", MappedFile, raising=False)
+
+
+class MappedFile:
+    """What the host's native library does, without the graphics card that it wants."""
+
+    def __init__(self, path: str):
+        self.content = ctypes.create_string_buffer(Path(path).read_bytes())
+
+    def get(self) -> int:
+        return ctypes.addressof(self.content)
+
+    def get_file_handle(self) -> None:
+        return None
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write tensors (.safetensors, or any object as .ckpt) or bytes; returns the path."""
+
+    def write(content, name: str = "motion", suffix: str = ".safetensors", **options) -> str:
+        path = str(tmp_path / f"{name}{suffix}")
+        if isinstance(content, bytes):
+            Path(path).write_bytes(content)
+        elif suffix == ".safetensors":
+            save_file({key: value.contiguous() for key, value in content.items()}, path, **options)
+        else:
+            torch.save(content, path, **options)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def refusal(files):
+    """The message with which a file is refused: one that can be read, and names the file."""
+
+    def refusal(path: str) -> str:
+        with pytest.raises(files.MotionModelFileError) as caught:
+            files.load_motion_model(path)
+        message = str(caught.value)
+        assert os.path.splitext(os.path.basename(path))[0] in message
+        assert "Traceback" not in message
+        assert "\n" not in message
+        assert len(message) < 1500
+        return message
+
+    return refusal

@@ -34,7 +34,7 @@ def table(*values: float) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"length": 6}, [0, 0.5, 7 / 6, 11 / 6, 2.5, 3]),  # the specification's example
+        ({"length": 6}, [0, 0.5, 7 / 6, 11 / 6, 2.5, 3]),  # docs/behaviour.md
         ({"stretch": 2}, [0, 0.5, 7 / 6, 11 / 6, 2.5, 3]),
         ({"cap": 2}, [0, 1]),
         ({"initial_offset": 1}, [1, 2, 3]),
@@ -44,13 +44,13 @@ def table(*values: float) -> torch.Tensor:
     ],
 )
 def test_position_tables(adjust, changes, expected):
-    found = adjust.PositionAdjustment(**changes).of(table(0, 1, 2, 3))
+    found = adjust.PositionAdjustment(**changes).adjusted(table(0, 1, 2, 3))
     torch.testing.assert_close(found, table(*expected))
 
 
 def test_no_frame_left_is_an_error_that_says_what_to_do(adjust):
     with pytest.raises(adjust.AdjustmentError, match="Lower the offsets"):
-        adjust.PositionAdjustment(initial_offset=4).of(table(0, 1, 2, 3))
+        adjust.PositionAdjustment(initial_offset=4).adjusted(table(0, 1, 2, 3))
 
 
 def test_the_model_handles_as_many_frames_as_its_table_then_has(adjust, spec):
@@ -86,3 +86,59 @@ def test_adjustments_are_made_in_the_order_of_the_chain(adjust, spec):
     tensors = {NAMES["q"]: torch.ones(2)}
     assert adjust.Adjustments(weights=chain).apply(spec, tensors)[1][NAMES["q"]].tolist() == [6, 6]
     assert adjust.Adjustments(weights=chain[::-1]).apply(spec, tensors)[1][NAMES["q"]].tolist() == [4, 4]
+
+
+# What cannot be made.
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"length": 500_000}, "new_sweetspot (interpolate_pe_to_length) asks for 500,000 frames"),
+        ({"stretch": 200_000}, "pe_stretch (motion_pe_stretch) asks for 200,000 frames"),
+        ({"length": 4097}, "no longer than 4,096: published ones have 24 to 64"),
+        ({"cap": 1, "length": 10**30}, "Lower it"),
+        ({"stretch": -1}, "pe_stretch (motion_pe_stretch) of an Adjust PE node is -1. Give 0 or more frames"),
+        ({"length": -5}, "Give 0 or more"),
+        ({"cap": -5}, "Give 0 or more"),
+        ({"initial_offset": -5}, "Give 0 or more"),
+        ({"final_offset": -5}, "Give 0 or more"),
+    ],
+)
+def test_positions_that_no_table_can_have_are_refused_by_their_widget(adjust, changes, words):
+    with pytest.raises(adjust.AdjustmentError) as caught:
+        adjust.PositionAdjustment(**changes)
+    assert words in str(caught.value)
+
+
+def test_a_chain_that_grows_too_long_is_refused(adjust, spec):
+    chain = (adjust.PositionAdjustment(stretch=4000),) * 2
+    with pytest.raises(adjust.AdjustmentError, match="A chain of Adjust PE nodes asks for 8,004 frames"):
+        adjust.Adjustments(chain).apply(spec, {NAMES["pe"]: table(0, 1, 2, 3)})
+
+
+def test_the_longest_table(adjust):
+    assert adjust.PositionAdjustment(length=4096).adjusted(table(0, 1, 2, 3)).shape == (1, 4096, 1)
+    assert adjust.PositionAdjustment(stretch=4092).adjusted(table(0, 1, 2, 3)).shape == (1, 4096, 1)
+
+
+def test_frames_to_drop_or_keep_may_be_any_number(adjust):
+    assert adjust.PositionAdjustment(cap=10**30).adjusted(table(0, 1, 2, 3)).shape == (1, 4, 1)
+    for field in ("initial_offset", "final_offset"):
+        with pytest.raises(adjust.AdjustmentError, match="Lower the offsets"):
+            adjust.PositionAdjustment(**{field: 10**30}).adjusted(table(0, 1, 2, 3))
+
+
+@pytest.mark.parametrize("amount", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("operation", ["add", "multiply"])
+def test_amounts_that_leave_no_weights_are_refused(adjust, operation, amount):
+    with pytest.raises(adjust.AdjustmentError, match="The attn_q amount of a weight adjustment is"):
+        adjust.WeightAdjustment(operation, {"attn_q": amount})
+
+
+def test_the_nodes_refuse_before_a_motion_model_is_read(pack):
+    nodes = {node.GET_SCHEMA().node_id: node for node in pack.submodule("nodes.motion_models.settings").NODES}
+    with pytest.raises(ValueError, match=r"new_sweetspot .* 500,000"):
+        nodes["ADE_AdjustPESweetspotStretch"].execute(sweetspot=1, new_sweetspot=500_000, print_adjustment=False)
+    with pytest.raises(ValueError, match=r"pe_stretch .* 200,000"):
+        nodes["ADE_AdjustPEFullStretch"].execute(pe_stretch=200_000, print_adjustment=False)

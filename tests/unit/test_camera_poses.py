@@ -81,16 +81,18 @@ def test_a_file_has_a_title_and_a_line_for_each_frame(camera, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("title\n1 2 3\n", "Line 2 of .* must hold 19 numbers"),
+        ("title\n1 2 3\n", "Line 2 of .* must hold 19 finite numbers"),
         (f"title\n{LINE}\n{LINE} x\n", "Line 3 of"),
         ("title\n", "no camera poses"),
-        (None, "could not be read"),
+        (f"title\n{LINE.replace('0.9', 'nan')}\n", "Line 2 of .* must hold 19 finite numbers"),
+        (f"title\n{LINE.replace('0.9', '1e999')}\n", "Line 2 of .* must hold 19 finite numbers"),
+        ("title\n" + "0 " * (3 << 20), "is larger than 4 MB"),
+        (b"title\n\xff\xfe", "is no text"),
     ],
 )
 def test_other_files_are_refused_in_plain_words(camera, tmp_path, text, message):
     path = tmp_path / "poses.txt"
-    if text is not None:
-        path.write_text(text)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(camera.PoseFileError, match=message):
         camera.read_poses(str(path))
 

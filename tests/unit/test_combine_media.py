@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
+import math
 import os
 from types import SimpleNamespace
 
@@ -35,7 +38,7 @@ def combine(pack, frames, tmp_path, monkeypatch):
             node, "hidden", SimpleNamespace(prompt=PROMPT, extra_pnginfo={"workflow": WORKFLOW}), raising=False
         )
         assert node.validate_inputs(format=values["format"]) is True
-        result = node.execute(images, **values)
+        result = node.execute(images=images, **values)
         return result.ui, result.result[0]
 
     return run
@@ -160,3 +163,145 @@ def test_runs_do_not_overwrite_each_other(combine):
 def test_other_formats_are_refused_before_anything_runs(pack):
     node = pack.submodule("nodes.extras").AnimateDiffCombine
     assert "Choose image/gif, image/webp, video/h264-mp4" in node.validate_inputs(format="lerp (normal)")
+
+
+EACH_KIND = ["image/gif", "image/webp", "video/h264-mp4", "video/webm"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Names of the files in the output folder."""
+    return lambda: sorted(os.listdir(tmp_path / "output"))
+
+
+@pytest.fixture
+def at_frame(pack, monkeypatch):
+    """`at_frame(3, act)`: call act() while the fourth picture is written."""
+    media = pack.submodule("host.media")
+
+    def arrange(number: int, act) -> None:
+        made = itertools.count(-1)  # the PNG takes the first frame once more
+        write = media._bytes
+        monkeypatch.setattr(media, "_bytes", lambda frame: act() if next(made) == number else write(frame))
+
+    return arrange
+
+
+@pytest.mark.parametrize("format", EACH_KIND)
+def test_a_file_has_its_name_only_when_it_is_whole(combine, at_frame, folder, format, frames):
+    during = []
+
+    def look():
+        during.extend(folder())
+        return (frames[3] * 255).to(torch.uint8)
+
+    at_frame(3, look)
+    combine(format=format)
+    assert during
+    assert all(name.endswith(".part") for name in during)
+    assert len(folder()) == 2
+    assert not any(name.endswith(".part") for name in folder())
+
+
+@pytest.mark.parametrize("format", EACH_KIND)
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "was not saved: the disk is full. Free some space"),
+        (PermissionError(errno.EACCES, "Permission denied"), "ComfyUI is not allowed to write there"),
+        (RuntimeError("something else"), "something else"),
+    ],
+)
+def test_nothing_is_left_of_a_clip_that_fails(combine, at_frame, folder, format, error, message):
+    def fail():
+        raise error
+
+    at_frame(3, fail)
+    with pytest.raises(RuntimeError, match=message):
+        combine(format=format)
+    assert folder() == []
+
+
+@pytest.mark.parametrize("format", EACH_KIND)
+def test_stop_ends_a_long_clip_and_leaves_nothing(combine, at_frame, folder, format, frames):
+    from comfy import model_management
+
+    def stop():
+        model_management.interrupt_current_processing()
+        return (frames[3] * 255).to(torch.uint8)
+
+    at_frame(3, stop)
+    with pytest.raises(model_management.InterruptProcessingException):
+        combine(format=format)
+    assert folder() == []
+    combine(format=format)  # and the next one runs
+    assert len(folder()) == 2
+
+
+@pytest.mark.parametrize("format", ["image/gif", "image/webp", "video/h264-mp4"])
+def test_progress_goes_from_the_first_frame_to_the_last(combine, format, monkeypatch):
+    import comfy.utils
+
+    shown = []
+    monkeypatch.setattr(comfy.utils.ProgressBar, "update_absolute", lambda bar, value: shown.append((value, bar.total)))
+    combine(format=format)
+    assert shown[0] == (0, 8)
+    assert shown[-1] == (8, 8)
+    assert {value for value, _ in shown} == set(range(9))
+
+
+WRONG_CLIPS = {
+    "two channels": ({"images": torch.zeros(2, 8, 8, 2)}, r"3 channels \(RGB\) or 4"),
+    "one channel": ({"images": torch.zeros(2, 8, 8, 1)}, r"3 channels \(RGB\) or 4"),
+    "latents": ({"images": torch.zeros(2, 4, 8, 8)}, r"3 channels \(RGB\) or 4"),
+    **{
+        f"{rate} fps": ({"frame_rate": rate}, f"frame_rate .*is {rate:g}|frame_rate is {rate}")
+        for rate in (0, -8, math.nan, math.inf, 1e-9, 1e9)
+    },
+    "negative loops": ({"loop_count": -1}, "loop_count .*is -1, but has to be at least 0"),
+    "endless loops": ({"loop_count": 10**9}, "loop_count is 1000000000. It has to be from 0"),
+}
+
+
+@pytest.mark.parametrize("format", ["image/gif", "image/webp", "video/h264-mp4"])
+@pytest.mark.parametrize("kind", WRONG_CLIPS)
+def test_clips_that_make_no_file_are_refused_in_words(combine, folder, tmp_path, kind, format):
+    inputs, message = WRONG_CLIPS[kind]
+    with pytest.raises(ValueError, match=message):
+        combine(format=format, **inputs)
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("shape", [(0, 64, 80, 3), (2, 0, 80, 3), (1, 16, 2, 8, 8), (64, 80, 3)])
+def test_no_pictures_are_refused_in_words(combine, shape, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"The input images of AnimateDiff Combine got .* in place of pictures"
+    ) as error:
+        combine(images=torch.zeros(shape))
+    assert str(shape) in str(error.value)
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("prefix", ["../clip", "/elsewhere/clip", "a/../../clip"])
+def test_a_prefix_that_leads_out_of_the_folder_is_refused(combine, prefix, tmp_path):
+    with pytest.raises(ValueError, match=r"leads out of the folder '.*output'.*without '\.\.'") as error:
+        combine(filename_prefix=prefix)
+    assert prefix in str(error.value)
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(pack, combine, tmp_path):
+    combine()
+    with pytest.raises(pack.submodule("host.writing").NotSaved, match="Choose another filename_prefix"):
+        combine(filename_prefix="clip_00001_.gif/clip")
+    with pytest.raises(pack.submodule("host.writing").NotSaved, match="Choose another, shorter filename_prefix"):
+        combine(filename_prefix="clip" * 100)
+
+
+def test_a_format_that_is_linked_is_checked_too(pack, combine, monkeypatch):
+    node = pack.submodule("nodes.extras").AnimateDiffCombine
+    monkeypatch.setattr(node, "validate_inputs", lambda format: True)  # the host has not seen it yet
+    with pytest.raises(
+        pack.submodule("host.media").ClipError, match=r"'mp4' is no format of this node\. Choose image/gif"
+    ):
+        combine(format="mp4")

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from animatediff_dev_hosts import cache_dir, host, versions
+from animatediff_dev_pack import ROOT, import_file
+from animatediff_dev_reference import weight_checksums
 
 
 @pytest.fixture
@@ -43,3 +45,17 @@ def test_a_folder_without_comfyui_is_refused(tmp_path, monkeypatch):
 def test_cache_folder_can_be_moved(tmp_path, monkeypatch):
     monkeypatch.setenv("ANIMATEDIFF_CACHE", str(tmp_path))
     assert cache_dir() == tmp_path
+
+
+def test_random_weights_other_than_those_of_the_reference_latents_are_told(tmp_path, monkeypatch):
+    """Here all files are empty, as another PyTorch may draw other numbers."""
+    monkeypatch.setattr(sys, "path", [str(ROOT / "dev"), *sys.path])
+    for name in ("pack", "reference"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    random_weights = import_file("animatediff_random_weights", ROOT / "dev" / "random_weights.py")
+    for name in weight_checksums():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    with pytest.raises(SystemExit, match=r"drew other random weights.*animatediff_models/random_v1\.safetensors"):
+        random_weights.check(tmp_path)

@@ -31,11 +31,6 @@ def static(pack):
     )
 
 
-@pytest.fixture
-def opencv():
-    pytest.importorskip("cv2", reason="needs OpenCV: pip install opencv-python-headless")
-
-
 def texture(size: int, seed: int) -> torch.Tensor:
     """Smooth coloured noise ``(1, 3, size, size)`` in 0..1."""
     coarse = torch.rand(1, 3, size // 6, size // 6, generator=torch.Generator().manual_seed(seed))
@@ -66,25 +61,25 @@ def noise(frames: int, size: int = 96) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("velocity", [(2.0, 0.0), (0.0, -1.0), (3.0, 2.0), (0.5, 0.0), (6.0, 0.0), (0.0, 0.0)])
-def test_dynamic_degree_is_the_speed_of_what_moves(opencv, animation, velocity):
+def test_dynamic_degree_is_the_speed_of_what_moves(animation, velocity):
     speed = (velocity[0] ** 2 + velocity[1] ** 2) ** 0.5
     measured = animation.measure(moving_disc(velocity)).dynamic_degree.value
     assert measured == pytest.approx(speed, rel=0.15, abs=0.01)
 
 
-def test_flow_points_where_the_picture_goes(opencv, pack):
+def test_flow_points_where_the_picture_goes(pack):
     clip = moving_disc((3.0, -2.0))
     flow = pack.submodule("metrics.flow").optical_flow(clip[0], clip[1])
     assert flow[:, 50:60, 40:50].mean((1, 2)).tolist() == pytest.approx([3.0, -2.0], abs=0.2)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (11, 40), (64, 64), (65, 90)])
-def test_flow_of_pictures_of_any_size(opencv, pack, size):
+def test_flow_of_pictures_of_any_size(pack, size):
     clip = noise(2)[:, : size[0], : size[1]]
     assert pack.submodule("metrics.flow").optical_flow(clip[0], clip[1]).shape == (2, *size)
 
 
-def test_a_still_clip_has_the_best_flicker_score_and_no_motion(opencv, animation, static):
+def test_a_still_clip_has_the_best_flicker_score_and_no_motion(animation, static):
     measured = animation.measure(texture(64, seed=4).permute(0, 2, 3, 1).repeat(5, 1, 1, 1), windows=static(5, 3))
     assert measured.flicker.value == 100
     assert measured.dynamic_degree.value == pytest.approx(0, abs=1e-3)
@@ -100,7 +95,7 @@ def test_flicker_score_is_that_of_vbench(animation):
     assert measured.value == pytest.approx(100 * (255 - 34) / 255)
 
 
-def test_warp_error_ignores_motion_and_sees_noise(opencv, animation):
+def test_warp_error_ignores_motion_and_sees_noise(animation):
     moving, noisy = animation.measure(panned(6, step=3)), animation.measure(noise(6))
     assert moving.dynamic_degree.value == pytest.approx(3, rel=0.15)
     assert moving.warp_error.value < 1 < 5 < moving.flicker.curve.mean()
@@ -187,7 +182,7 @@ def test_what_is_no_clip_is_refused_in_words(animation, images, message):
         animation.measure(images)
 
 
-def test_report_has_every_number_or_its_reason(opencv, animation, static):
+def test_report_has_every_number_or_its_reason(animation, static):
     measured = animation.measure(panned(32, step=2), windows=static(32, 16))
     lines = animation.report(measured).splitlines()
     assert lines[0] == "32 frames of 96 x 96 pixels"
@@ -208,7 +203,7 @@ def test_axes_have_few_round_numbers_around_the_curve(pack, low, high):
     assert len(set(written)) == len(written)
 
 
-def test_plot_draws_a_panel_for_each_curve_there_is(opencv, animation, static, pack):
+def test_plot_draws_a_panel_for_each_curve_there_is(animation, static, pack):
     clip = panned(20, step=2)
     plot = pack.submodule("metrics.plot").plot
     without_windows = plot(animation.measure(clip))

@@ -121,18 +121,21 @@ ONE = torch.zeros(1)
             r"'file\.safetensors' is no MotionLoRA\. It is a motion model.*animatediff_models.*Load AnimateDiff Model",
         ),
         (lambda pairs: {"first_stage_model.encoder.conv_in.weight": ONE}, "whole checkpoint.*Load Checkpoint"),
-        (lambda pairs: dict(list(published(pairs).items())[1:]), r"is damaged: .*instead of down \(rank, in\)"),
+        (
+            lambda pairs: dict(list(published(pairs).items())[1:]),
+            r"is damaged: of .*to_q it has lora_up\.weight \(32, 3\), which do not make a change",
+        ),
         (lambda pairs: {key: value[:2] for key, value in published(pairs).items()}, "is damaged"),
         (
             lambda pairs: published(pairs) | {"down_blocks.0.motion_modules.0.attn1.to_q.lora_magnitude_vector": ONE},
-            "of a kind that this version does not know: 1 tensors are neither down nor up",
+            r"changes layers of a motion model by DoRA, which cannot be applied here\. Merge it",
         ),
     ],
 )
 def test_a_wrong_file_is_told_what_it_is(motion_lora, pairs, tmp_path, make, message):
     path = str(tmp_path / "file.safetensors")
     safetensors.torch.save_file({key: value.contiguous() for key, value in make(pairs).items()}, path)
-    with pytest.raises(motion_lora.MotionLoraFileError, match=message):
+    with pytest.raises(motion_lora.LoraFileError, match=message):
         motion_lora.read_motion_lora(path)
 
 

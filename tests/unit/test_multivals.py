@@ -15,6 +15,11 @@ def motion(pack):
 
 
 @pytest.fixture
+def chains(pack):
+    return pack.submodule("sampling.keyframes")
+
+
+@pytest.fixture
 def per_block(pack):
     return pack.submodule("sampling.strength.per_block")
 
@@ -72,25 +77,30 @@ def test_scaled_masks(multival):
     per_frame = multival.scaled_mask(mask, [0.0, 1.0], 2.0, relative=False)
     assert per_frame.shape == (2, 1, 2)
     assert per_frame[:, 0, 0].tolist() == pytest.approx([0.4, 1.2])
-    assert multival.scaled_mask(torch.ones(1, 2, 2), 0.0, 3.0, relative=True).isfinite().all()
+    one_value = multival.scaled_mask(torch.full((1, 2, 2), 0.5), 1.0, 3.0, relative=True)
+    assert torch.equal(one_value, torch.full((1, 2, 2), 2.0)), "nothing to stretch: as it is, from 0..1"
 
 
-def keyframes(motion, *items):
-    found = ()
-    for start, values in items:
-        found = motion.with_keyframe(motion.Keyframe(start, **values), found)
-    return found
+@pytest.fixture
+def keyframes(motion, chains):
+    def new(*items):
+        found = ()
+        for start, values in items:
+            found = chains.chained((motion.Keyframe(start, **values),), found)
+        return found
+
+    return new
 
 
 def effects(motion, spec, settings) -> list:
     return [inputs.default.effect for inputs in motion.inputs_at_keyframes(settings, spec, 8)]
 
 
-def test_keyframes_multiply_and_inherit(motion, spec):
+def test_keyframes_multiply_and_inherit(motion, keyframes, spec):
     settings = motion.MotionSettings(
         effect=0.5,
         keyframes=keyframes(
-            motion, (0.2, {"effect": 0.8}), (0.4, {"scale": 2.0}), (0.6, {"scale": 3.0, "inherit_missing": False})
+            (0.2, {"effect": 0.8}), (0.4, {"scale": 2.0}), (0.6, {"scale": 3.0, "inherit_missing": False})
         ),
     )
     # the built-in one at 0, then 0.8, inherited, not inherited
@@ -99,8 +109,8 @@ def test_keyframes_multiply_and_inherit(motion, spec):
     assert scales == [(), (), (2.0, 2.0), (3.0, 3.0)]
 
 
-def test_a_keyframe_at_0_takes_the_place_of_the_built_in_one(motion, spec):
-    settings = motion.MotionSettings(keyframes=keyframes(motion, (0.0, {"effect": 0.25})))
+def test_a_keyframe_at_0_takes_the_place_of_the_built_in_one(motion, keyframes, spec):
+    settings = motion.MotionSettings(keyframes=keyframes((0.0, {"effect": 0.25})))
     assert effects(motion, spec, settings) == [0.25]
 
 
@@ -150,13 +160,14 @@ STARTS = {0.0: 999999999.9, 0.2: 9.0, 0.21: 8.5, 0.22: 8.1, 0.5: 2.2803, 0.55: 1
         ([(0.0, 3), (0.0, 2), (0.5, 1)], 0, "1111122222"),
     ],
 )
-def test_which_item_is_in_force(pack, items, index, expected):
-    """The traces of the specification, A.4."""
-    selection = pack.submodule("sampling.selection").Selection(
-        [STARTS[percent] for percent, _ in items], [steps for _, steps in items], SIGMAS[0], index
-    )
+def test_which_item_is_in_force(pack, motion, chains, items, index, expected):
+    """As seen in the incumbent."""
+    step_of = pack.submodule("sampling.feature").Step
+    chain = [motion.Keyframe(percent, guarantee_steps=steps) for percent, steps in items]
+    in_force = chains.InForce(chain, [STARTS[percent] for percent, _ in items], SIGMAS[0], index)
     found = []
-    for sigma in SIGMAS:
-        found.append(selection.at(sigma))
-        assert selection.at(sigma) == found[-1]  # a second call at one sigma is no step
+    for i, sigma in enumerate(SIGMAS):
+        step = step_of(i, lambda sigma=sigma: sigma)
+        found.append(in_force.at(step))
+        assert in_force.at(step) == found[-1]  # a second call at one sigma is no step
     assert "".join(map(str, found)) == expected

@@ -1,4 +1,4 @@
-"""Noise, FreeInit, sigma schedules and custom CFG keyframes against the numbers of the specification."""
+"""Noise, FreeInit, sigma schedules and custom CFG keyframes against the numbers of docs/behaviour.md."""
 
 import math
 
@@ -170,14 +170,15 @@ def test_cfg_keyframes_between_two_values(guidance, pack):
 
 
 def test_a_cfg_keyframe_at_0_keeps_its_guaranteed_steps(guidance, pack):
-    """The specification, A.4: unlike other keyframes."""
+    """Unlike other keyframes."""
     sampling = pack.submodule("sampling.schedules.beta_schedules").SCHEDULES["sqrt_linear (AnimateDiff)"]
     from comfy.model_base import ModelType
 
-    keyframes = guidance.with_cfg([guidance.CfgKeyframe(1.0, p, 2) for p in (0.0, 0.0, 0.5)])
+    step = pack.submodule("sampling.feature").Step
+    keyframes = tuple(guidance.CfgKeyframe(1.0, p, 2) for p in (0.0, 0.0, 0.5))
     run = guidance.GuidanceRun.of(keyframes, sampling(ModelType.EPS), 25.14611435)
     sigmas = [25.1461, 13.2913, 7.5013, 4.4956, 2.8327, 1.8465, 1.2143, 0.7708, 0.4231, 0.0292]
-    assert [keyframes.index(run.at(lambda s=s: s)) for s in sigmas] == [0, 0, 1, 1, 1, 2, 2, 2, 2, 2]
+    assert [keyframes.index(run.at(step(0, lambda s=s: s))) for s in sigmas] == [0, 0, 1, 1, 1, 2, 2, 2, 2, 2]
 
 
 @pytest.mark.parametrize(

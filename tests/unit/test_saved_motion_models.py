@@ -13,6 +13,11 @@ def files(pack):
     return pack.submodule("motion_models.files.motion_model")
 
 
+@pytest.fixture(scope="session")
+def saving(pack):
+    return pack.submodule("motion_models.files.saving")
+
+
 @pytest.fixture
 def load(files, tmp_path):
     """Load a motion model from tensors."""
@@ -36,10 +41,10 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
-def test_what_is_saved_is_loaded_again(files, motion_tensors, load, tmp_path, kind):
+def test_what_is_saved_is_loaded_again(files, saving, motion_tensors, load, tmp_path, kind):
     before = load(motion_tensors(**LAYOUTS[kind]))
     path = str(tmp_path / "saved.safetensors")
-    files.save_motion_model(before, path, {"animatediff.caption": "all"})
+    saving.save_motion_model(before, path, {"animatediff.caption": "all"})
     after = files.load_motion_model(path)
     spec, again = before.model.spec, after.model.spec
     for field in ("layout", "version", "down", "mid", "up", "attention_blocks", "heads", "max_frames", "parameters"):
@@ -52,10 +57,10 @@ def test_what_is_saved_is_loaded_again(files, motion_tensors, load, tmp_path, ki
 
 
 @pytest.mark.parametrize("kind", ["v2", "v3", "AnimateLCM"])
-def test_a_saved_file_has_the_published_tensors_and_no_others(files, motion_tensors, load, tmp_path, kind):
+def test_a_saved_file_has_the_published_tensors_and_no_others(files, saving, motion_tensors, load, tmp_path, kind):
     tensors = motion_tensors(**LAYOUTS[kind])
     path = str(tmp_path / "saved.safetensors")
-    files.save_motion_model(load(tensors), path, dtype=torch.float16)
+    saving.save_motion_model(load(tensors), path, dtype=torch.float16)
     saved = safetensors.torch.load_file(path)
     assert saved.keys() == tensors.keys()
     for key, value in tensors.items():
@@ -65,9 +70,9 @@ def test_a_saved_file_has_the_published_tensors_and_no_others(files, motion_tens
         )
 
 
-def test_a_published_reader_takes_a_hotshot_file_for_what_it_is(files, motion_tensors, load, tmp_path):
+def test_a_published_reader_takes_a_hotshot_file_for_what_it_is(files, saving, motion_tensors, load, tmp_path):
     path = str(tmp_path / "saved.safetensors")
-    files.save_motion_model(load(motion_tensors(**LAYOUTS["HotshotXL"])), path)
+    saving.save_motion_model(load(motion_tensors(**LAYOUTS["HotshotXL"])), path)
     assert any(key.endswith("pos_encoder.positional_encoding") for key in safetensors.torch.load_file(path))
 
 
@@ -86,7 +91,7 @@ def test_an_unknown_version_is_refused(files, motion_tensors, load):
         load(motion_tensors(), {"animatediff.version": "v9"})
 
 
-def test_weight_patches_are_not_saved(files, motion_tensors, load, tmp_path):
+def test_weight_patches_are_not_saved(files, saving, motion_tensors, load, tmp_path):
     """Neither those asked for nor those that a run has left in the weights."""
     import comfy.model_management
 
@@ -100,15 +105,15 @@ def test_weight_patches_are_not_saved(files, motion_tensors, load, tmp_path):
         assert not torch.equal(plain.model.state_dict()[key], expected[key])
         for i, patcher in enumerate((plain, patched)):
             path = str(tmp_path / f"saved{i}.safetensors")
-            files.save_motion_model(patcher, path)
+            saving.save_motion_model(patcher, path)
             assert torch.equal(safetensors.torch.load_file(path)[key], expected[key])
     finally:
         patched.detach()
     assert torch.equal(plain.model.state_dict()[key], expected[key])
 
 
-def test_a_model_whose_image_input_would_be_lost_is_not_saved(files, motion_tensors, load, tmp_path):
+def test_a_model_whose_image_input_would_be_lost_is_not_saved(files, saving, motion_tensors, load, tmp_path):
     image_input = {"conv_in.weight": torch.zeros(32, 9, 3, 3), "conv_in.bias": torch.zeros(32)}
     with pytest.raises(files.MotionModelFileError, match="'original' is a PIA model; its image input is not built yet"):
-        files.save_motion_model(load(motion_tensors() | image_input), str(tmp_path / "saved.safetensors"))
+        saving.save_motion_model(load(motion_tensors() | image_input), str(tmp_path / "saved.safetensors"))
     assert not (tmp_path / "saved.safetensors").exists()

@@ -15,6 +15,11 @@ def grammar(pack):
 
 
 @pytest.fixture(scope="session")
+def text_error(pack):
+    return pack.submodule("scheduling.text_error").TextError
+
+
+@pytest.fixture(scope="session")
 def scheduled_values(pack):
     return pack.submodule("scheduling.values")
 
@@ -30,8 +35,8 @@ def places(grammar):
     """`places("0:4", 8)`: first frame, last frame and hold of an index in a schedule of so many frames."""
 
     def of(index: str, frames: int = 0) -> tuple[int, int, bool]:
-        written = grammar.parse_prompts("prompts", f'{index} = "x"', frames).keyframes
-        (as_json,) = grammar.parse_prompts("prompts", f'"{index}": "x"', frames).keyframes
+        written = grammar.parse_prompts("prompts", f'{index} = "x"', frames).entries
+        (as_json,) = grammar.parse_prompts("prompts", f'"{index}": "x"', frames).entries
         assert written == (as_json,)
         return as_json.first, as_json.last, as_json.hold
 
@@ -51,7 +56,7 @@ def places(grammar):
 )
 def test_prompts_are_read_in_both_styles(grammar, text):
     schedule = grammar.parse_prompts("prompts", text)
-    assert schedule.keyframes == (grammar.Keyframe(0, 0, "a cat"), grammar.Keyframe(4, 4, "a\ndog"))
+    assert schedule.entries == (grammar.Entry(0, 0, "a cat"), grammar.Entry(4, 4, "a\ndog"))
     assert schedule.frames == 5
 
 
@@ -73,7 +78,7 @@ def test_prompts_are_read_in_both_styles(grammar, text):
 )
 def test_numbers_are_read_in_any_dress(grammar, written, value):
     for text in (f"0 = {written}", f'"0": {written},', f'{{"0" : {written}\n}}', f"0={written}, 1=0"):
-        assert grammar.parse_values("values", text).keyframes[0] == grammar.Keyframe(0, 0, value)
+        assert grammar.parse_values("values", text).entries[0] == grammar.Entry(0, 0, value)
 
 
 def test_indices(places):
@@ -114,7 +119,12 @@ PROMPT, VALUE = "prompts", "values"
         (PROMPT, "", 1, 1, "the index of a frame", "the end of the text"),
         (PROMPT, "{ }", 1, 3, "the index of a frame", "the end of the text"),
         (PROMPT, "a cat", 1, 1, "the index of a frame", "'a'"),
-        (PROMPT, '{0 = "a"', 1, 1, "the index of a frame", "'{'"),
+        (PROMPT, '{0 = "a"', 1, 9, "'}' at the end, for the '{' in line 1, character 1", "the end of the text"),
+        (PROMPT, '\n {"0": "a",\n"4": "b"\n', 3, 9, "'}' at the end, for the '{' in line 2, character 2", "the end"),
+        (VALUE, "{0 = 1,", 1, 8, "'}' at the end, for the '{' in line 1, character 1", "the end of the text"),
+        (VALUE, "{", 1, 2, "'}' at the end, for the '{' in line 1, character 1", "the end of the text"),
+        (PROMPT, '0 = "a", 4 = "b" }', 1, 18, "the end of the text, or a '{' at the beginning of it", "'}'"),
+        (VALUE, "0 = 1, 4 = 2}", 1, 13, "the end of the text, or a '{' at the beginning of it", "'}'"),
         (PROMPT, '"0" "a"', 1, 5, "':' behind the index \"0\"", "'\"'"),
         (PROMPT, '"0: "a"', 1, 4, "'\"' behind the index \"0:", "' '"),
         (PROMPT, '0: "a"', 1, 4, "'=' behind the index 0:", "'\"'"),
@@ -151,14 +161,15 @@ PROMPT, VALUE = "prompts", "values"
         (VALUE, '"0": ', 1, 5, 'a number behind "0" :', "the end of the text"),
         (VALUE, "0 = , 4 = 1", 1, 5, "a number behind 0 =", "','"),
         (VALUE, "0 = nan", 1, 5, "a number behind 0 =", "'n'"),
+        (VALUE, "0 = 1e999", 1, 5, "a number up to 1.8e308, or inf, behind 0 =", "'1'"),
         (VALUE, "0 = (1", 1, 5, "a number behind 0 =", "'('"),
         (VALUE, "0 = 1\n4 = 2", 2, 1, "a comma before the next entry", "'4'"),
     ],
 )
-def test_an_error_points_at_the_character(grammar, kind, text, line, character, expected, found):
+def test_an_error_points_at_the_character(grammar, text_error, kind, text, line, character, expected, found):
     parse = {PROMPT: grammar.parse_prompts, VALUE: grammar.parse_values}[kind]
     place = f"{kind}, line {line}, character {character}: expected {expected}"
-    with pytest.raises(grammar.ScheduleTextError, match=f"^{re.escape(place)}.*, found {re.escape(found)}") as error:
+    with pytest.raises(text_error, match=f"^{re.escape(place)}.*, found {re.escape(found)}") as error:
         parse(kind, text)
     _, shown, caret, hint = str(error.value).splitlines()
     if len(text) < 100:
@@ -167,9 +178,9 @@ def test_an_error_points_at_the_character(grammar, kind, text, line, character, 
     assert {PROMPT: '"0": "a cat"', VALUE: '"0": 1.0'}[kind] in hint
 
 
-def test_an_error_shows_the_part_of_a_long_line_that_it_is_about(grammar):
+def test_an_error_shows_the_part_of_a_long_line_that_it_is_about(grammar, text_error):
     text = '0 = "{}", 8 = !{}'.format("x" * 500, "z" * 500)
-    with pytest.raises(grammar.ScheduleTextError) as error:
+    with pytest.raises(text_error) as error:
         grammar.parse_prompts("prompts", text)
     _, shown, caret, _ = str(error.value).splitlines()
     assert len(shown) < 120
@@ -197,7 +208,7 @@ def test_prompts_that_are_written_are_read_back(grammar, entries, blank, json, b
     style = '"{}"{b}:{b}"{}"' if json else '{}{b}={b}"{}"'
     text = f"{blank},{blank}".join(style.format(index[0], value, b=blank) for index, value in entries)
     text = f"{blank}{{{text}}}" if braces else text + blank
-    found = grammar.parse_prompts("prompts", text).keyframes
+    found = grammar.parse_prompts("prompts", text).entries
     assert [(k.first, k.last, k.hold, k.value) for k in found] == [(*index[1:], value) for index, value in entries]
 
 
@@ -205,33 +216,33 @@ def test_prompts_that_are_written_are_read_back(grammar, entries, blank, json, b
 def test_values_that_are_written_are_read_back(grammar, entries, blank, json):
     style = '"{}"{b}:{b}{!r}{b}' if json else "{}{b}={b}{!r}{b}"
     text = ",".join(style.format(index[0], value, b=blank) for index, value in entries)
-    found = grammar.parse_values("values", text).keyframes
+    found = grammar.parse_values("values", text).entries
     assert [(k.first, k.last, k.hold, k.value) for k in found] == [(*index[1:], value) for index, value in entries]
 
 
 @given(st.text('0123456789.:-=",{}()x \n', max_size=40), st.sampled_from([0, 1, 5, 16]))
-def test_any_text_is_a_schedule_or_an_error_of_ours(grammar, text, frames):
+def test_any_text_is_a_schedule_or_an_error_of_ours(grammar, text_error, text, frames):
     for parse in (grammar.parse_prompts, grammar.parse_values):
         try:
             schedule = parse("text", text, frames)
-        except grammar.ScheduleTextError as error:
+        except text_error as error:
             assert re.match(r"text, line \d+, character \d+: expected .*, found ", str(error))
         else:
             assert schedule.frames == frames or not frames
-            assert all(0 <= keyframe.first <= keyframe.last for keyframe in schedule.keyframes)
+            assert all(0 <= entry.first <= entry.last for entry in schedule.entries)
 
 
 @given(st.text(max_size=30))
-def test_so_is_any_unicode(grammar, text):
+def test_so_is_any_unicode(grammar, text_error, text):
     for around in ("{}", "0 = {}", '"0": {}', '0 = "{}', '"{}": 1'):
         for parse in (grammar.parse_prompts, grammar.parse_values):
             try:
-                assert parse("text", around.replace("{}", text)).keyframes
-            except grammar.ScheduleTextError as error:
+                assert parse("text", around.replace("{}", text)).entries
+            except text_error as error:
                 assert "expected" in str(error)
 
 
-# Filling (specification, section 8.2)
+# Filling (docs/behaviour.md, "Scheduled texts")
 
 
 @pytest.mark.parametrize(
@@ -256,7 +267,7 @@ def test_so_is_any_unicode(grammar, text):
         ("0=inf, 1=1", 3, [math.inf, 1, 1]),
     ],
 )
-def test_frames_between_keyframes_are_filled(fill, text, frames, expected):
+def test_frames_between_entries_are_filled(fill, text, frames, expected):
     assert fill(text, frames) == pytest.approx(expected, abs=1e-4)
 
 

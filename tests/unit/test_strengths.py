@@ -12,6 +12,11 @@ def schedules(pack):
 
 
 @pytest.fixture(scope="session")
+def text_error(pack):
+    return pack.submodule("scheduling.text_error").TextError
+
+
+@pytest.fixture(scope="session")
 def strength(pack):
     return pack.submodule("motion_models.network.strength")
 
@@ -39,10 +44,8 @@ def test_pairs_are_read_in_any_spelling_and_order(schedules, text):
         ("0.5: 1, 0.50: 2", "line 1, character 9", "a percent that was not named before", "'0'"),
     ],
 )
-def test_an_error_points_at_the_character(schedules, text, place, expected, found):
-    with pytest.raises(
-        schedules.StrengthTextError, match=f"strengths, {place}: expected {expected}.*, found {found}"
-    ) as error:
+def test_an_error_points_at_the_character(schedules, text_error, text, place, expected, found):
+    with pytest.raises(text_error, match=f"strengths, {place}: expected {expected}.*, found {found}") as error:
         schedules.strength_schedule("strengths", text)
     shown, caret = str(error.value).splitlines()[1:3]
     line, column = (int(word) for word in place.replace("line ", "").split(", character "))
@@ -57,10 +60,10 @@ def test_what_is_written_is_read_back(schedules, points, blank):
 
 
 @given(st.text("0123456789.:,;eE+- \nx", max_size=30))
-def test_any_text_gives_a_schedule_or_an_error_of_ours(schedules, text):
+def test_any_text_gives_a_schedule_or_an_error_of_ours(schedules, text_error, text):
     try:
         schedules.strength_schedule("strengths", text)
-    except schedules.StrengthTextError as error:
+    except text_error as error:
         assert "expected" in str(error)
 
 
@@ -72,14 +75,14 @@ def test_hold_and_linear(strength):
     assert linear.at(0.3) == pytest.approx(0.75)
 
 
-def test_strengths_per_frame(schedules):
+def test_strengths_per_frame(schedules, text_error):
     held = schedules.frame_strengths("frame_strengths", "0: 1, 2: 0.5")
     assert held.flatten().tolist() == [1.0, 1.0, 0.5]
     lines = schedules.frame_strengths("frame_strengths", "0: 1, 4: 0", "linear")
     torch.testing.assert_close(lines.flatten(), torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0]))
-    with pytest.raises(schedules.StrengthTextError, match=r"frame_strengths, line 1, character 2: expected ':'"):
+    with pytest.raises(text_error, match=r"frame_strengths, line 1, character 2: expected ':'"):
         schedules.frame_strengths("frame_strengths", "1.5: 1")
-    with pytest.raises(schedules.StrengthTextError, match="a frame number between 0 and 9999"):
+    with pytest.raises(text_error, match="a frame number between 0 and 9999"):
         schedules.frame_strengths("frame_strengths", "10000000000: 1")
 
 
@@ -103,7 +106,7 @@ def model_sampling(pack, host_path):
 @pytest.mark.parametrize("kind", ["hold", "linear"])
 def test_schedules_follow_the_sigmas_of_the_model(pack, strength, model_sampling, kind):
     schedule = strength.StrengthSchedule(((0.0, 1.0), (0.25, 0.5), (0.75, -2.0), (1.0, 4.0)), kind)
-    over_sigmas = pack.submodule("sampling.strength.low_rank").SigmaSchedule.of(schedule, model_sampling)
+    over_sigmas = pack.submodule("sampling.strength.low_rank").StrengthOverSigmas.of(schedule, model_sampling)
     for timestep in range(5, 995, 10):
         sigma = float(model_sampling.sigma(torch.tensor(float(timestep))))
         percent = 1 - timestep / 999
@@ -119,11 +122,12 @@ def test_a_clip_longer_than_its_masks_repeats_the_last(pack, strength, model_sam
     def strengths(mask, frames, window=None):
         varying = strength.VaryingLowRank(pairs, 0.5, None, mask)
         run = run_low_rank.of(varying, model_sampling, frames, torch.device("cpu"))
-        return run.at(None, window)["layer"][0].strength
+        height, width = mask.shape[1:]
+        return run.at(None, window)["layer"][0].strength.at(height, width, torch.zeros(1))
 
     per_frame = torch.tensor([1.0, 2.0, 3.0])[:, None, None]
-    assert strengths(per_frame, 5).tolist() == [0.5, 1.0, 1.5, 1.5, 1.5]
-    assert strengths(per_frame, 2).tolist() == [0.5, 1.0]
-    assert strengths(per_frame, 5, window=[1, 2, 4]).tolist() == [1.0, 1.5, 1.5]
+    assert strengths(per_frame, 5).flatten().tolist() == [0.5, 1.0, 1.5, 1.5, 1.5]
+    assert strengths(per_frame, 2).flatten().tolist() == [0.5, 1.0]
+    assert strengths(per_frame, 5, window=[1, 2, 4]).flatten().tolist() == [1.0, 1.5, 1.5]
     masks = torch.rand(2, 4, 6)
     assert torch.equal(strengths(masks, 3, window=[0, 2]), 0.5 * masks[:, None])

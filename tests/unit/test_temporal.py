@@ -114,7 +114,8 @@ def test_clips_of_a_batch_do_not_see_each_other(new_module, inputs, hidden):
 
 def test_equals_diffusers_with_joint_group_norm(pack, new_module, inputs, hidden):
     """diffusers' group norm is always joint over frames, as ours is for v1 motion models."""
-    unet_motion_model = pytest.importorskip("diffusers.models.unets.unet_motion_model")
+    from diffusers.models.unets import unet_motion_model
+
     theirs = unet_motion_model.AnimateDiffTransformer3D(
         num_attention_heads=8,
         attention_head_dim=CHANNELS // 8,
@@ -130,7 +131,7 @@ def test_equals_diffusers_with_joint_group_norm(pack, new_module, inputs, hidden
     module.load_state_dict({name.removeprefix(prefix): value for name, value in tensors.items()})
     joint_group_norm = pack.submodule("motion_models.network.group_norm").joint_group_norm
     with torch.no_grad():
-        with joint_group_norm(module, CLIPS):
+        with joint_group_norm(module, FRAMES):
             ours = module(hidden, FRAMES, inputs())
         assert relative(ours, theirs(hidden, num_frames=FRAMES)) < 1e-5
 
@@ -232,8 +233,10 @@ def new_model(pack, temporal, new_module):
 def new_low_rank(pack):
     """A change of every projection of the module: `(layer name -> changes, layer name -> weight difference)`."""
     low_rank = pack.submodule("motion_models.network.call").LowRank
+    strength_of = pack.submodule("motion_models.network.strength").strength_of
 
     def new(strength=1.0, seed=5, dtype=torch.float32):
+        strength = strength_of(strength, FRAMES)
         generator = torch.Generator().manual_seed(seed)
         changes = {}
         for layer in LAYERS:
@@ -287,21 +290,21 @@ def test_a_mask_says_where_a_low_rank_change_acts(
     """Positions are independent behind the group norm: each must be as if its strength held everywhere."""
     monkeypatch.setattr(temporal, "MAX_POSITIONS", most_positions)
     _, module = new_model()
-    mask = torch.zeros(FRAMES, 1, HEIGHT, WIDTH)
-    mask[:, :, :2] = 1.0
-    mask[:, :, 4, 1:] = 0.5
+    mask = torch.zeros(FRAMES, HEIGHT, WIDTH)
+    mask[:, :2] = 1.0
+    mask[:, 4, 1:] = 0.5
     result = module(hidden, FRAMES, inputs(low_rank=new_low_rank(mask)))
     for strength in (0.0, 0.5, 1.0):
         expected = module(hidden, FRAMES, inputs(low_rank=new_low_rank(strength)))
-        where = (mask[0, 0] == strength).nonzero(as_tuple=True)
+        where = (mask[0] == strength).nonzero(as_tuple=True)
         assert relative(result[:, :, where[0], where[1]], expected[:, :, where[0], where[1]]) < 1e-6
 
 
 def test_masks_are_resized_and_equal_frames_equal_a_strength_per_frame(new_model, new_low_rank, inputs, hidden):
     _, module = new_model()
-    strengths = torch.linspace(0, 1, FRAMES)
+    strengths = torch.linspace(0, 1, FRAMES)[:, None, None]
     per_frame = module(hidden, FRAMES, inputs(low_rank=new_low_rank(strengths)))
-    masks = strengths[:, None, None, None].expand(-1, 1, 64, 40)
+    masks = strengths.expand(-1, 64, 40)
     assert relative(module(hidden, FRAMES, inputs(low_rank=new_low_rank(masks))), per_frame) < 1e-6
     assert relative(module(hidden, FRAMES, inputs(low_rank=new_low_rank(0.5))), per_frame) > 1e-3
 
@@ -309,7 +312,7 @@ def test_masks_are_resized_and_equal_frames_equal_a_strength_per_frame(new_model
 def test_a_strength_per_frame_acts_on_that_frame(new_model, new_low_rank, inputs, hidden):
     """Behind the last attention frames no longer see each other: only the frame with a strength may change."""
     _, module = new_model()
-    only_first = torch.zeros(FRAMES)
+    only_first = torch.zeros(FRAMES, 1, 1)
     only_first[0] = 1.0
     last = f"{PREFIX}attention_blocks.1.to_out.0"
 
@@ -330,7 +333,7 @@ def test_low_rank_changes_can_be_trained(
     """Every matrix gets the gradient that it gets through the merged weights."""
     monkeypatch.setattr(temporal, "MAX_POSITIONS", most_positions)
     _, module = new_model()
-    shape = {"per frame": (FRAMES,), "mask": (FRAMES, 1, 7, 9)}.get(strength)
+    shape = {"per frame": (FRAMES, 1, 1), "mask": (FRAMES, 7, 9)}.get(strength)
     changes = new_low_rank(0.6 if shape is None else torch.full(shape, 0.6))
     trained = [matrix.requires_grad_() for (change,) in changes.values() for matrix in (change.down, change.up)]
     found = gradients(module(hidden, FRAMES, inputs(low_rank=changes)), *trained)
@@ -353,7 +356,7 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 @pytest.fixture
 def frame_mask(pack):
-    return pack.submodule("motion_models.network.frame_mask").FrameMask
+    return pack.submodule("motion_models.network.strength").FrameMask
 
 
 def test_a_mask_scales_keys_by_place_and_frame(new_module, inputs, hidden, frame_mask):
@@ -390,12 +393,22 @@ def test_an_effect_mask_mixes_by_place_and_frame(new_module, inputs, hidden, fra
     torch.testing.assert_close(module(hidden, FRAMES, inputs(effect=frame_mask(mask, FRAMES))), expected)
 
 
+def test_a_mask_is_resized_once_for_all_windows_and_multiples_of_it(frame_mask):
+    mask = frame_mask(torch.rand(2, 4, 4), frames=3)
+    like = torch.zeros(1)
+    half = mask.times(0.5).in_window([2, 0]).at(2, 2, like)
+    (made,) = mask.made.values()
+    assert torch.equal(half, made[[2, 0]] * 0.5)
+    assert mask.in_window(None).at(2, 2, like.half()).dtype == torch.float16
+    assert len(mask.made) == 1
+
+
 def test_masks_follow_windows_and_their_last_picture_repeats(frame_mask):
     pictures = torch.arange(3.0).view(3, 1, 1).expand(3, 4, 4)
     mask = frame_mask(pictures, frames=6)
     like = torch.zeros(1)
     assert mask.at(2, 2, like)[:, 0, 0, 0].tolist() == [0, 1, 2, 2, 2, 2]
-    assert mask.of([5, 1, 0]).at(8, 8, like)[:, 0, 0, 0].tolist() == [2, 1, 0]
+    assert mask.in_window([5, 1, 0]).at(8, 8, like)[:, 0, 0, 0].tolist() == [2, 1, 0]
 
 
 def test_a_named_module_has_its_own_strengths(new_module, inputs, pack, hidden):

@@ -1,0 +1,57 @@
+"""torch.compile as the host's TorchCompileModel puts it on a MODEL, for UNets whose options differ from run to run.
+
+That node drops every guard on ``transformer_options``, since these change at every call. What compiled code once found
+there - which keys there are, too - it then takes for granted, also for other MODELs: compiled code belongs to the
+functions of the host's layers, and all UNets share it.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+from comfy.patcher_extension import WrappersMP
+from comfy_api.torch_helpers import torch_compile
+
+OPTIONS = "transformer_options"
+KEY_GUARDS = ("DICT_KEYS", "DICT_CONTAINS", "DICT_KEYS_MATCH")
+
+
+def is_compiled(model_options: dict) -> bool:
+    """Whether a run with these options (the run's own) calls a compiled UNet."""
+    return torch_compile.COMPILE_KEY in model_options[OPTIONS].get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {})
+
+
+def compile_apart(model_options: dict, unet: torch.nn.Module) -> None:
+    """Make a run with these options (the run's own) use compiled code that other MODELs do not share."""
+    asked = model_options.get(torch_compile.TORCH_COMPILE_KWARGS) or {}
+    compiled = torch.compile(
+        unet,
+        backend=_backend_apart(asked.get("backend") or "inductor"),
+        # motion modules are no part of compiled code, so it cannot be one graph
+        fullgraph=False,
+        dynamic=asked.get("dynamic"),
+        options={"guard_filter_fn": _kept_guards},
+    )
+    wrappers = model_options[OPTIONS]["wrappers"]
+    ours = {torch_compile.COMPILE_KEY: [torch_compile.apply_torch_compile_factory({"diffusion_model": compiled})]}
+    # new dictionaries: those inside are the MODEL's
+    model_options[OPTIONS]["wrappers"] = {
+        **wrappers,
+        WrappersMP.APPLY_MODEL: {**wrappers[WrappersMP.APPLY_MODEL], **ours},
+    }
+
+
+@cache
+def _backend_apart(name: str) -> Callable:
+    """The backend ``name`` as an object of its own: code is shared only between equal backends."""
+    backend = torch._dynamo.lookup_backend(name)
+
+    def apart(graph, inputs, **options):
+        return backend(graph, inputs)
+
+    return apart
+
+
+def _kept_guards(guards: Sequence) -> list[bool]:
+    """As the host does, no guard on the options, but for which keys they have."""
+    return [OPTIONS not in guard.name or guard.guard_type in KEY_GUARDS for guard in guards]

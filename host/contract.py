@@ -1,0 +1,385 @@
+"""The host contract: every internal of ComfyUI that this pack relies on, and what it is needed for.
+
+``CONTRACT`` is one table. A line that is not indented says what the lines below it are needed for, in words that fit
+behind "needed for". A row says what must be there, in one of four notations:
+
+* ``comfy.samplers.KSampler.SAMPLERS``: a name.
+* ``comfy.utils.load_torch_file(_, safe_load=)``: something that can be called so. Where a positional argument has a
+  name, it must have that name there: our wrappers take the host's arguments in its order, and our classes override.
+* ``comfy.samplers.CFGGuider().conds``: an attribute of the instances of a class.
+* ``'cond_or_uncond' in comfy.samplers``: a key of a dictionary, or a name in quotes, that is in a module's source.
+
+``since``: the first of the supported releases that has it. Without it, the oldest has it; with it, ``host/`` can do
+without. ``lacking.py`` checks the rows when ComfyUI starts, ``startup.py`` leaves out what cannot work, and
+``tests/hosts/test_contract.py`` checks them on every supported release, and that no import lacks its row.
+"""
+
+from typing import NamedTuple
+
+# The releases that the pack is tested in, the oldest and the newest of them.
+OLDEST, NEWEST = "0.3.75", "0.30.0"
+
+CONTRACT = """
+every node
+    comfy_api.latest.ComfyExtension
+    comfy_api.latest.io.ComfyNode.GET_SCHEMA()
+    comfy_api.latest.io.ComfyNode.define_schema()
+    comfy_api.latest.io.ComfyNode.execute()
+    comfy_api.latest.io.ComfyNode.validate_inputs()
+    comfy_api.latest.io.ComfyNode.fingerprint_inputs()
+    comfy_api.latest.io.ComfyNode.hidden
+    comfy_api.latest.io.Schema(node_id=, display_name=, category=, description=, inputs=, outputs=)
+    comfy_api.latest.io.Schema(node_id=, hidden=, is_input_list=, is_output_node=)
+    comfy_api.latest.io.NodeOutput(_, _, ui=)
+    comfy_api.latest.io.Hidden.prompt
+    comfy_api.latest.io.Hidden.extra_pnginfo
+    comfy_api.latest.io.Hidden.unique_id
+
+nodes with such inputs or outputs
+    comfy_api.latest.io.Custom(_)
+    comfy_api.latest.io.Input
+    comfy_api.latest.io.Output
+    comfy_api.latest.io.Boolean.Input(_, default=, optional=, tooltip=)
+    comfy_api.latest.io.Combo.Input(_, options=, default=, optional=, tooltip=)
+    comfy_api.latest.io.Float.Input(_, default=, min=, max=, step=, round=, force_input=, optional=, tooltip=)
+    comfy_api.latest.io.Int.Input(_, default=, min=, max=, step=, force_input=, optional=, tooltip=)
+    comfy_api.latest.io.String.Input(_, default=, multiline=, force_input=, optional=, tooltip=)
+    comfy_api.latest.io.Clip.Input(_, optional=, tooltip=)
+    comfy_api.latest.io.ClipVision.Input(_, optional=, tooltip=)
+    comfy_api.latest.io.Conditioning.Input(_, optional=, tooltip=)
+    comfy_api.latest.io.Image.Input(_, optional=, tooltip=)
+    comfy_api.latest.io.Latent.Input(_, optional=, tooltip=)
+    comfy_api.latest.io.Mask.Input(_, optional=, tooltip=)
+    comfy_api.latest.io.Model.Input(_, optional=, tooltip=)
+    comfy_api.latest.io.Sigmas.Input(_, optional=, tooltip=)
+    comfy_api.latest.io.Clip.Output(_, tooltip=)
+    comfy_api.latest.io.Conditioning.Output(_, tooltip=)
+    comfy_api.latest.io.Float.Output(_, tooltip=)
+    comfy_api.latest.io.Image.Output(_, tooltip=)
+    comfy_api.latest.io.Int.Output(_, tooltip=)
+    comfy_api.latest.io.Latent.Output(_, tooltip=)
+    comfy_api.latest.io.Mask.Output(_, tooltip=)
+    comfy_api.latest.io.Model.Output(_, tooltip=)
+    comfy_api.latest.io.Sigmas.Output(_, tooltip=)
+    comfy_api.latest.io.String.Output(_, tooltip=)
+    comfy_api.latest.io.Vae.Output(_, tooltip=)
+
+files in the folders of models
+    folder_paths.models_dir
+    folder_paths.folder_names_and_paths
+    folder_paths.supported_pt_extensions
+    folder_paths.add_model_folder_path(_, _)
+    folder_paths.get_filename_list(_)
+    folder_paths.get_full_path_or_raise(_, _)
+
+marks and aliases of nodes in the menus
+    comfy_api.latest.io.Schema().is_deprecated
+    comfy_api.latest.io.Schema().search_aliases  since 0.16.3
+
+messages that name the release
+    comfyui_version.__version__
+
+Load CameraCtrl Poses (File)
+    folder_paths.get_input_directory()
+    folder_paths.get_annotated_filepath(_)
+
+motion models
+    comfy.utils.load_torch_file(_, safe_load=, return_metadata=)
+    comfy.model_patcher.ModelPatcher(_, load_device=, offload_device=)
+    comfy.model_patcher.ModelPatcher.clone()
+    comfy.model_patcher.ModelPatcher.set_attachments(_, _)
+    comfy.model_patcher.ModelPatcher.get_attachment(_)
+    comfy.model_patcher.ModelPatcher.get_key_patches()
+    comfy.model_patcher.ModelPatcher().model
+    comfy.model_patcher.ModelPatcher().patches
+    comfy.model_patcher.ModelPatcher().patches_uuid
+    comfy.model_management.get_torch_device()
+    comfy.model_management.unet_dtype()
+    comfy.model_management.unet_offload_device()
+    comfy.model_management.cpu_mode()
+    comfy.model_management.pytorch_attention_enabled()
+    comfy.ops.manual_cast.GroupNorm(_, _, eps=, affine=, dtype=)
+    comfy.ops.manual_cast.LayerNorm(_, dtype=)
+    comfy.ops.manual_cast.Linear(_, _, bias=, dtype=)
+    comfy.ldm.modules.attention.attention_pytorch(_, _, _, _)
+    comfy.ldm.modules.attention.attention_split(_, _, _, _)
+    comfy.ldm.modules.attention.attention_sub_quad(_, _, _, _)
+    comfy.ldm.modules.attention.SpatialTransformer().in_channels
+    comfy.ldm.modules.diffusionmodules.openaimodel.ResBlock().out_channels
+    comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel().input_blocks
+    comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel().middle_block
+    comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel().output_blocks
+    comfy.cli_args.args.use_split_cross_attention
+    comfy.model_patcher.CoreModelPatcher  since 0.16.3
+    comfy.model_patcher.ModelPatcher().cached_patcher_init  since 0.16.3
+
+MotionLoRAs
+    comfy.lora.load_lora(_, _)
+    comfy.model_patcher.ModelPatcher.add_patches(_, _)
+
+domain adapters
+    comfy.lora.load_lora(_, _, log_missing=)
+    comfy.lora.model_lora_keys_unet(_, _)
+    comfy.lora_convert.convert_lora(_)
+    comfy.model_patcher.ModelPatcher.add_patches(_, _)
+    comfy.weight_adapter.WeightAdapterBase
+    comfy.weight_adapter.LoRAAdapter().loaded_keys
+    comfy.weight_adapter.LoRAAdapter().name
+    comfy.weight_adapter.LoRAAdapter().weights
+
+sampling with motion models
+    comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
+    comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING
+    comfy.patcher_extension.WrappersMP.CALC_COND_BATCH
+    comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    comfy.patcher_extension.WrapperExecutor().class_obj
+    comfy.patcher_extension.PatcherInjection(_, _)
+    comfy.model_patcher.ModelPatcher.add_wrapper_with_key(_, _, _)
+    comfy.model_patcher.ModelPatcher.remove_wrappers_with_key(_, _)
+    comfy.model_patcher.ModelPatcher.set_additional_models(_, _)
+    comfy.model_patcher.ModelPatcher.get_additional_models_with_key(_)
+    comfy.model_patcher.ModelPatcher.remove_additional_models(_)
+    comfy.model_patcher.ModelPatcher.set_injections(_, _)
+    comfy.model_patcher.ModelPatcher.remove_injections(_)
+    comfy.model_patcher.ModelPatcher.eject_model()
+    comfy.model_patcher.ModelPatcher.set_model_patch(_, _)
+    comfy.model_patcher.ModelPatcher.remove_attachments(_)
+    comfy.model_patcher.ModelPatcher.add_object_patch(_, _)
+    comfy.model_patcher.ModelPatcher.get_model_object(_)
+    comfy.model_patcher.ModelPatcher().model_options
+    comfy.model_patcher.ModelPatcher().load_device
+    comfy.samplers.CFGGuider().model_patcher
+    comfy.samplers.CFGGuider().model_options
+    comfy.samplers.CFGGuider().conds
+    comfy.samplers.CFGGuider.outer_sample(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed)
+    comfy.samplers._calc_cond_batch(model, conds, x_in, timestep, model_options)
+    comfy.sampler_helpers._prepare_sampling(model, noise_shape, conds)
+    comfy.model_base.BaseModel._apply_model(x, t, c_concat, c_crossattn, control, transformer_options)
+    'forward_timestep_embed_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'patches' in comfy.model_patcher
+    'transformer_options' in comfy.model_patcher
+    'cond_or_uncond' in comfy.samplers
+    'sigmas' in comfy.samplers
+    comfy.model_base.BaseModel().diffusion_model
+    comfy.model_base.BaseModel().latent_format
+    comfy.latent_formats.LatentFormat().scale_factor
+    comfy.model_management.get_torch_device()
+
+context options
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    comfy.conds.CONDRegular._copy_with(_)
+    comfy.conds.CONDRegular().cond
+    comfy.conds.CONDConstant._copy_with(_)
+    'control' in comfy.samplers
+    'mask' in comfy.samplers
+    'model_conds' in comfy.samplers
+    'cross_attn' in comfy.model_base
+    'num_video_frames' in comfy.model_base
+    'pooled_output' in comfy.sd
+
+MODELs of TorchCompileModel
+    comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    comfy_api.torch_helpers.torch_compile.COMPILE_KEY
+    comfy_api.torch_helpers.torch_compile.TORCH_COMPILE_KWARGS
+    comfy_api.torch_helpers.torch_compile.apply_torch_compile_factory(_)
+
+ComfyUI's own Context Windows
+    'context_handler' in comfy.samplers
+    'context_window' in comfy.context_windows
+    comfy.context_windows.IndexListContextWindow().index_list
+    comfy.context_windows.IndexListContextHandler().context_length
+    comfy.context_windows.IndexListContextHandler().dim
+    comfy.context_windows.IndexListContextHandler().causal_window_fix  since 0.24.0
+    'causal_anchor_index' in comfy.context_windows  since 0.24.0
+
+ControlNets in context windows
+    comfy.controlnet.ControlBase().cond_hint_original
+    comfy.controlnet.ControlBase().cond_hint
+    comfy.controlnet.ControlBase().extra_concat
+    comfy.controlnet.ControlBase().extra_concat_orig
+    comfy.controlnet.ControlBase().previous_controlnet
+    comfy.controlnet.ControlBase().timestep_range
+    comfy.controlnet.T2IAdapter().control_input
+    comfy.controlnet.ControlBase().multigpu_clones  since 0.24.0
+
+custom CFG and its extras
+    'sampler_cfg_function' in comfy.samplers
+    'sampler_pre_cfg_function' in comfy.samplers
+    'sampler_post_cfg_function' in comfy.samplers
+    'disable_cfg1_optimization' in comfy.samplers
+    'cond' in comfy.samplers
+    'uncond' in comfy.samplers
+    'conds' in comfy.samplers
+    'cond_scale' in comfy.samplers
+    'input' in comfy.samplers
+    'sigma' in comfy.samplers
+    'denoised' in comfy.samplers
+    'cond_denoised' in comfy.samplers
+    'model' in comfy.samplers
+    'model_options' in comfy.samplers
+    comfy.samplers.calc_cond_batch(_, _, _, _, _)
+    comfy.model_patcher.set_model_options_patch_replace(_, _, _, _, _)
+    'attn1' in comfy.ldm.modules.attention
+    'middle' in comfy.ldm.modules.diffusionmodules.openaimodel
+    comfy.model_patcher.ModelPatcher.set_model_sampler_cfg_function(_)
+    comfy.model_patcher.ModelPatcher.set_model_sampler_post_cfg_function(_)
+
+Ancestral Options
+    comfy.samplers.KSAMPLER().sampler_function
+    comfy.samplers.KSAMPLER().extra_options
+    comfy.k_diffusion.sampling.sample_euler_ancestral(_, _, _, noise_sampler=)
+
+beta schedules
+    comfy.model_base.model_sampling(_, _)
+    comfy.model_base.ModelType.EPS
+    comfy.model_base.ModelType.V_PREDICTION
+    comfy.model_base.BaseModel().model_type
+    comfy.model_sampling.ModelSamplingDiscrete(_)
+    comfy.model_sampling.ModelSamplingDiscrete.set_sigmas(sigmas)
+    comfy.model_sampling.ModelSamplingDiscrete._register_schedule(given_betas, beta_schedule, timesteps, zsnr=)
+    comfy.model_sampling.ModelSamplingDiscrete._register_schedule(linear_start=, linear_end=)
+    comfy.model_sampling.ModelSamplingDiscrete.timestep(sigma)
+    comfy.model_sampling.ModelSamplingDiscrete.sigma(_)
+    comfy.model_sampling.ModelSamplingDiscrete.percent_to_sigma(_)
+    comfy.model_sampling.ModelSamplingDiscrete.sigma_max
+    comfy.ldm.modules.diffusionmodules.util.make_beta_schedule(_, _, linear_start=, linear_end=)
+
+LCM schedules
+    comfy_extras.nodes_model_advanced.LCM()
+    comfy_extras.nodes_model_advanced.ModelSamplingDiscreteDistilled(_)
+    comfy_extras.nodes_model_advanced.ModelSamplingDiscreteDistilled.original_timesteps
+
+Sigma Schedule To Sigmas
+    comfy.samplers.calculate_sigmas(_, _, _)
+    comfy.samplers.SCHEDULER_NAMES
+
+pictures of context windows
+    comfy.samplers.KSampler(_, _, _, _, _, _)
+    comfy.samplers.KSampler().sigmas
+    comfy.samplers.KSampler.SAMPLERS
+    comfy.samplers.KSampler.SCHEDULERS
+
+masks in multivals
+    comfy.utils.common_upscale(_, _, _, _, _)
+
+prompt scheduling
+    comfy.sd.CLIP.tokenize(_)
+    comfy.sd.CLIP.encode_from_tokens(_, return_pooled=)
+    comfy.sd.CLIP.encode_from_tokens_scheduled(_, show_pbar=)
+    comfy.sd.CLIP.add_hooks_to_dict(_)
+    comfy.sd.CLIP().use_clip_schedule
+    comfy.sd.CLIP().patcher
+    comfy.model_patcher.ModelPatcher().forced_hooks
+    'pooled_output' in comfy.sd
+    'clip_start_percent' in comfy.sd
+    'clip_end_percent' in comfy.sd
+    comfy.utils.ProgressBar(_)
+    comfy.utils.ProgressBar.update(_)
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+training
+    'forward_timestep_embed_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
+    comfy.model_management.unload_all_models()
+    comfy.model_management.soft_empty_cache()
+    comfy.model_management.should_use_bf16(_)
+    comfy.model_management.InterruptProcessingException
+    comfy.model_management.OOM_EXCEPTION
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    comfy.lora.calculate_weight(_, _, _)
+    comfy.sampler_helpers.convert_cond(_)
+    comfy.samplers.encode_model_conds(_, _, _, _, _, latent_image=)
+    'model_conds' in comfy.samplers
+    'cross_attn' in comfy.sampler_helpers
+    comfy.conds.CONDRegular.process_cond(batch_size=, area=)
+    comfy.conds.CONDRegular.concat(_)
+    comfy.model_base.BaseModel.apply_model(_, _, transformer_options=)
+    comfy.model_base.BaseModel.extra_conds()
+    comfy.model_base.BaseModel.process_latent_in(_)
+    comfy.model_base.BaseModel().model_sampling
+    comfy.model_base.BaseModel().manual_cast_dtype
+    comfy.model_base.BaseModel().latent_format
+    comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel().dtype
+    comfy.ldm.modules.attention.CrossAttention
+    'optimized_attention_override' in comfy.ldm.modules.attention
+    comfy.utils.ProgressBar(_, node_id=)
+    comfy.utils.ProgressBar.update_absolute(_, _, _)
+    comfy.model_patcher.ModelPatcher.is_dynamic()  since 0.16.3
+    comfy.model_patcher.ModelPatcher.clone(disable_dynamic=)  since 0.16.3
+
+the line of text on training nodes
+    server.PromptServer.send_progress_text(_, _)
+    server.PromptServer().instance
+
+previews of training
+    comfy.latent_formats.SD15().latent_rgb_factors
+    comfy.latent_formats.SD15().latent_rgb_factors_bias
+
+Animation Metrics
+    comfy_execution.graph_utils.ExecutionBlocker(_)
+    comfy.utils.ProgressBar(_)
+    comfy.utils.ProgressBar.update(_)
+
+the CLIP measures of Animation Metrics
+    comfy.clip_vision.ClipVisionModel.encode_image(_)
+    comfy.clip_vision.ClipVisionModel().model
+    'image_embeds' in comfy.clip_vision
+    comfy.clip_model.CLIPVisionModelProjection().visual_projection
+    comfy.clip_model.CLIPTextModel
+    comfy.sd.CLIP.encode_from_tokens(_, return_pooled=)
+    comfy.sd.CLIP().cond_stage_model
+    comfy.sdxl_clip.SDXLClipModel().clip_g
+    comfy.sd1_clip.SD1ClipModel().clip
+    comfy.sd1_clip.SDClipModel().return_projected_pooled
+    comfy.sd1_clip.SDClipModel().transformer
+
+AnimateDiff Combine
+    folder_paths.get_output_directory()
+    folder_paths.get_temp_directory()
+    folder_paths.get_save_image_path(_, _, _, _)
+    comfy.cli_args.args.disable_metadata
+
+saving motion models and LoRAs
+    folder_paths.get_save_image_path(_, _)
+    comfy_api.latest.ui.PreviewText(_)
+
+Load Checkpoint with Noise Schedule
+    nodes.CheckpointLoaderSimple.load_checkpoint(_)
+    comfy.model_patcher.ModelPatcher.add_object_patch(_, _)
+    comfy.model_patcher.ModelPatcher.get_model_object(_)
+    comfy.latent_formats.LatentFormat().scale_factor
+
+Empty Latent Image (Big Batch)
+    nodes.EmptyLatentImage.generate(_, _, _)
+    'samples' in nodes
+
+telling whether another pack has the same nodes
+    nodes.NODE_CLASS_MAPPINGS
+
+working together with other packs
+    comfy.hooks
+    comfy.model_patcher.ModelPatcher.set_attachments(_, _)
+    comfy.model_patcher.ModelPatcher.remove_attachments(_)
+"""
+
+
+class Row(NamedTuple):
+    what: str
+    needed_for: str
+    since: str
+
+    @property
+    def optional(self) -> bool:
+        """Whether ``host/`` can do without it."""
+        return self.since != OLDEST
+
+
+def rows() -> list[Row]:
+    """The rows of the table. What several capabilities need has a row for each."""
+    found, needed_for = [], ""
+    for line in CONTRACT.splitlines():
+        if line.startswith(" "):
+            what, _, since = line.strip().partition("  since ")
+            found.append(Row(what, needed_for, since or OLDEST))
+        elif line:
+            needed_for = line
+    return found

@@ -1,0 +1,2 @@
+class LoraFileError(ValueError):
+    """A file that is no usable LoRA, or none for the node at hand; the message says what it is and what to do."""

@@ -1,0 +1,210 @@
+"""What goes over the sockets: for messages about inputs that hold nothing, or something else."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..lora.motion_lora import AppliedMotionLora
+from ..motion_models.adapters import camera
+from ..motion_models.adapters.image_encoder import ImageEncoder
+from ..motion_models.files.adjust import Adjustments, PositionAdjustment, WeightAdjustment
+from ..motion_models.network.temporal import MotionModel
+from ..sampling.guidance.custom_cfg import CfgKeyframe, Extra
+from ..sampling.motion.applied import AppliedMotionModel, Keyframe
+from ..sampling.noise.ancestral import AncestralOptions
+from ..sampling.noise.initial import NoiseLayer
+from ..sampling.noise.iterations import Iterations
+from ..sampling.sample_settings import SampleSettings
+from ..sampling.schedules.sigma_schedules import SigmaSchedule
+from ..sampling.strength.per_block import Block, PerBlock
+from ..sampling.windows.context import Context, Views
+from .sockets import FloatOrMore, IntOrMore, OpenCombo
+
+Test = Callable[[object], bool]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a type of socket carries: its ``name``, what to connect to get it, and how such a thing is told."""
+
+    name: str
+    source: str
+    fits: Test | None = None
+
+
+def _one(of: type) -> Test:
+    return lambda value: isinstance(value, of)
+
+
+def _chain(of: type) -> Test:
+    return lambda value: isinstance(value, tuple) and all(isinstance(one, of) for one in value)
+
+
+def _motion_model(value: object) -> bool:
+    # an image encoder says by itself that it cannot be applied yet
+    return isinstance(value, ImageEncoder) or isinstance(getattr(value, "model", None), MotionModel)
+
+
+def _poses(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(pose, (list, tuple)) and len(pose) == camera.NUMBERS for pose in value
+    )
+
+
+def _model(value: object) -> bool:
+    # not by its class: other packs have their own
+    return hasattr(value, "clone") and hasattr(value, "model_options") and not _motion_model(value)
+
+
+def _with(*methods: str) -> Test:
+    return lambda value: all(hasattr(value, name) for name in methods)
+
+
+def _latents(value: object) -> bool:
+    # those of models for video and sound together are no tensor
+    return isinstance(value, dict) and hasattr(value.get("samples"), "shape")
+
+
+def _state_dict(value: object) -> bool:
+    return isinstance(value, dict) and "samples" not in value and all(map(_one(torch.Tensor), value.values()))
+
+
+def _conditioning(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[1], dict) for entry in value
+    )
+
+
+def _tensor(*dimensions: int) -> Test:
+    return lambda value: isinstance(value, torch.Tensor) and value.ndim in dimensions
+
+
+def _mask(value: object) -> bool:
+    # (height, width), one for each frame or not, and as some packs have it (frames, 1, height, width)
+    return _tensor(2, 3)(value) or (_tensor(4)(value) and value.shape[1] == 1)
+
+
+def _multival(value: object) -> bool:
+    return isinstance(value, Real) or _tensor(3)(value)
+
+
+def _numbers(value: object) -> bool:
+    return isinstance(value, Real) or (isinstance(value, list) and all(map(_one(Real), value)))
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, Real) or _tensor(0)(value)
+
+
+KINDS = {
+    "MOTION_MODEL_ADE": Kind("a motion model", "Load AnimateDiff Model", _motion_model),
+    "M_MODELS": Kind("applied motion models", "Apply AnimateDiff Model", _chain(AppliedMotionModel)),
+    "MOTION_LORA": Kind("MotionLoRAs", "Load AnimateDiff LoRA", _chain(AppliedMotionLora)),
+    "AD_KEYFRAMES": Kind("keyframes", "AnimateDiff Keyframe", _chain(Keyframe)),
+    "AD_BLOCK": Kind("the settings of a block", "AD Block", _one(Block)),
+    "PER_BLOCK": Kind("per block settings", "AD Per Block", _one(PerBlock)),
+    "AD_SETTINGS": Kind("AnimateDiff settings", "AnimateDiff Settings", _one(Adjustments)),
+    "PE_ADJUST": Kind("position adjustments", "Adjust PE (Sweetspot)", _chain(PositionAdjustment)),
+    "WEIGHT_ADJUST": Kind("weight adjustments", "Adjust Weight (All, Mult)", _chain(WeightAdjustment)),
+    "CONTEXT_OPTIONS": Kind("context options", "Context Options: Standard Static", _chain(Context)),
+    "VIEW_OPTS": Kind("view options", "View Options: Standard Static", _one(Views)),
+    "SAMPLE_SETTINGS": Kind("sample settings", "Sample Settings", _one(SampleSettings)),
+    "NOISE_LAYERS": Kind("noise layers", "Noise Layer (Add)", _chain(NoiseLayer)),
+    "ITERATION_OPTS": Kind("iteration options", "Iteration Options: Default", _one(Iterations)),
+    "ANCESTRAL_OPTS": Kind("ancestral options", "Ancestral Options", _one(AncestralOptions)),
+    "CUSTOM_CFG": Kind("a custom CFG", "Custom CFG", _chain(CfgKeyframe)),
+    "CFG_EXTRAS": Kind("CFG extras", "CFG Extras: PAG", _chain(Extra)),
+    "SIGMA_SCHEDULE": Kind("a sigma schedule", "Create Sigma Schedule", _one(SigmaSchedule)),
+    "VALUES_REPLACE": Kind("values to replace", "Add Values Replace", _chain(tuple)),
+    "CAMERACTRL_POSES": Kind("camera poses", "Create CameraCtrl Poses", _poses),
+    "MULTIVAL": Kind("a multival", "Multival", _multival),
+    "FLOATS": Kind("numbers", "Value Scheduling", _numbers),
+    "LORA_MODEL": Kind("a trained LoRA", "Train Domain Adapter, or ComfyUI's Train LoRA", _state_dict),
+    # the host's
+    "MODEL": Kind("a model", "a model, such as that of Load Checkpoint", _model),
+    "CLIP": Kind(
+        "a CLIP",
+        "a CLIP, such as that of Load Checkpoint (a file without a text encoder gives none)",
+        _with("tokenize", "encode_from_tokens"),
+    ),
+    "CLIP_VISION": Kind("a CLIP vision model", "Load CLIP Vision", _with("encode_image")),
+    "CONDITIONING": Kind("a conditioning", "CLIP Text Encode (Prompt), or Prompt Scheduling", _conditioning),
+    "LATENT": Kind("latents", "latents, such as those of Empty Latent Image or VAE Encode", _latents),
+    "IMAGE": Kind("pictures", "pictures, such as those of VAE Decode or Load Image", _tensor(4)),
+    "MASK": Kind("a mask", "a mask, such as that of Load Image (as Mask)", _mask),
+    "SIGMAS": Kind("sigmas", "BasicScheduler, or another node that gives sigmas", _tensor(1)),
+    "INT": Kind("a whole number", "a whole number, or disconnect it and type one", _number),
+    "FLOAT": Kind("a number", "a number, or disconnect it and type one", _number),
+    "STRING": Kind("a text", "a text, or disconnect it and type one", _one(str)),
+    "BOOLEAN": Kind("yes or no", "yes or no (BOOLEAN), or disconnect it and choose one", _one(Real)),
+    "COMBO": Kind("one of its choices", "one of its choices, or disconnect it and choose one", _one(str)),
+}
+MOST_CHOICES = 20  # in a message
+# Things that are told by what they are made of, not by what they may be used for.
+PLAIN = {
+    torch.Tensor: lambda value: f"a tensor of the shape {tuple(value.shape)}",
+    bool: lambda value: "yes or no",
+    str: lambda value: "a text",
+    Real: lambda value: f"the number {value}",
+    list: lambda value: f"a list of {len(value)}",
+}
+
+
+def source(entry: io.Input) -> str:
+    """What to connect to the input ``entry``."""
+    io_type = str(entry.get_io_type())
+    return KINDS[io_type].source if io_type in KINDS else f"a node that gives {io_type}"
+
+
+def _takes_lists(entry: io.Input) -> bool:
+    return isinstance(entry, (FloatOrMore, IntOrMore)) or str(entry.get_io_type()) == "FLOATS"
+
+
+def plain(entry: io.Input, value: object) -> object:
+    """``value``; but a list of numbers where other packs hand on an array, a tensor or a range of them."""
+    if _takes_lists(entry):
+        if isinstance(value, (torch.Tensor, np.ndarray)) and value.ndim <= 2:
+            return value.flatten().tolist()
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return list(value)
+    return value
+
+
+def problem(entry: io.Input, value: object) -> str | None:
+    """Why ``value`` cannot be what the input ``entry`` gets; None if it can."""
+    io_type = str(entry.get_io_type())
+    kind = KINDS.get(io_type)
+    if kind is None or kind.fits is None:
+        return None
+    if _takes_lists(entry) and _numbers(value):
+        return (
+            None if isinstance(value, Real) or len(value) else "got an empty list in place of a number for each frame"
+        )
+    if not kind.fits(value):
+        return f"got {_described(value)} in place of {kind.name}"
+    # the host compares what is typed with the choices, not what is linked
+    choices = entry.options if isinstance(entry, io.Combo.Input) and not isinstance(entry, OpenCombo) else None
+    if choices and value not in choices:
+        shown = ", ".join(choices[:MOST_CHOICES]) + (", …" if len(choices) > MOST_CHOICES else "")
+        return f"got '{value}', which is none of its choices: {shown}"
+    content = value["samples"] if io_type == "LATENT" else value
+    if isinstance(content, torch.Tensor) and not content.numel():
+        return f"got an empty tensor of the shape {tuple(content.shape)} in place of {kind.name}"
+    if io_type == "CONDITIONING" and not content:
+        return f"got an empty list in place of {kind.name}"
+    return None
+
+
+def _described(value: object) -> str:
+    for of, words in PLAIN.items():
+        if isinstance(value, of):
+            return words(value)
+    if not isinstance(value, (tuple, dict)) or value:
+        for kind in KINDS.values():
+            if kind.fits is not None and kind.fits(value):
+                return kind.name
+    return f"a thing of the type {type(value).__name__}"
