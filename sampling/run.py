@@ -11,9 +11,9 @@ from functools import partial
 
 import torch
 
+from ..host.context_windows import window_of_call
 from .checks import check_latents
 from .feature import AroundCall, Call, Feature, Pass, Predictions, Run, Step
-from .windows.schedules import Window
 
 # The key under which a MODEL carries everything of ours (attachment, additional models, injections, wrappers).
 MODEL_KEY = "AnimateDiff"
@@ -104,7 +104,7 @@ def calc_cond_batch(executor, model, conds, x_in, timestep, model_options) -> Pr
         )
 
     step = Step.of(under_way.step, timestep)
-    window = _host_window(model_options["transformer_options"], len(x_in))
+    window = window_of_call(model_options["transformer_options"], len(x_in))
     return _nested(under_way.around_calls, evaluate)(Call(run, step, conds, x_in, timestep, model_options, window))
 
 
@@ -121,15 +121,3 @@ def _around(function: Callable, then: Callable, argument):
 
 def _copied(conds: dict[str, list[dict]]) -> dict[str, list[dict]]:
     return {name: list(map(dict, of_name)) for name, of_name in conds.items()}
-
-
-def _host_window(options: dict, frames: int) -> Window | None:
-    """The frames of this call if the host's own Context Windows node cut them out of the clip."""
-    window = options.get("context_window")
-    if window is None:
-        return None
-    indices = [int(i) for i in window.index_list]
-    anchor = getattr(window, "causal_anchor_index", None)
-    if anchor is not None and anchor >= 0:
-        indices.insert(0, anchor)
-    return indices if len(indices) == frames else None

@@ -2,6 +2,7 @@
 
 import torch
 
+from ...host.context_windows import frames_attending
 from ..feature import Run
 from ..windows.context import Context, Contexts, cut_by
 from .applied import AppliedMotionModel, MotionModels
@@ -11,13 +12,13 @@ from .in_run import ActiveRange
 def check_length(run: Run, motion_models: MotionModels, contexts: Contexts) -> None:
     """Raise ValueError if more frames attend to each other than a motion model has positions for."""
     contexts = contexts if cut_by(contexts, run.frames) else ()
-    context_handler = run.model_options.get("context_handler")
     length, advice = run.frames, ""
+    hosts = frames_attending(run.model_options, run.frames)
     if contexts:
         length = contexts[0].frames_attending(run.frames)
         advice = "Lower context_length (or view_length) of the Context Options node."
-    elif context_handler is not None and context_handler.dim == 0 and run.frames > context_handler.context_length:
-        length = context_handler.context_length + bool(getattr(context_handler, "causal_window_fix", False))
+    elif hosts is not None:
+        length = hosts
         advice = (
             "Lower context_length of the Context Windows node; with causal_window_fix the host adds one frame to it."
         )

@@ -7,6 +7,7 @@ same at every step (``conditioning.py``).
 import logging
 from typing import Any
 
+from ...host.context_windows import window_length
 from ..feature import Call, Denoise, Predictions, Run
 
 # Where the host's EasyCache keeps what it remembers of a run.
@@ -28,12 +29,11 @@ def check(run: Run) -> None:
             "every window by the last one's frames. Remove Self-Attention Guidance (Perturbed-Attention Guidance of Custom "
             "CFG works with windows), or sample without Context Options."
         )
-    handler = run.model_options.get("context_handler")
-    if handler is not None and handler.dim == 0 and run.frames > handler.context_length:
+    if (length := window_length(run.model_options, run.frames)) is not None:
         logging.warning(
             "[AnimateDiff] The MODEL has ComfyUI's Context Windows and our Context Options: ComfyUI's windows of %d frames "
             "count, and ours are not used. Remove one of the two nodes.",
-            handler.context_length,
+            length,
         )
 
 

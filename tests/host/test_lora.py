@@ -258,7 +258,9 @@ def test_context_windows_get_the_strengths_of_their_frames(
     cut = pack.submodule("sampling.windows.schedules").WindowOptions("standard_static", 4, 2)
     contexts = (pack.submodule("sampling.windows.context").Context(cut, "pyramid"),)
     use = pack.submodule("nodes.sampling.evolved").UseEvolvedSampling
-    ours = use.execute(new_model(), "autoselect", with_lora.applied, context_options=contexts).args[0]
+    ours = use.execute(
+        model=new_model(), beta_schedule="autoselect", m_models=with_lora.applied, context_options=contexts
+    ).args[0]
     assert relative(sample(model, frames=6, steps=5), sample(ours, frames=6, steps=5)) < 1e-5
 
 

@@ -255,10 +255,10 @@ WRONG_CLIPS = {
     "one channel": ({"images": torch.zeros(2, 8, 8, 1)}, r"3 channels \(RGB\) or 4"),
     "latents": ({"images": torch.zeros(2, 4, 8, 8)}, r"3 channels \(RGB\) or 4"),
     **{
-        f"{rate} fps": ({"frame_rate": rate}, rf"frame_rate( of AnimateDiff Combine)? is {rate}")
+        f"{rate} fps": ({"frame_rate": rate}, f"frame_rate .*is {rate:g}|frame_rate is {rate}")
         for rate in (0, -8, math.nan, math.inf, 1e-9, 1e9)
     },
-    "negative loops": ({"loop_count": -1}, "loop_count of AnimateDiff Combine is -1, but has to be at least 0"),
+    "negative loops": ({"loop_count": -1}, "loop_count .*is -1, but has to be at least 0"),
     "endless loops": ({"loop_count": 10**9}, "loop_count is 1000000000. It has to be from 0"),
 }
 
