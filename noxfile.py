@@ -72,6 +72,12 @@ def hosts_(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def faults(session: nox.Session) -> None:
+    """Faults at every stage, prompts in random order, bad inputs; with `-- --write-numbers` docs/reliability.md gets its numbers."""
+    run_tests(session, "tests/faults")
+
+
+@nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
     hosts.require_test_tools(hosts.host().python)
     run(session, "-m", "ruff", "check", ".")

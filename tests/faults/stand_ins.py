@@ -118,6 +118,27 @@ def value(name: str):
     return VALUES[name]
 
 
+def tiles(model, together: bool):
+    """As packs for large pictures do: the UNet sees two halves of the picture, ``together`` in one call or one by one."""
+    model = model.clone()
+
+    def wrapper(apply_model, args):
+        x, timestep, options = args["input"], args["timestep"], args["c"]
+        halves = x.chunk(2, -1)
+        if not together:
+            return torch.cat([apply_model(half, timestep, **options) for half in halves], -1)
+        twice = {name: torch.cat([one, one]) if isinstance(one, torch.Tensor) else one for name, one in options.items()}
+        made = apply_model(torch.cat(halves), torch.cat([timestep, timestep]), **twice)
+        return torch.cat(made.chunk(2), -1)
+
+    model.set_model_unet_function_wrapper(wrapper)
+    return model
+
+
+def anything(value):
+    return value
+
+
 def keep(name: str, value):
     KEPT[name] = value
     return {"ui": {}}
@@ -132,10 +153,12 @@ STAND_INS = {
     "TinyPictures": node(pictures, {"frames": "INT", "seed": "INT"}, ("IMAGE",)),
     "TinyMask": node(mask, {"frames": "INT", "seed": "INT"}, ("MASK",)),
     "TinyLatent": node(latent, {"frames": "INT", "seed": "INT"}, ("LATENT",)),
+    "Tiles": node(tiles, {"model": "MODEL", "together": "BOOLEAN"}, ("MODEL",)),
     "TinyDecode": node(decoded, {"samples": "LATENT"}, ("IMAGE",)),
     # what a switch, a reroute or another pack's node of wildcard type may hand on
     "Value": node(value, {"name": "STRING"}, ("*",)),
     "Values": node(value, {"name": "STRING"}, ("*",), OUTPUT_IS_LIST=(True,)),
+    "Any": node(anything, {"value": "*"}, ("*",)),
     "Keep": node(keep, {"name": "STRING", "value": "*"}, (), OUTPUT_NODE=True),
 }
 

@@ -19,6 +19,7 @@ from animatediff_faults_as_before import (
     same_bits,
     structure,
 )
+from animatediff_faults_numbers import INJECTIONS
 from animatediff_faults_parts import Parts
 from animatediff_faults_stages import (
     AFTER_CALLS,
@@ -34,6 +35,7 @@ from animatediff_faults_stages import (
 )
 from animatediff_faults_stand_ins import CALLS, models_folder
 
+pytestmark = pytest.mark.trial(INJECTIONS)
 KINDS = ("error", "interrupt", "out of memory")
 IN_SAMPLING = [name for name in PLACES if name != "pictures to be saved"]
 
@@ -150,7 +152,7 @@ def no_fault_left():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", IN_SAMPLING)
-def test_in_a_sampler_run(world, tally, place, kind):
+def test_in_a_sampler_run(world, place, kind):
     import comfy.model_management
 
     graph = Parts(salt=f"{place} {kind}")
@@ -163,13 +165,12 @@ def test_in_a_sampler_run(world, tally, place, kind):
     outcome = world.prompts.run(graph)
     assert FAULT.hits == 1
     FAULT.clear()
-    tally.count("injections", f"{place}, {kind}")
     assert_told(kind, outcome, exception)
     assert_as_before(world, before)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_in_the_callback_of_a_step(world, tally, kind):
+def test_in_the_callback_of_a_step(world, kind):
     graph = Parts(salt=f"callback {kind}")
     everything(graph)
     before, exception = files(), raised(kind, "callback")
@@ -177,7 +178,6 @@ def test_in_the_callback_of_a_step(world, tally, kind):
     with progress_fails():
         outcome = world.prompts.run(graph)
     assert FAULT.hits == 1
-    tally.count("injections", f"callback, {kind}")
     assert_told(kind, outcome, exception)
     assert_as_before(world, before)
 
@@ -191,7 +191,7 @@ READING = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", READING)
-def test_reading_a_file(world, tally, what, kind):
+def test_reading_a_file(world, what, kind):
     folder, source, node, name = READING[what]
     folder = models_folder(folder)
     copied = os.path.join(folder, f"read {kind}.safetensors")  # not one that the host has in its caches
@@ -204,7 +204,6 @@ def test_reading_a_file(world, tally, what, kind):
         with reader_fails():
             outcome = world.prompts.run(graph)
         assert FAULT.hits == 1
-        tally.count("injections", f"reading a {what}, {kind}")
         assert_told(kind, outcome, exception)
         assert_as_before(world, before)
         # and the file, which is whole, can be read now
@@ -226,7 +225,7 @@ SAVING = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("what", SAVING)
-def test_saving_leaves_no_part_of_a_file(world, tally, what, kind):
+def test_saving_leaves_no_part_of_a_file(world, what, kind):
     node, inputs = SAVING[what]
     graph = Parts(salt=f"saving {what} {kind}")
     clip = node == "ADE_AnimateDiffCombine"
@@ -241,7 +240,6 @@ def test_saving_leaves_no_part_of_a_file(world, tally, what, kind):
         outcome = world.prompts.run(graph)
     assert FAULT.hits == 1
     FAULT.clear()
-    tally.count("injections", f"saving a {what}, {kind}")
     assert_told(kind, outcome, exception)
     assert_as_before(world, before)
     # now that nothing goes wrong, it is saved
@@ -258,7 +256,7 @@ TRAINING = ("AnimateDiffTrainMotionLoRA", "AnimateDiffTrainDomainAdapter", "Anim
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("step", [1, 3])
 @pytest.mark.parametrize("node", TRAINING)
-def test_in_training(world, tally, caplog, node, step, kind):
+def test_in_training(world, caplog, node, step, kind):
     """In the first step nothing is learned yet; Stop and lack of memory in a later one keep what was."""
     graph = Parts(salt=f"{node} {step} {kind}")
     model = faulty(graph, "spatial attention", graph("TinyModel"))
@@ -270,7 +268,6 @@ def test_in_training(world, tally, caplog, node, step, kind):
         outcome = world.prompts.run(graph)
     assert FAULT.hits == 1
     FAULT.clear()
-    tally.count("injections", f"step {step} of {node}, {kind}")
     if step > 1 and kind != "error":
         assert not outcome.refused, outcome.message
         assert f"after {step - 1} of 4 steps" in caplog.text
