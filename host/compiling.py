@@ -10,7 +10,7 @@ from functools import cache
 
 import torch
 from comfy.patcher_extension import WrappersMP
-from comfy_api.torch_helpers.torch_compile import COMPILE_KEY, TORCH_COMPILE_KWARGS, apply_torch_compile_factory
+from comfy_api.torch_helpers import torch_compile
 
 OPTIONS = "transformer_options"
 KEY_GUARDS = ("DICT_KEYS", "DICT_CONTAINS", "DICT_KEYS_MATCH")
@@ -18,12 +18,12 @@ KEY_GUARDS = ("DICT_KEYS", "DICT_CONTAINS", "DICT_KEYS_MATCH")
 
 def is_compiled(model_options: dict) -> bool:
     """Whether a run with these options (the run's own) calls a compiled UNet."""
-    return COMPILE_KEY in model_options[OPTIONS].get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {})
+    return torch_compile.COMPILE_KEY in model_options[OPTIONS].get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {})
 
 
 def compile_apart(model_options: dict, unet: torch.nn.Module) -> None:
     """Make a run with these options (the run's own) use compiled code that other MODELs do not share."""
-    asked = model_options.get(TORCH_COMPILE_KWARGS) or {}
+    asked = model_options.get(torch_compile.TORCH_COMPILE_KWARGS) or {}
     compiled = torch.compile(
         unet,
         backend=_backend_apart(asked.get("backend") or "inductor"),
@@ -33,7 +33,7 @@ def compile_apart(model_options: dict, unet: torch.nn.Module) -> None:
         options={"guard_filter_fn": _kept_guards},
     )
     wrappers = model_options[OPTIONS]["wrappers"]
-    ours = {COMPILE_KEY: [apply_torch_compile_factory({"diffusion_model": compiled})]}
+    ours = {torch_compile.COMPILE_KEY: [torch_compile.apply_torch_compile_factory({"diffusion_model": compiled})]}
     # new dictionaries: those inside are the MODEL's
     model_options[OPTIONS]["wrappers"] = {
         **wrappers,

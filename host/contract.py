@@ -122,6 +122,7 @@ domain adapters
     comfy.lora.model_lora_keys_unet(_, _)
     comfy.lora_convert.convert_lora(_)
     comfy.model_patcher.ModelPatcher.add_patches(_, _)
+    comfy.weight_adapter.WeightAdapterBase
     comfy.weight_adapter.LoRAAdapter().loaded_keys
     comfy.weight_adapter.LoRAAdapter().name
     comfy.weight_adapter.LoRAAdapter().weights
@@ -130,7 +131,7 @@ sampling with motion models
     comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
     comfy.patcher_extension.WrappersMP.PREPARE_SAMPLING
     comfy.patcher_extension.WrappersMP.CALC_COND_BATCH
-    comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL
+    comfy.patcher_extension.WrappersMP.APPLY_MODEL
     comfy.patcher_extension.WrapperExecutor().class_obj
     comfy.patcher_extension.PatcherInjection(_, _)
     comfy.model_patcher.ModelPatcher.add_wrapper_with_key(_, _, _)
@@ -153,7 +154,7 @@ sampling with motion models
     comfy.samplers.CFGGuider.outer_sample(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed)
     comfy.samplers._calc_cond_batch(model, conds, x_in, timestep, model_options)
     comfy.sampler_helpers._prepare_sampling(model, noise_shape, conds)
-    comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel._forward(x, timesteps, context, y, control, transformer_options)
+    comfy.model_base.BaseModel._apply_model(x, t, c_concat, c_crossattn, control, transformer_options)
     'forward_timestep_embed_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
     'patches' in comfy.model_patcher
     'transformer_options' in comfy.model_patcher
@@ -175,6 +176,12 @@ context options
     'cross_attn' in comfy.model_base
     'num_video_frames' in comfy.model_base
     'pooled_output' in comfy.sd
+
+MODELs of TorchCompileModel
+    comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    comfy_api.torch_helpers.torch_compile.COMPILE_KEY
+    comfy_api.torch_helpers.torch_compile.TORCH_COMPILE_KWARGS
+    comfy_api.torch_helpers.torch_compile.apply_torch_compile_factory(_)
 
 ComfyUI's own Context Windows
     'context_handler' in comfy.samplers

@@ -32,6 +32,9 @@ class Fault:
     def disarm(self) -> None:
         self.exception, self.left, self.hits, self.from_call = None, 0, 0, 0
 
+    def __deepcopy__(self, memo) -> Fault:
+        return self  # in the copies of networks that are trained, too
+
     def __call__(self, *_, **__) -> None:
         """The place is passed."""
         if self.exception is None or self.hits or CALLS.unet < self.from_call:
@@ -224,11 +227,16 @@ def put_fault(place: str, value):
 FAULT_NODE = {"Fault": node(put_fault, {"place": "STRING", "value": "*"}, ("*",))}
 
 
+def faulty(g: Parts, place: str, link):
+    """What a link carries, with the fault in it; put there anew, as FAULT.clear takes some away."""
+    return g("Fault", place=place, value=link, salt=g.salt)
+
+
 def everything(g: Parts, place: str = "") -> None:
     """A clip with as much of the pack at work as goes together. ``place`` is where the fault is, if any."""
 
     def may_fail(name: str, link):
-        return g("Fault", place=name, value=link) if name == place else link
+        return faulty(g, name, link) if name == place else link
 
     loras = g("ADE_AnimateDiffLoRALoader", prev_motion_lora=g("ADE_AnimateDiffLoRALoader", name="pan.safetensors"))
     loras = g(
@@ -309,8 +317,9 @@ PLACES |= {
     "pictures to be saved": faulty_tensor,
 }
 # From how many calls of the UNet on, or at which time that the place is passed; else the first.
-AFTER_CALLS = {"mask of a MotionLoRA": 2, "mask of the motion's strength": 2, "pictures of a window's ControlNet": 1}
+AFTER_CALLS = {"mask of a MotionLoRA": 2, "mask of the motion's strength": 2}
 AT = {
+    "pictures of a window's ControlNet": 2,  # the node that applies it is the first to use them
     "temporal attention of a window": 3,
     "spatial attention": 4,
     "group norm that is joint": 2,

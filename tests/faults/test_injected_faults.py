@@ -26,6 +26,7 @@ from animatediff_faults_stages import (
     FAULT,
     PLACES,
     everything,
+    faulty,
     files_below,
     progress_fails,
     reader_fails,
@@ -150,9 +151,13 @@ def no_fault_left():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", IN_SAMPLING)
 def test_in_a_sampler_run(world, tally, place, kind):
+    import comfy.model_management
+
     graph = Parts(salt=f"{place} {kind}")
     everything(graph, place)
     before, exception = files(), raised(kind, place)
+    if place == "loading weights":
+        comfy.model_management.unload_all_models()  # else they are where they belong already
     at = {"middle call of the UNet": world.calls // 2, "last call of the UNet": world.calls} | AT
     FAULT.arm(exception, at.get(place, 1), AFTER_CALLS.get(place, 0))
     outcome = world.prompts.run(graph)
@@ -223,10 +228,10 @@ SAVING = {
 @pytest.mark.parametrize("what", SAVING)
 def test_saving_leaves_no_part_of_a_file(world, tally, what, kind):
     node, inputs = SAVING[what]
-    graph = Parts()
+    graph = Parts(salt=f"saving {what} {kind}")
     clip = node == "ADE_AnimateDiffCombine"
     if clip:
-        inputs = {**inputs, "images": graph("Fault", place="pictures to be saved", value=graph("TinyPictures"))}
+        inputs = {**inputs, "images": faulty(graph, "pictures to be saved", graph("TinyPictures"))}
     graph(node, filename_prefix=f"{what} {kind}", **inputs)
     before, exception = files(), raised(kind, "saving")
     FAULT.arm(exception, at=12 if clip else 1)  # of pictures: when some of them are written
@@ -255,8 +260,8 @@ TRAINING = ("AnimateDiffTrainMotionLoRA", "AnimateDiffTrainDomainAdapter", "Anim
 @pytest.mark.parametrize("node", TRAINING)
 def test_in_training(world, tally, caplog, node, step, kind):
     """In the first step nothing is learned yet; Stop and lack of memory in a later one keep what was."""
-    graph = Parts()
-    model = graph("Fault", place="spatial attention", value=graph("TinyModel"))
+    graph = Parts(salt=f"{node} {step} {kind}")
+    model = faulty(graph, "spatial attention", graph("TinyModel"))
     model = graph.animate(model) if node == TRAINING[0] else model
     graph.keep(graph(node, model=model, steps=4, gradient_checkpointing=False, frames=4))
     before, exception = files(), raised(kind, "training")

@@ -60,7 +60,7 @@ def test_heads_are_read_from_the_config_of_diffusers(pack, files, saved):
     joint_group_norm = pack.submodule("motion_models.network.group_norm").joint_group_norm
     hidden = torch.randn(16, LEVELS[0], 4, 4)
     ours = patcher.model.down_blocks[0].motion_modules[0].float()
-    with torch.no_grad(), joint_group_norm(ours, 1):
+    with torch.no_grad(), joint_group_norm(ours, frames=16):
         found = ours(hidden, 16, inputs)
     with torch.no_grad():
         expected = theirs.down_blocks[0].motion_modules[0](hidden, num_frames=16)
@@ -98,6 +98,7 @@ CONFIG = {"_class_name": "MotionAdapter", "block_out_channels": [32, 64], "motio
         ({"layout": "diffusers"}, {**CONFIG, "block_out_channels": [320, 640]}, None, 8),
         ({"layout": "diffusers"}, {**CONFIG, "_class_name": "AutoencoderKL"}, None, 8),
         ({"layout": "diffusers"}, {"_class_name": "MotionAdapter", "block_out_channels": [32, 64]}, None, 8),
+        ({"layout": "diffusers"}, {**CONFIG, "_class_name": ["MotionAdapter"]}, None, 8),
         ({}, CONFIG, None, 8),
         ({}, "no JSON", None, 8),
     ],
@@ -107,6 +108,7 @@ CONFIG = {"_class_name": "MotionAdapter", "block_out_channels": [32, 64], "motio
         "per level",
         "of another model",
         "of another kind",
+        "of no kind",
         "silent",
         "other names",
         "other names, broken",

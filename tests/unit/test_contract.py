@@ -127,9 +127,6 @@ def test_rows_are_said_once(contract):
 
 # What differs between releases stays in host/.
 
-# Rewritten together with the seam for features; what it asks of the host's windows moves to host/ then.
-STILL_TO_MOVE = {"sampling/run.py"}
-
 
 def probes(tree: ast.Module) -> list[str]:
     """Places where a file finds out whether the host has something."""
@@ -171,10 +168,7 @@ def test_only_host_asks_which_release_it_is(contract, path):
     lacked = names_that_some_release_lacks(contract)
     assert {"CoreModelPatcher", "multigpu_clones", "causal_anchor_index", "is_dynamic", "disable_dynamic"} <= lacked
     found = [*probes(tree), *sorted(lacked & attributes_and_keys(tree))]
-    if identifier(path) in STILL_TO_MOVE:
-        assert found, f"{path} asks nothing any more: take it out of STILL_TO_MOVE"
-    else:
-        assert not found, f"{path}: move this to host/, as a small function with a name: {found}"
+    assert not found, f"{path}: move this to host/, as a small function with a name: {found}"
 
 
 @pytest.mark.parametrize(

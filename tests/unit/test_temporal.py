@@ -131,7 +131,7 @@ def test_equals_diffusers_with_joint_group_norm(pack, new_module, inputs, hidden
     module.load_state_dict({name.removeprefix(prefix): value for name, value in tensors.items()})
     joint_group_norm = pack.submodule("motion_models.network.group_norm").joint_group_norm
     with torch.no_grad():
-        with joint_group_norm(module, CLIPS):
+        with joint_group_norm(module, FRAMES):
             ours = module(hidden, FRAMES, inputs())
         assert relative(ours, theirs(hidden, num_frames=FRAMES)) < 1e-5
 
