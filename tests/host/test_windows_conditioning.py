@@ -464,10 +464,6 @@ def test_controls_follow_the_hosts_own_windows(animated, new_cond, control_net, 
     handler = comfy.context_windows.IndexListContextHandler
     fix = {"causal_window_fix": False} if "causal_window_fix" in inspect.signature(handler).parameters else {}
 
-    hints = (
-        torch.linspace(0, 20, FRAMES).view(-1, 1, 1, 1) * HINTS
-    )  # that differ in brightness, which a tiny network sees
-
     def conds_of(window):
         control = {"control": control_net(HINTS[window]), "control_apply_to_uncond": True}
         return {"positive": new_cond(1, **control), "negative": new_cond(2, **control)}
