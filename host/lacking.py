@@ -111,5 +111,5 @@ def _names(code: CodeType) -> Iterator[str]:
 @cache
 def _source(module: ModuleType) -> str:
     """A module as it was written: in the place of its functions other packs may have put theirs."""
-    with open(module.__file__, encoding="utf-8") as file:
+    with open(module.__file__ or "", encoding="utf-8") as file:
         return file.read()

@@ -100,8 +100,8 @@ def heads_in_config(path: str, tensors: Tensors) -> int | None:
         return None
     name = os.path.basename(path)
     try:
-        config = json_beside(path, CONFIG)
-        kind = config.get("_class_name") if config else None
+        config = json_beside(path, CONFIG) or {}
+        kind = config.get("_class_name")
         if not isinstance(kind, str) or kind not in GROUPS_OF:
             return None
         widths = {value.numel() for key, value in tensors.items() if WIDTH.search(key)}
