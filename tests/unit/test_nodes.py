@@ -125,11 +125,11 @@ EMPTY = {
 
 
 def one_input(base, schema, entry, value):
-    """What `filled` makes of one input: the others count as optional."""
-    required = [other for other in schema.inputs if not other.optional and other is not entry]
-    for other in required:
-        other.optional = True
-    return base.filled(schema, {entry.id: [value] if schema.is_input_list else value}, {})
+    """What `filled` makes of one input, as if the node had no other."""
+    alone = SimpleNamespace(
+        inputs=[entry], is_input_list=schema.is_input_list, node_id=schema.node_id, display_name=schema.display_name
+    )
+    return base.filled(alone, {entry.id: [value] if schema.is_input_list else value}, {})
 
 
 @pytest.mark.parametrize("kind", NONSENSE)
