@@ -25,7 +25,7 @@ RANK, ALPHA = 4, 2
 seen = {}
 for name, method, options in (("LoCon", LoConModule, {}), ("LoHa", LohaModule, {}), ("LoKr", LokrModule, {"factor": 2})):
     torch.manual_seed(0)
-    layer = torch.nn.Linear(16, 16, bias=False)
+    layer = torch.nn.Linear(32, 32, bias=False)
     weight = layer.weight.detach().clone()
     lora = method("lora", layer, 1.0, lora_dim=RANK, alpha=ALPHA, **options)
     for parameter in lora.parameters():
@@ -40,7 +40,7 @@ for name, method, options in (("LoCon", LoConModule, {}), ("LoHa", LohaModule, {
     lora.apply_to()
     lora.eval()
     with torch.no_grad():
-        forward = layer(torch.eye(16)).T - weight
+        forward = layer(torch.eye(32)).T - weight
         merged = lora.get_merged_weight()[0] - weight
     scale = lambda change: round((change.norm() / product.norm()).item(), 2)
     seen[name] = scale(forward), scale(merged)

@@ -28,6 +28,9 @@ every node
     comfy_api.latest.io.ComfyNode.validate_inputs()
     comfy_api.latest.io.ComfyNode.fingerprint_inputs()
     comfy_api.latest.io.ComfyNode.hidden
+    comfy_api.latest.io.Input.get_io_type()
+    comfy_api.latest.io.Input().id
+    comfy_api.latest.io.Input().optional
     comfy_api.latest.io.Schema(node_id=, display_name=, category=, description=, inputs=, outputs=)
     comfy_api.latest.io.Schema(node_id=, hidden=, is_input_list=, is_output_node=)
     comfy_api.latest.io.NodeOutput(_, _, ui=)
@@ -41,6 +44,7 @@ nodes with such inputs or outputs
     comfy_api.latest.io.Output
     comfy_api.latest.io.Boolean.Input(_, default=, optional=, tooltip=)
     comfy_api.latest.io.Combo.Input(_, options=, default=, optional=, tooltip=)
+    comfy_api.latest.io.Combo.Input().options
     comfy_api.latest.io.Float.Input(_, default=, min=, max=, step=, round=, force_input=, optional=, tooltip=)
     comfy_api.latest.io.Int.Input(_, default=, min=, max=, step=, force_input=, optional=, tooltip=)
     comfy_api.latest.io.String.Input(_, default=, multiline=, force_input=, optional=, tooltip=)
@@ -337,9 +341,12 @@ AnimateDiff Combine
     folder_paths.get_temp_directory()
     folder_paths.get_save_image_path(_, _, _, _)
     comfy.cli_args.args.disable_metadata
+    comfy.utils.ProgressBar(_)
+    comfy.utils.ProgressBar.update_absolute(_)
+    comfy.model_management.throw_exception_if_processing_interrupted()
 
 saving motion models and LoRAs
-    folder_paths.get_save_image_path(_, _)
+    folder_paths.get_save_image_path(_, _, _, _)
     comfy_api.latest.ui.PreviewText(_)
 
 Load Checkpoint with Noise Schedule

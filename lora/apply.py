@@ -5,13 +5,15 @@ import logging
 import comfy.lora
 
 from ..motion_models.network.injection import MotionModelMismatch
-from ..motion_models.network.strength import VaryingLowRank
+from ..motion_models.network.low_rank import Pairs
+from ..motion_models.network.strength import VaryingStrength
 from ..motion_models.network.temporal import MotionModel
 from .motion_lora import MotionLora, MotionLoras
 
 
-def apply_motion_loras(patcher, loras: MotionLoras) -> tuple[object, tuple[VaryingLowRank, ...]]:
-    """Return a motion model's patcher with ``loras`` of constant strength added, and those whose strength varies.
+def apply_motion_loras(patcher, loras: MotionLoras) -> tuple[object, tuple[tuple[Pairs, VaryingStrength], ...]]:
+    """Return a motion model's patcher with ``loras`` of constant strength added, and those whose strength varies: their pairs of
+    ``(down, up)``, and how strong they are.
 
     The patcher given stays as it is: the host keeps it for other runs. Raises MotionModelMismatch if a MotionLoRA is
     for another kind of motion model; layers that the motion model lacks are only counted in the log.
@@ -21,19 +23,19 @@ def apply_motion_loras(patcher, loras: MotionLoras) -> tuple[object, tuple[Varyi
     patcher = patcher.clone()
     varying = []
     for applied in loras:
-        pairs = _fitting(applied.lora, patcher.model, applied.varies)
-        if applied.varies:
-            varying.append(VaryingLowRank(pairs, applied.strength, applied.schedule, applied.mask))
+        pairs = _fitting(applied.lora, patcher.model, applied.strength.varies)
+        if applied.strength.varies:
+            varying.append((pairs, applied.strength))
         else:
             # The host's own LoRA patches, by way of its reader: layer names are those of the motion model.
             tensors = {f"{layer}.lora_down.weight": down for layer, (down, _) in pairs.items()}
             tensors |= {f"{layer}.lora_up.weight": up for layer, (_, up) in pairs.items()}
             patches = comfy.lora.load_lora(tensors, {layer: f"{layer}.weight" for layer in pairs})
-            patcher.add_patches(patches, applied.strength)
+            patcher.add_patches(patches, applied.strength.number)
     return patcher, tuple(varying)
 
 
-def _fitting(lora: MotionLora, model: MotionModel, varies: bool) -> dict:
+def _fitting(lora: MotionLora, model: MotionModel, varies: bool) -> Pairs:
     """The pairs of ``lora`` for layers that ``model`` has."""
     weights = {
         name.removesuffix(".weight"): tuple(value.shape)

@@ -10,7 +10,8 @@ import torch
 
 from ..motion_models.files.saving import METADATA_PREFIX, save_tensors
 from ..motion_models.files.wrong_files import is_motion_lora, what_is_it
-from ..motion_models.network.strength import StrengthSchedule
+from ..motion_models.network.low_rank import Pairs
+from ..motion_models.network.strength import VaryingStrength
 from .change import low_rank
 from .error import LoraFileError
 from .names import motion_layers
@@ -29,7 +30,7 @@ class MotionLora:
     """
 
     name: str
-    pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+    pairs: Pairs
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -45,16 +46,10 @@ class MotionLora:
 
 @dataclass(frozen=True, eq=False)
 class AppliedMotionLora:
-    """One entry of MOTION_LORA. The strength is the product of all three (see motion_models/network/strength.py)."""
+    """One entry of MOTION_LORA."""
 
     lora: MotionLora
-    strength: float = 1.0
-    schedule: StrengthSchedule | None = None
-    mask: torch.Tensor | None = None
-
-    @property
-    def varies(self) -> bool:
-        return self.schedule is not None or self.mask is not None
+    strength: VaryingStrength = field(default_factory=VaryingStrength)
 
 
 MotionLoras = tuple[AppliedMotionLora, ...]

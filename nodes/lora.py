@@ -11,7 +11,7 @@ from ..host.schema import schema
 from ..lora import domain_adapter
 from ..lora.motion_lora import AppliedMotionLora, MotionLoras, read_motion_lora, save_motion_lora
 from ..motion_models.files.saving import METADATA_PREFIX, save_motion_model
-from ..motion_models.network.strength import HOLD, LINEAR
+from ..motion_models.network.strength import HOLD, LINEAR, VaryingStrength
 from ..sampling.strength.multival import pictures
 from ..scheduling import strengths as schedules
 from . import sockets
@@ -46,7 +46,7 @@ class LoadMotionLora(Node):
     @classmethod
     def run(cls, name: str, strength: float, prev_motion_lora: MotionLoras = ()) -> MotionLoras:
         lora = read_motion_lora(folders.full_path(folders.MOTION_LORAS, name))
-        return (*prev_motion_lora, AppliedMotionLora(lora, strength))
+        return (*prev_motion_lora, AppliedMotionLora(lora, VaryingStrength(strength)))
 
 
 class ScheduleMotionLora(Node):
@@ -106,7 +106,12 @@ class ScheduleMotionLora(Node):
         if frame_strengths.strip():
             over_frames = schedules.frame_strengths("frame_strengths", frame_strengths, interpolation)
             mask = over_frames if mask is None else schedules.masks_multiplied(mask, over_frames)
-        return tuple(lora if lora.varies else replace(lora, schedule=over_run, mask=mask) for lora in motion_lora)
+        return tuple(
+            applied
+            if applied.strength.varies
+            else replace(applied, strength=replace(applied.strength, schedule=over_run, mask=mask))
+            for applied in motion_lora
+        )
 
 
 class LoadDomainAdapter(Node):

@@ -101,26 +101,32 @@ def heads_in_config(path: str, tensors: Tensors) -> int | None:
     name = os.path.basename(path)
     try:
         config = json_beside(path, CONFIG)
-        if config is None or config.get("_class_name") not in GROUPS_OF:
+        kind = config.get("_class_name") if config else None
+        if not isinstance(kind, str) or kind not in GROUPS_OF:
             return None
         widths = {value.numel() for key, value in tensors.items() if WIDTH.search(key)}
         if not widths <= set(_numbers(config, "block_out_channels")):
             logging.warning("[AnimateDiff] The %s beside '%s' is of another model and was left out.", CONFIG, name)
             return None
-        groups = set(_numbers(config, GROUPS_OF[config["_class_name"]]))
+        groups = set(_numbers(config, GROUPS_OF[kind]))
         heads = {number for key in HEADS_OF for number in _numbers(config, key)}
     except NoJson as broken:
         raise MotionModelFileError(
             f"The {CONFIG} beside '{name}', which tells its number of attention heads, {broken}. Download it again; if it "
             "belongs to another model, give each a folder of its own."
         ) from broken
-    for what, found, fixed in (("heads in its attention", heads, None), ("groups in its norms", groups, NORM_GROUPS)):
-        if len(found) > 1 or (fixed and found - {fixed}):
-            raise MotionModelFileError(
-                f"'{name}' has {' and '.join(map(str, sorted(found)))} {what} ({CONFIG} beside it); only motion models with "
-                f"{fixed or 'the same number everywhere'} can be used. Use another motion model."
-            )
+    if len(heads) > 1:
+        raise MotionModelFileError(_cannot_run(name, heads, "heads in its attention", "the same number everywhere"))
+    if groups - {NORM_GROUPS}:
+        raise MotionModelFileError(_cannot_run(name, groups, "groups in its norms", str(NORM_GROUPS)))
     return heads.pop() if heads else None
+
+
+def _cannot_run(name: str, found: set[int], what: str, only: str) -> str:
+    return (
+        f"'{name}' has {' and '.join(map(str, sorted(found)))} {what} (it says so in the {CONFIG} beside it); only motion "
+        f"models with {only} can be used. Use another motion model."
+    )
 
 
 def _numbers(config: dict, key: str) -> Iterable[int]:

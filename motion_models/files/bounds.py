@@ -16,6 +16,7 @@ MAX_DEPTH = 20  # dictionaries in dictionaries
 MAX_NAME = 500  # characters
 MAX_HEADER = 100 << 20  # bytes; safetensors' own limit
 MAX_PICKLE = 16 << 20  # bytes of a pickle without its tensors
+ZIP_END = 98  # bytes of the records at the end of a zip archive: 56 (large ones only), 20, 22
 MAX_GROWTH = 10  # tensors may claim so many times the size of their file: one storage can be several tensors
 
 
@@ -31,18 +32,29 @@ def check_header(name: str, header: bytes) -> None:
 def check_archive(path: str) -> None:
     """Raise MotionModelFileError if a pickle of PyTorch, which is a zip archive, holds too many tensors, or too large ones."""
     name = os.path.basename(path)
+    if _records(path) > MAX_ENTRIES:
+        raise _too_many(name)
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except zipfile.BadZipFile:  # from before PyTorch 1.6, or damaged
         return
-    if len(entries) > MAX_ENTRIES:
-        raise _too_many(name)
     if sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl")) > MAX_PICKLE:
         raise MotionModelFileError(
             f"'{name}' is no motion model: its list of contents alone takes more than {MAX_PICKLE >> 20} MB. Use another file."
         )
     _check_growth(path, sum(entry.file_size for entry in entries))
+
+
+def _records(path: str) -> int:
+    """How many records a zip archive says to have, at its very end; 0 if it says nothing. zipfile reads every one first."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - ZIP_END))
+        end = file.read()
+    large, small = end.rfind(b"PK\6\6"), end.rfind(b"PK\5\6")
+    if large >= 0 and len(end) >= large + 40:
+        return int.from_bytes(end[large + 32 : large + 40], "little")
+    return int.from_bytes(end[small + 10 : small + 12], "little") if small >= 0 else 0
 
 
 def flattened(name: str, content: Mapping) -> dict[str, torch.Tensor]:

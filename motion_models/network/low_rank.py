@@ -4,10 +4,15 @@ A LoRA of constant strength is better added to the weights once (the host's weig
 step, from frame to frame or over the picture cannot be, and is computed beside the layer instead.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch.nn import functional
 
 from .call import LowRank
+
+# Layer name (see call.LowRanks) to (down, up): the changes of a whole motion model.
+Pairs = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
 
 
 def add_low_rank(y: torch.Tensor, x: torch.Tensor, changes: tuple[LowRank, ...]) -> torch.Tensor:

@@ -7,7 +7,6 @@ gives itself the size of the layer that asks.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
@@ -108,15 +107,17 @@ class StrengthSchedule:
 
 
 @dataclass(frozen=True, eq=False)
-class VaryingLowRank:
-    """Low-rank changes of a motion model: ``pairs`` maps a layer's name (see call.LowRanks) to ``(down, up)``.
+class VaryingStrength:
+    """What a user says of the strength of something in a run: the product of ``number``, ``schedule`` and ``mask``.
 
-    Their strength is the product of ``strength``, ``schedule`` and ``mask``. The mask ``(k, height, width)`` holds one
-    picture for each frame of the clip (with ``height = width = 1`` just a number); its last one serves all frames
-    that follow.
+    The mask ``(k, height, width)`` holds one picture for each frame of the clip (with ``height = width = 1`` just a
+    number); its last one serves all frames that follow.
     """
 
-    pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
-    strength: float = 1.0
+    number: float = 1.0
     schedule: StrengthSchedule | None = None
     mask: torch.Tensor | None = None
+
+    @property
+    def varies(self) -> bool:
+        return self.schedule is not None or self.mask is not None

@@ -8,7 +8,8 @@ import torch
 
 from ...host.patcher import fresh_copy
 from ...motion_models.network.call import ModuleInputs, MotionInputs
-from ...motion_models.network.strength import Strength, VaryingLowRank, strength_of
+from ...motion_models.network.low_rank import Pairs
+from ...motion_models.network.strength import Strength, VaryingStrength, strength_of
 from ...motion_models.spec import MotionModelSpec
 from ..strength.multival import Multival, combined, is_number
 from ..strength.per_block import Block, PerBlock
@@ -33,7 +34,7 @@ class Keyframe:
 class MotionSettings:
     """How one motion model is applied. Percents are of the sampling schedule: 0 is pure noise, 1 the finished clip.
 
-    ``low_rank`` are the LoRAs whose strength varies; those of constant strength are in the weights.
+    ``low_rank`` are the LoRAs whose strength varies, and how; those of constant strength are in the weights.
     """
 
     start_percent: float = 0.0
@@ -42,7 +43,7 @@ class MotionSettings:
     effect: Multival | None = None
     per_block: PerBlock | None = None
     keyframes: tuple[Keyframe, ...] = ()
-    low_rank: tuple[VaryingLowRank, ...] = ()
+    low_rank: tuple[tuple[Pairs, VaryingStrength], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

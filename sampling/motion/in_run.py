@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ...motion_models.network.call import BYPASS, MotionInputs, View
+from ...motion_models.network.call import BYPASS, LowRank, LowRanks, MotionInputs, View
+from ...motion_models.network.low_rank import Pairs
 from ..feature import Step
 from ..keyframes import InForce, start_sigmas
-from ..strength.low_rank import RunLowRank, merged
+from ..strength.in_run import StrengthInRun
 from ..windows.schedules import Window
 from .applied import AppliedMotionModel, MotionSettings, inputs_at_keyframes, keyframes_of
 
@@ -30,12 +31,12 @@ class ActiveRange:
 
 @dataclass(frozen=True, eq=False)
 class MotionInRun:
-    """``at_keyframe[i]`` are the inputs while keyframe i is in force."""
+    """``at_keyframe[i]`` are the inputs while keyframe i is in force; ``low_rank`` are changes of layers beside them."""
 
     range: ActiveRange | None
     at_keyframe: tuple[MotionInputs, ...]
     keyframes: InForce
-    low_rank: tuple[RunLowRank, ...]
+    low_rank: tuple[tuple[Pairs, StrengthInRun], ...]
 
     @classmethod
     def of(
@@ -48,7 +49,10 @@ class MotionInRun:
             range=ActiveRange.of(settings, model_sampling),
             at_keyframe=inputs_at_keyframes(settings, applied.spec, frames),
             keyframes=InForce(keyframes, starts, first_sigma, index=-1),
-            low_rank=tuple(RunLowRank.of(change, model_sampling, frames, device) for change in settings.low_rank),
+            low_rank=tuple(
+                (_on(device, pairs), StrengthInRun.of(strength, model_sampling, frames))
+                for pairs, strength in settings.low_rank
+            ),
         )
 
     def inputs(self, step: Step, window: Window | None, views: tuple[View, ...]) -> MotionInputs:
@@ -56,5 +60,17 @@ class MotionInRun:
         inputs = self.at_keyframe[self.keyframes.at(step)]
         if self.range is not None and not self.range.end_sigma <= step.sigma <= self.range.start_sigma:
             return BYPASS
-        changes = [change.at(step.sigma if change.schedule else None, window) for change in self.low_rank]
-        return replace(inputs.in_window(window), low_rank=merged(changes), views=views)
+        return replace(inputs.in_window(window), low_rank=self._low_ranks(step, window), views=views)
+
+    def _low_ranks(self, step: Step, window: Window | None) -> LowRanks:
+        changes: dict[str, tuple[LowRank, ...]] = {}
+        for pairs, strength_in_run in self.low_rank:
+            strength = strength_in_run.at(step, window)
+            if strength != 0.0:
+                for layer, (down, up) in pairs.items():
+                    changes[layer] = (*changes.get(layer, ()), LowRank(down, up, strength))
+        return changes
+
+
+def _on(device: torch.device, pairs: Pairs) -> Pairs:
+    return {layer: (down.to(device), up.to(device)) for layer, (down, up) in pairs.items()}

@@ -65,17 +65,20 @@ def test_a_saved_domain_adapter_loads_here_and_in_the_hosts_loader(
     model = new_model(layouts[layout])
     pairs = adapter_pairs(model)
     lora = pack.submodule("lora.domain_adapter").lora_model(pairs)
-    lora_nodes.SaveDomainAdapter.execute(lora, "adapter", "float32")
+    lora_nodes.SaveDomainAdapter.execute(lora=lora, filename_prefix="adapter", dtype="float32")
     assert "adapter_00001_.safetensors" in os.listdir(files)
     expected = sample(merged_model(layouts[layout], pairs, 0.6))
-    ours = lora_nodes.LoadDomainAdapter.execute(model, "adapter_00001_.safetensors", 0.6).args[0]
+    ours = lora_nodes.LoadDomainAdapter.execute(model=model, lora_name="adapter_00001_.safetensors", scale=0.6).args[0]
     assert relative(sample(ours), expected) < 1e-5
     assert relative(sample(model), expected) > 1e-2
     hosts = host_nodes.LoraLoaderModelOnly().load_lora_model_only(
         new_model(layouts[layout]), "adapter_00001_.safetensors", 0.6
     )
     assert relative(sample(hosts[0]), expected) < 1e-5
-    assert lora_nodes.LoadDomainAdapter.execute(model, "adapter_00001_.safetensors", 0.0).args[0] is model
+    assert (
+        lora_nodes.LoadDomainAdapter.execute(model=model, lora_name="adapter_00001_.safetensors", scale=0.0).args[0]
+        is model
+    )
 
 
 NAMINGS = {
@@ -111,7 +114,7 @@ def test_loads_domain_adapters_of_other_writers(
             tensors |= {f"{name}.{down}.weight": pair[0], f"{name}.{up}.weight": pair[1]}
     assert len(tensors) == 2 * len(pairs)
     safetensors.torch.save_file(tensors, os.path.join(folder("loras"), "adapter.safetensors"))
-    result = lora_nodes.LoadDomainAdapter.execute(model, "adapter.safetensors", 1.0).args[0]
+    result = lora_nodes.LoadDomainAdapter.execute(model=model, lora_name="adapter.safetensors", scale=1.0).args[0]
     assert relative(sample(result), sample(merged_model(layouts["SD1.5"], pairs, 1.0))) < 1e-5
 
 
@@ -126,7 +129,7 @@ def test_a_wrong_domain_adapter_is_refused(
         adapters.save_lora_model(adapters.lora_model(pairs), path)
 
     def load(model, name):
-        return lora_nodes.LoadDomainAdapter.execute(model, name, 1.0)
+        return lora_nodes.LoadDomainAdapter.execute(model=model, lora_name=name, scale=1.0)
 
     name = new_lora_file(new_motion())
     os.rename(os.path.join(folder("animatediff_motion_lora"), name), os.path.join(files, "motion.safetensors"))
@@ -172,7 +175,7 @@ def load(lora_nodes, folder):
         if config is not None:
             with open(os.path.join(files, "adapter_config.json"), "w", encoding="utf-8") as file:
                 json.dump(config, file)
-        return lora_nodes.LoadDomainAdapter.execute(model, "adapter.safetensors", scale).args[0]
+        return lora_nodes.LoadDomainAdapter.execute(model=model, lora_name="adapter.safetensors", scale=scale).args[0]
 
     return write_and_load
 

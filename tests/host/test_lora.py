@@ -141,7 +141,7 @@ def test_a_schedule_that_stays_at_one_equals_the_weight_patch(
         "mask": lambda: schedule_lora(lora, mask=torch.ones(1, 32, 32)),
     }[varying]()
     assert scheduled[0] is not lora[0]
-    assert not lora[0].varies
+    assert not lora[0].strength.varies
     expected = sample(with_lora(new_model(), motion_model, lora))
     assert relative(sample(with_lora(new_model(), motion_model, scheduled)), expected) < 1e-5
 
@@ -213,8 +213,11 @@ def test_those_scheduled_before_keep_their_schedule(load_lora, schedule_lora, ne
     name = new_lora_file(new_motion())
     first = schedule_lora(load_lora(name), "0: 1, 0.5: 0")
     chain = schedule_lora(load_lora(name, 0.5, previous=first), "0: 0, 0.5: 1")
-    assert [applied.schedule.points for applied in chain] == [((0.0, 1.0), (0.5, 0.0)), ((0.0, 0.0), (0.5, 1.0))]
-    assert [applied.strength for applied in chain] == [1.0, 0.5]
+    assert [applied.strength.schedule.points for applied in chain] == [
+        ((0.0, 1.0), (0.5, 0.0)),
+        ((0.0, 0.0), (0.5, 1.0)),
+    ]
+    assert [applied.strength.number for applied in chain] == [1.0, 0.5]
 
 
 def test_context_windows_get_the_strengths_of_their_frames(
@@ -225,15 +228,14 @@ def test_context_windows_get_the_strengths_of_their_frames(
     motion_model = new_motion()
     ramp = ", ".join(f"{frame}: {frame}" for frame in range(6))
     lora = schedule_lora(load_lora(new_lora_file(motion_model)), frame_strengths=ramp)
-    run = pack.submodule("sampling.strength.low_rank").RunLowRank
+    run = pack.submodule("sampling.strength.in_run").StrengthInRun
     seen = []
     at = run.at
 
-    def note(self, sigma, window):
-        changes = at(self, sigma, window)
-        strength = next(iter(changes.values()))[0].strength
+    def note(self, step, window):
+        strength = at(self, step, window)
         seen.append((window, strength.at(1, 1, torch.zeros(1)).flatten().tolist()))
-        return changes
+        return strength
 
     monkeypatch.setattr(run, "at", note)
     model = with_lora(new_model(), motion_model, lora)
@@ -258,7 +260,9 @@ def test_context_windows_get_the_strengths_of_their_frames(
     cut = pack.submodule("sampling.windows.schedules").WindowOptions("standard_static", 4, 2)
     contexts = (pack.submodule("sampling.windows.context").Context(cut, "pyramid"),)
     use = pack.submodule("nodes.sampling.evolved").UseEvolvedSampling
-    ours = use.execute(new_model(), "autoselect", with_lora.applied, context_options=contexts).args[0]
+    ours = use.execute(
+        model=new_model(), beta_schedule="autoselect", m_models=with_lora.applied, context_options=contexts
+    ).args[0]
     assert relative(sample(model, frames=6, steps=5), sample(ours, frames=6, steps=5)) < 1e-5
 
 

@@ -313,7 +313,7 @@ def test_no_sigma_is_read_from_the_device_without_a_percent_range_or_schedule(pa
     keyframe = pack.submodule("sampling.motion.applied").Keyframe()
     only_one = pack.submodule("sampling.keyframes").InForce((keyframe,), (1.0,), first_sigma=1.0, index=-1)
     mask = pack.submodule("motion_models.network.strength").strength_of(torch.ones(4, 1, 1), 4)
-    masked = pack.submodule("sampling.strength.low_rank").RunLowRank({}, 1.0, schedule=None, mask=mask)
+    masked = ({}, pack.submodule("sampling.strength.in_run").StrengthInRun(1.0, schedule=None, mask=mask))
     for low_rank in ((), (masked,)):
         assert motion_run(None, (inputs(),), only_one, low_rank).inputs(step, [0, 1], ()) is not None
     with pytest.raises(AssertionError, match="a device sync"):

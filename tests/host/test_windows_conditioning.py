@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 
@@ -112,6 +113,8 @@ def control_net(host_path):
             **LAYOUT,
         )
     )
+    for parameter in network.input_hint_block.parameters():
+        parameter.data *= 4  # else eight random layers leave next to nothing of a hint
     cpu = torch.device("cpu")
 
     def make(hints, strength=1.0, percents=(0.0, 1.0), previous=None):
@@ -457,19 +460,22 @@ def test_controls_follow_the_hosts_own_windows(animated, new_cond, control_net, 
     """The host cuts everything else of the conditioning, and gives every window the first pictures."""
     import comfy.context_windows
 
-    hints = random(FRAMES, 3, 64, 64, seed=7).abs()
+    # that fix would add a frame of the first window to the second one; releases before 0.24 have none
+    handler = comfy.context_windows.IndexListContextHandler
+    fix = {"causal_window_fix": False} if "causal_window_fix" in inspect.signature(handler).parameters else {}
 
     def conds_of(window):
-        control = {"control": control_net(hints[window]), "control_apply_to_uncond": True}
+        control = {"control": control_net(HINTS[window]), "control_apply_to_uncond": True}
         return {"positive": new_cond(1, **control), "negative": new_cond(2, **control)}
 
     windowed = animated().clone()
-    windowed.model_options["context_handler"] = comfy.context_windows.IndexListContextHandler(
+    windowed.model_options["context_handler"] = handler(
         context_schedule=comfy.context_windows.get_matching_context_schedule("standard_static"),
         fuse_method=comfy.context_windows.get_matching_fuse_method("flat"),
         context_length=4,
         context_overlap=0,
         dim=0,
+        **fix,
     )
     noise = random(FRAMES, 4, SIZE, SIZE)
     halves = [[0, 1, 2, 3], [4, 5, 6, 7]]
@@ -477,4 +483,4 @@ def test_controls_follow_the_hosts_own_windows(animated, new_cond, control_net, 
     found = run(windowed, noise, SIGMAS, conds_of(list(range(FRAMES))), cfg)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     same = run(windowed, noise, SIGMAS, conds_of([0, 1, 2, 3, 0, 1, 2, 3]), cfg)
-    assert not torch.allclose(same, expected, atol=1e-2), "the pictures do not count"
+    assert (same - expected).norm() > 0.01 * expected.norm(), "the pictures do not count"

@@ -265,7 +265,7 @@ WRONG_CLIPS = {
 
 @pytest.mark.parametrize("format", ["image/gif", "image/webp", "video/h264-mp4"])
 @pytest.mark.parametrize("kind", WRONG_CLIPS)
-def test_clips_that_make_no_file_are_refused_in_words(combine, folder, tmp_path, kind, format):
+def test_clips_that_make_no_file_are_refused_in_words(combine, tmp_path, kind, format):
     inputs, message = WRONG_CLIPS[kind]
     with pytest.raises(ValueError, match=message):
         combine(format=format, **inputs)

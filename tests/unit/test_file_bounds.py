@@ -56,7 +56,8 @@ def test_too_many_tensors_are_refused(write, refusal, reading):
 
 
 def test_too_many_tensors_of_a_pickle_are_refused(write_pickle, refusal):
-    assert "more than 50,000 tensors" in refusal(write_pickle(pickle.dumps({}, 2), records=50_001))
+    for records in (50_001, 70_000):  # zip archives count above 65,535 in another place
+        assert "more than 50,000 tensors" in refusal(write_pickle(pickle.dumps({}, 2), records))
     long_list = pickle.dumps({"state_dict": list(range(8 << 20))}, 2)
     assert "list of contents alone takes more than 16 MB" in refusal(write_pickle(long_list))
 

@@ -227,3 +227,20 @@ def test_masks_of_other_packs_are_masks(pack, base):
         assert node.execute(float_val=1.0, mask_optional=torch.ones(shape)).result[0].shape[-2:] == (8, 8)
     with pytest.raises(base.WrongInput, match="in place of a mask"):
         node.execute(float_val=1.0, mask_optional=torch.ones(2, 8, 8, 3))  # pictures
+
+
+def test_the_host_runs_nodes_as_locked_clones(pack, base):
+    """Nothing may be assigned to the class that a node runs in."""
+    from comfy_api.internal import make_locked_method_func
+
+    by_id = {node.GET_SCHEMA().node_id: node for node in pack.submodule("nodes").NODES}
+
+    def run(node_id: str, **inputs):
+        node = by_id[node_id]
+        return make_locked_method_func(node, node.FUNCTION, node.PREPARE_CLASS_CLONE(None))(**inputs)
+
+    assert run("ADE_MultivalDynamic", float_val=0.5, mask_optional=None).result[0] == 0.5
+    with pytest.raises(base.EmptyInput, match="The input motion_model of Apply AnimateDiff Model is empty"):
+        run("ADE_ApplyAnimateDiffModelSimple", motion_model=None)
+    with pytest.raises(base.EmptyInput, match="The input model of Train MotionLoRA is empty"):
+        run("AnimateDiffTrainMotionLoRA", latents=[None], model=[None])

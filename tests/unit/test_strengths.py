@@ -106,7 +106,7 @@ def model_sampling(pack, host_path):
 @pytest.mark.parametrize("kind", ["hold", "linear"])
 def test_schedules_follow_the_sigmas_of_the_model(pack, strength, model_sampling, kind):
     schedule = strength.StrengthSchedule(((0.0, 1.0), (0.25, 0.5), (0.75, -2.0), (1.0, 4.0)), kind)
-    over_sigmas = pack.submodule("sampling.strength.low_rank").StrengthOverSigmas.of(schedule, model_sampling)
+    over_sigmas = pack.submodule("sampling.strength.in_run").StrengthOverSigmas.of(schedule, model_sampling)
     for timestep in range(5, 995, 10):
         sigma = float(model_sampling.sigma(torch.tensor(float(timestep))))
         percent = 1 - timestep / 999
@@ -116,14 +116,12 @@ def test_schedules_follow_the_sigmas_of_the_model(pack, strength, model_sampling
 
 
 def test_a_clip_longer_than_its_masks_repeats_the_last(pack, strength, model_sampling):
-    run_low_rank = pack.submodule("sampling.strength.low_rank").RunLowRank
-    pairs = {"layer": (torch.zeros(1, 2), torch.zeros(2, 1))}
+    in_run = pack.submodule("sampling.strength.in_run").StrengthInRun
 
     def strengths(mask, frames, window=None):
-        varying = strength.VaryingLowRank(pairs, 0.5, None, mask)
-        run = run_low_rank.of(varying, model_sampling, frames, torch.device("cpu"))
+        run = in_run.of(strength.VaryingStrength(0.5, None, mask), model_sampling, frames)
         height, width = mask.shape[1:]
-        return run.at(None, window)["layer"][0].strength.at(height, width, torch.zeros(1))
+        return run.at(None, window).at(height, width, torch.zeros(1))
 
     per_frame = torch.tensor([1.0, 2.0, 3.0])[:, None, None]
     assert strengths(per_frame, 5).flatten().tolist() == [0.5, 1.0, 1.5, 1.5, 1.5]
