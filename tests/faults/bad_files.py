@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Callable
@@ -161,6 +162,7 @@ def cast(dtype: torch.dtype) -> Callable:
     return lambda good: {name: value.to(dtype) for name, value in good.items()}
 
 
+NO_WEIGHTS = {"bytes": torch.uint8, "short numbers": torch.int8, "long numbers": torch.int64, "yes or no": torch.bool}
 TO_Q = "attention_blocks.0.to_q.weight"
 MOTION_MODELS = [
     *DAMAGED,
@@ -177,20 +179,17 @@ MOTION_MODELS = [
     BadFile("transposed", changed("ff.net.0.proj.weight", torch.t), ("ff.net.0.proj",)),
     BadFile("odd channels", lambda good: {name: value[:31] for name, value in good.items()}),
     BadFile("two-dimensional positions", changed("pos_encoder.pe", lambda value: value[0]), ("pos_encoder",)),
-    BadFile("no positions left", changed("pos_encoder.pe", lambda value: value[:, :0]), ("pos_encoder",)),
+    BadFile("no positions left", changed("pos_encoder.pe", lambda value: value[:, :0]), ("position",)),
     BadFile("NaN", changed(TO_Q, filled(float("nan"))), ("to_q", "NaN")),
     BadFile("infinity", changed("ff_norm.bias", filled(float("inf"))), ("ff_norm.bias",)),
     BadFile("NaN in positions", changed("pos_encoder.pe", filled(float("nan"))), ("pos_encoder.pe",)),
-    *(
-        BadFile(str(dtype).removeprefix("torch."), cast(dtype), ("weight",))
-        for dtype in (torch.int8, torch.int64, torch.uint8, torch.bool)
-    ),
+    *(BadFile(name, cast(dtype), ("weight",)) for name, dtype in NO_WEIGHTS.items()),
     BadFile("complex", lambda good: pickled(cast(torch.complex64)(good)), ("weight",), CKPT),
     BadFile("heads of another width", lambda good: (good, {"animatediff.heads": "7"}), ("heads",)),
     BadFile("heads that are no number", lambda good: (good, {"animatediff.heads": "eight"}), ("heads",)),
     BadFile("unknown version", lambda good: (good, {"animatediff.version": "v9"}), ("version",)),
     BadFile("quantised", changed(TO_Q, lambda value: value.to(torch.uint8)), ("to_q",)),
-    BadFile("00001-of-00009", without("up_blocks.")),
+    BadFile("model-00001-of-00009", without("up_blocks."), ("9",)),
     BadFile("for SD1.5's blocks", lambda good: MADE["SD1.5's blocks"], ("UNet",)),
 ]  # fmt: skip
 MADE: dict[str, Tensors] = {}  # what needs the pack to be made
@@ -230,12 +229,13 @@ MOTION_LORAS = [
     BadFile("ranks that do not meet", changed(DOWN, lambda value: value[:1]), ("to_q",)),
     BadFile("NaN", changed(UP, filled(float("nan"))), ("to_q", "NaN")),
     BadFile("infinity", changed(DOWN, filled(float("inf"))), ("to_q",)),
-    *(BadFile(str(dtype).removeprefix("torch."), cast(dtype), ("to_",)) for dtype in (torch.int8, torch.bool)),
+    *(BadFile(name, cast(dtype), ("to_",)) for name, dtype in NO_WEIGHTS.items()),
     BadFile("alpha of three", lambda good: with_alpha(good, torch.ones(3)), ("alpha",)),
     BadFile("alpha NaN", lambda good: with_alpha(good, torch.tensor(float("nan"))), ("alpha",)),
     BadFile("for another motion model", lambda good: motion_lora_tensors(MADE["SD1.5's blocks"]), ("motion model",)),
     BadFile("layers of no motion model", lambda good: {
-        name.replace("motion_modules.0", "motion_modules.7"): value for name, value in good.items()}, ("motion model",)),
+        re.sub(r"motion_modules\.\d", "motion_modules.7", name): value for name, value in good.items()
+        if ".motion_modules.0." in name}, ("motion model",)),
     BadFile("IA3", of_method("ia3_l.weight"), ("IA3",), bounded=True),
     BadFile("LoHa", of_method("hada_w1_a", "hada_w1_b", "hada_w2_a"), ("LoHa",), bounded=True),
     BadFile("OFT", of_method("oft_blocks"), ("OFT",), bounded=True),
@@ -244,7 +244,7 @@ MOTION_LORAS = [
 
 
 def with_alpha(good: Tensors, alpha: torch.Tensor) -> Tensors:
-    return good | {name.replace("_lora.down.weight", ".alpha"): alpha for name in good if name.endswith(DOWN)}
+    return good | {name.replace("_lora.down.weight", ".alpha"): alpha.clone() for name in good if name.endswith(DOWN)}
 
 
 ADAPTER_UP = "lora_up.weight"

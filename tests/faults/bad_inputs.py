@@ -24,11 +24,10 @@ INTERNALS = re.compile(
 )
 # A sentence that says what to do, or what is possible.
 ADVICE = re.compile(
-    r"""\b(Add|Bring|Check|Choose|Connect|Convert|Create|Decode|Disconnect|Download|Encode|Free|Give|Install|Keep|Leave|Load|
-    Lower|Make|Merge|Pick|Put|Raise|Rename|Resume|Save|Scale|Set|Shorten|Split|Start|Take|Train|Turn|Type|Use|Wait|Write|
-    instead|must|has\ to|have\ to|can\ be|can\ have|need|needs|at\ most|at\ least|between|expected|put\ it|load\ it|lower|
-    choose|use|connect)\b""",
-    re.VERBOSE,
+    r"""\b(add|bring|check|choose|connect|convert|create|decode|disconnect|download|encode|free|give|install|keep|leave|load|
+    lower|make|merge|pick|put|raise|remove|rename|report|resume|save|scale|set|shorten|split|start|take|train|turn|type|use|
+    wait|write|instead|must|has\ to|have\ to|can\ be|can\ have|needs?|at\ most|at\ least|between|expected)\b""",
+    re.VERBOSE | re.IGNORECASE,
 )
 
 
@@ -87,6 +86,6 @@ def what_is_wrong(case: Bad, message: str) -> list[str]:
     """What keeps ``message`` from being a good refusal."""
     found = [f"'{match[0]}' is no plain word" for match in [INTERNALS.search(message)] if match]
     found += [f"does not name {name}" for name in case.names if name.lower() not in message.lower()]
-    if not ADVICE.search(message):
+    if not case.told and not ADVICE.search(message):
         found.append("does not say what to do")
     return found

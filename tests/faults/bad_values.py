@@ -49,6 +49,11 @@ def animated(graph: Parts):
     return graph.animate()
 
 
+def windows_at_apply(graph: Parts):
+    """windows at Apply, which has no such input"""
+    return graph.animate(m_models=graph.apply(context_options=graph(STATIC)))
+
+
 def long_windows(graph: Parts):
     """windows of 40"""
     return graph.animate(context_options=graph(STATIC, context_length=40))
@@ -62,6 +67,7 @@ def two_motion_models(graph: Parts):
 
 CLIPS = [
     bad("KSampler", ("40 frames", "Context Options"), model=animated, latent_image=clip_of(40)),
+    bad("KSampler", ("40 frames", "Use Evolved Sampling"), model=windows_at_apply, latent_image=clip_of(40)),
     bad("KSampler", ("40 frames", "context_length"), model=long_windows, latent_image=clip_of(60)),
     bad("KSampler", "latents", model=animated, latent_image=linked("5-D", {"samples": torch.zeros(1, 4, 6, 8, 8)})),
     bad("KSampler", "latents", model=animated, latent_image=linked("3-D", {"samples": torch.zeros(4, 8, 8)})),
@@ -124,7 +130,7 @@ NOISE = [
     bad("ADE_AncestralOptions", noise_type="brownian"),
     *(bad(node, iterations=count) for node in (ITERATIONS, FREE_INIT) for count in (0, -1)),
     bad(ITERATIONS, iter_batch_offset=-5),
-    bad(ITERATIONS, bounded=True, iterations=2, iter_batch_offset=9007199254740991),
+    bad(ITERATIONS, bounded=True, iter_batch_offset=9007199254740991, iterations=2),
     bad(FREE_INIT, filter="brick wall"),
     bad(FREE_INIT, d_s=NAN),
     bad(FREE_INIT, d_t=-0.5),
@@ -239,7 +245,7 @@ OUTPUTS = [
     bad(COMBINE, images=PICTURES[:0]),
     bad(COMBINE, images=torch.zeros(1, 3, 16, 16, 3)),
     bad(COMBINE, images=torch.zeros(3, 0, 16, 3)),
-    bad(COMBINE, images=torch.zeros(3, 16, 16, 7)),
+    bad(COMBINE, "pictures", images=torch.zeros(3, 16, 16, 7)),
     bad(COMBINE, frame_rate=0),
     bad(COMBINE, frame_rate=-8),
     bad(COMBINE, frame_rate=NAN),
@@ -257,7 +263,7 @@ OUTPUTS = [
     bad("ADE_EmptyLatentImageLarge", batch_size=0),
     bad("ADE_EmptyLatentImageLarge", batch_size=-4),
     bad("ADE_EmptyLatentImageLarge", width=0),
-    bad("ADE_EmptyLatentImageLarge", "memory", width=16384, height=16384, batch_size=262144),
+    bad("ADE_EmptyLatentImageLarge", "batch_size", width=16384, height=16384, batch_size=262144),
     *(
         bad(f"AnimateDiffSave{what}", filename_prefix=prefix)
         for what in ("MotionLoRA", "MotionModel")
