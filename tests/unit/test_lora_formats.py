@@ -436,6 +436,7 @@ LAYER = next(iter(LAYERS.values()))
         {"lokr_w1": random(4), "lokr_w2": random(2, 2)},
         {"diff": random(8)},
         {"alpha": torch.tensor(4.0)},
+        {"lora_A.weight": random(4, 8), "lora_B.weight": random(8, 4), "alpha": torch.ones(3)},
     ],
 )
 def test_parts_that_make_no_change_are_refused(read, error, lora_file, parts):
