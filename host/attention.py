@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
+import comfy.cli_args
 import comfy.ldm.modules.attention as host_attention
 import comfy.model_management
 import torch
-from comfy.cli_args import args
 
 
 def temporal_attention() -> Callable:
@@ -21,7 +21,7 @@ def temporal_attention() -> Callable:
         return _attention_on_cpu
     if comfy.model_management.pytorch_attention_enabled():
         return host_attention.attention_pytorch
-    if args.use_split_cross_attention:
+    if comfy.cli_args.args.use_split_cross_attention:
         return host_attention.attention_split
     return host_attention.attention_sub_quad
 

@@ -10,12 +10,12 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import comfy.cli_args
 import comfy.model_management
 import comfy.utils
 import folder_paths
 import torch
 from av.codec.codec import UnknownCodecError
-from comfy.cli_args import args
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -105,7 +105,7 @@ def save_clip(
     video = None if format in PICTURES else _video_format(format, height, width)
     folder = folder_paths.get_output_directory() if keep else folder_paths.get_temp_directory()
     folder, name, subfolder = new_name(prefix, folder, width, height)
-    metadata = {} if args.disable_metadata else dict(metadata or {})
+    metadata = {} if comfy.cli_args.args.disable_metadata else dict(metadata or {})
 
     def file(extension: str) -> SavedFile:
         filename = f"{name}.{extension}"

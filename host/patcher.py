@@ -1,4 +1,9 @@
-"""How a network of ours becomes a model that the host loads, casts, patches and offloads."""
+"""How a network of ours becomes a model that the host loads, casts, patches and offloads.
+
+Nothing of the host is looked up while this file is imported: all nodes import it, those that need no motion model too.
+"""
+
+from __future__ import annotations
 
 from typing import Any
 
@@ -9,9 +14,15 @@ import torch
 
 # The attachment that holds ``reload`` of make_patcher: releases before 0.16 do not hand cached_patcher_init to clones.
 RELOAD = "animatediff_reload"
-# Weights are cast to the dtype of the hidden states where they differ: the UNet may run in another dtype than the
-# one the motion model was loaded in (bf16 checkpoints, "Model Compute Dtype", fp8 weights).
-operations = comfy.ops.manual_cast
+
+
+def operations() -> Any:
+    """The host's layers.
+
+    Weights are cast to the dtype of the hidden states where they differ: the UNet may run in another dtype than the
+    one the motion model was loaded in (bf16 checkpoints, "Model Compute Dtype", fp8 weights).
+    """
+    return comfy.ops.manual_cast
 
 
 def weight_dtype() -> torch.dtype:

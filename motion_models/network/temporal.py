@@ -68,10 +68,10 @@ class TemporalAttention(nn.Module):
         super().__init__()
         self.layer_name = ""  # its path in the MotionModel, which sets it
         self.heads = heads
-        self.to_q = operations.Linear(channels, channels, bias=False, dtype=dtype)
-        self.to_k = operations.Linear(channels, channels, bias=False, dtype=dtype)
-        self.to_v = operations.Linear(channels, channels, bias=False, dtype=dtype)
-        self.to_out = nn.ModuleList([operations.Linear(channels, channels, dtype=dtype)])
+        self.to_q = operations().Linear(channels, channels, bias=False, dtype=dtype)
+        self.to_k = operations().Linear(channels, channels, bias=False, dtype=dtype)
+        self.to_v = operations().Linear(channels, channels, bias=False, dtype=dtype)
+        self.to_out = nn.ModuleList([operations().Linear(channels, channels, dtype=dtype)])
         self.pos_encoder = PositionalEncoding(max_frames, channels)
         self.attend = temporal_attention()
 
@@ -91,7 +91,7 @@ class TemporalAttention(nn.Module):
 class GEGLU(nn.Module):
     def __init__(self, channels: int, inner: int, dtype: torch.dtype | None):
         super().__init__()
-        self.proj = operations.Linear(channels, 2 * inner, dtype=dtype)
+        self.proj = operations().Linear(channels, 2 * inner, dtype=dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         value, gate = self.proj(x).chunk(2, dim=-1)
@@ -104,7 +104,7 @@ class FeedForward(nn.Module):
         inner = 4 * channels
         # index 1 was a dropout layer in training
         self.net = nn.ModuleList(
-            [GEGLU(channels, inner, dtype), nn.Identity(), operations.Linear(inner, channels, dtype=dtype)]
+            [GEGLU(channels, inner, dtype), nn.Identity(), operations().Linear(inner, channels, dtype=dtype)]
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -120,9 +120,9 @@ class TemporalBlock(nn.Module):
         self.attention_blocks = nn.ModuleList(
             [TemporalAttention(channels, spec.heads, spec.max_frames, dtype) for _ in blocks]
         )
-        self.norms = nn.ModuleList([operations.LayerNorm(channels, dtype=dtype) for _ in blocks])
+        self.norms = nn.ModuleList([operations().LayerNorm(channels, dtype=dtype) for _ in blocks])
         self.ff = FeedForward(channels, dtype)
-        self.ff_norm = operations.LayerNorm(channels, dtype=dtype)
+        self.ff_norm = operations().LayerNorm(channels, dtype=dtype)
 
     def forward(self, x: torch.Tensor, inputs: MotionInputs, scales: Scales) -> torch.Tensor:
         x = self._attend_in_views(x, inputs, scales) if inputs.views else self._attend(x, inputs, scales)
@@ -150,10 +150,10 @@ class TemporalTransformer(nn.Module):
     def __init__(self, channels: int, spec: MotionModelSpec, dtype: torch.dtype | None):
         super().__init__()
         self.layer_name = ""  # its path in the MotionModel, which sets it
-        self.norm = operations.GroupNorm(NORM_GROUPS, channels, eps=1e-6, dtype=dtype)
-        self.proj_in = operations.Linear(channels, channels, dtype=dtype)
+        self.norm = operations().GroupNorm(NORM_GROUPS, channels, eps=1e-6, dtype=dtype)
+        self.proj_in = operations().Linear(channels, channels, dtype=dtype)
         self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, spec, dtype)])
-        self.proj_out = operations.Linear(channels, channels, dtype=dtype)
+        self.proj_out = operations().Linear(channels, channels, dtype=dtype)
 
     def _positions(self, x: torch.Tensor, inputs: MotionInputs, scales: Scales) -> torch.Tensor:
         """``(positions, frames, channels)`` -> same shape."""

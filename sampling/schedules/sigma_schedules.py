@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.model_base
 import comfy.samplers
 import torch
-from comfy.model_base import ModelType
 
 from ...host.model_sampling import discrete_schedule, lcm_schedule
 from . import beta_schedules
@@ -18,7 +18,7 @@ from .interpolation import interpolated
 RAW_SCHEDULES = ("linear", "sqrt_linear", "sqrt", "cosine", "squaredcos_cap_v2")
 ENDS_COUNT = RAW_SCHEDULES[:3]  # the others are curves of their own
 SAMPLINGS = ("eps", "v_prediction", "lcm")
-PREDICTIONS = {"eps": ModelType.EPS, "v_prediction": ModelType.V_PREDICTION}
+PREDICTIONS = {"eps": "EPS", "v_prediction": "V_PREDICTION"}  # the host's names of them
 
 
 MOST_TIMESTEPS = 1000  # of a table; a consistency model is distilled on some of them
@@ -61,7 +61,7 @@ class SigmaSchedule:
 
 
 def from_beta_schedule(name: str) -> SigmaSchedule:
-    return SigmaSchedule(beta_schedules.model_sampling(name, ModelType.EPS))
+    return SigmaSchedule(beta_schedules.model_sampling(name, comfy.model_base.ModelType.EPS))
 
 
 def raw(
@@ -79,7 +79,8 @@ def raw(
                 "50 suits most models."
             )
         return SigmaSchedule(lcm_schedule(schedule, lcm_original_timesteps, linear_end, linear_start, zsnr))
-    return SigmaSchedule(discrete_schedule(PREDICTIONS[sampling], schedule, linear_end, linear_start, zsnr))
+    model_type = comfy.model_base.ModelType[PREDICTIONS[sampling]]
+    return SigmaSchedule(discrete_schedule(model_type, schedule, linear_end, linear_start, zsnr))
 
 
 def _mixed(first: SigmaSchedule, second: SigmaSchedule, mix: Callable[[int], torch.Tensor]) -> SigmaSchedule:

@@ -59,6 +59,20 @@ CASES = {
         "ADE_EmptyLatentImageLarge",
     },
 }
+OF_MOTION_MODELS = (
+    "comfy.model_patcher.ModelPatcher",
+    "comfy.ops.manual_cast",
+    "comfy.cli_args.args",
+    "comfy.model_base.ModelType",
+)
+NOT_OF_MOTION_MODELS = {
+    "ADE_ValueScheduling",
+    "ADE_CameraPoseBasic",
+    "ADE_MultivalDynamic",
+    "ADE_AnimateDiffSamplingSettings",
+    "ADE_StandardStaticContextOptions",
+    "AnimateDiffMetrics",
+}
 VERSIONS = {  # release -> what its user is told to do
     "0.31.0": "Update ComfyUI-AnimateDiff-Next, or use ComfyUI 0.30.0.",
     "1.2": "Update ComfyUI-AnimateDiff-Next, or use ComfyUI 0.30.0.",
@@ -72,6 +86,7 @@ def started(host, tmp_path_factory) -> Callable:
     """`started(names, version)`: ids of the nodes, and lines of the log, in a ComfyUI without these names."""
     base = tmp_path_factory.mktemp("base")
     cases = [((), NEWER), *((names, NEWER) for names in CASES), (("comfy_api.latest.io.Schema",), NEWER)]
+    cases += [((name,), NEWER) for name in OF_MOTION_MODELS]
     cases += [(("nodes.EmptyLatentImage",), version) for version in VERSIONS if version != NEWER]
     result = subprocess.run(
         [host.python, ROOT / "dev" / "without.py", host.path, base],
@@ -122,6 +137,15 @@ def test_without_what_every_node_needs_there_are_none(started):
     ids, [(_, line)] = started(("comfy_api.latest.io.Schema",))
     assert not ids
     assert "Left out: all nodes of this pack." in line
+
+
+@pytest.mark.parametrize("name", OF_MOTION_MODELS)
+def test_nodes_without_motion_models_do_not_need_what_those_are_made_of(started, name):
+    """The checks of inputs, which all nodes share, know motion models too."""
+    ids, [(_, line)] = started((name,))
+    assert set(ids) >= NOT_OF_MOTION_MODELS
+    assert "ADE_UseEvolvedSampling" not in ids
+    assert name in line
 
 
 @pytest.mark.parametrize("version", VERSIONS)
