@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from animatediff_faults_graphs import GRAPHS
-from animatediff_faults_numbers import STATE
+from animatediff_faults_reliability import STATE
 from animatediff_faults_parts import Parts
 
 FRESH = Path(__file__).parent / "fresh.py"
