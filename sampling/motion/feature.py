@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 
+from ...host.extra_nodes import is_from
 from ...motion_models.network.call import BYPASS, CALL_KEY, MotionCall
 from ...motion_models.network.group_norm import joint_group_norm
 from ...motion_models.network.injection import MotionSlot, eject, inject, run_slot
@@ -18,7 +19,7 @@ from .in_run import MotionInRun
 from .lengths import check_length
 
 # The host's module whose guider trains LoRAs.
-TRAINING = "comfy_extras.nodes_train"
+TRAINING = "nodes_train"
 TIMESTEP_EMBED_PATCH = "forward_timestep_embed_patch"
 
 
@@ -55,7 +56,7 @@ class Motion(Feature):
     def check(self, run: Run) -> None:
         if not self.motion_models:
             return
-        if type(run.guider).__module__ == TRAINING:
+        if is_from(type(run.guider), TRAINING):
             raise ValueError(
                 "Train LoRA takes single pictures, but the MODEL has motion models, which would take them for the frames of a "
                 "clip. Connect the MODEL as it was before Use Evolved Sampling (or behind AnimateDiff Unload); or train with "

@@ -8,12 +8,13 @@ import logging
 from typing import Any
 
 from ...host.context_windows import window_length
+from ...host.extra_nodes import is_from
 from ..feature import Call, Denoise, Predictions, Run
 
 # Where the host's EasyCache keeps what it remembers of a run.
 EASYCACHE = "easycache"
 # The host's module of Self-Attention Guidance, whose functions have no other mark.
-SELF_ATTENTION_GUIDANCE = "comfy_extras.nodes_sag"
+SELF_ATTENTION_GUIDANCE = "nodes_sag"
 
 
 class WindowsUnsupported(ValueError):
@@ -23,7 +24,7 @@ class WindowsUnsupported(ValueError):
 def check(run: Run) -> None:
     """Raise WindowsUnsupported for what would be wrong without a word, or break in mid-run, on a clip that is cut."""
     functions = run.model_options.get("sampler_post_cfg_function", ())
-    if any(getattr(function, "__module__", None) == SELF_ATTENTION_GUIDANCE for function in functions):
+    if any(is_from(function, SELF_ATTENTION_GUIDANCE) for function in functions):
         raise WindowsUnsupported(
             "Self-Attention Guidance remembers the attention of one UNet call only, so with Context Options it would blur "
             "every window by the last one's frames. Remove Self-Attention Guidance (Perturbed-Attention Guidance of Custom "

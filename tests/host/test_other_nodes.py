@@ -138,3 +138,13 @@ def test_train_lora_on_an_animated_model_is_refused(animate, new_model, new_moti
     latents = torch.zeros(2, 4, 8, 8)
     with pytest.raises(ValueError, match=r"Train LoRA takes single pictures.* Connect the MODEL as it was before"):
         guider.sample(latents, latents, NoSampler(), torch.tensor([1.0, 0.0]), seed=0)
+
+
+@pytest.mark.parametrize(
+    "module", ["comfy_extras.nodes_sag", "/ComfyUI/comfy_extras/nodes_sag", r"C:\\ComfyUI\\comfy_extras\\nodes_sag"]
+)
+def test_extra_nodes_are_known_however_the_host_loaded_them(pack, module):
+    """A server loads them by path, and their module is called by it."""
+    is_from = pack.submodule("host.extra_nodes").is_from
+    assert is_from(type("Loaded", (), {"__module__": module}), "nodes_sag")
+    assert not is_from(type("Loaded", (), {"__module__": module}), "nodes_train")
