@@ -137,6 +137,18 @@ def tiles(model, together: bool):
     return model
 
 
+def watched(model, name: str):
+    """What the UNet is given goes into the list ``VALUES[name]``, call by call."""
+    model, seen = model.clone(), VALUES.setdefault(name, [])
+
+    def wrapper(apply_model, args):
+        seen.append(args["input"].clone())
+        return apply_model(args["input"], args["timestep"], **args["c"])
+
+    model.set_model_unet_function_wrapper(wrapper)
+    return model
+
+
 def anything(value):
     return value
 
@@ -162,6 +174,7 @@ STAND_INS = {
     "TinyMask": node(mask, {"frames": "INT", "seed": "INT"}, ("MASK",)),
     "TinyLatent": node(latent, {"frames": "INT", "seed": "INT"}, ("LATENT",)),
     "Tiles": node(tiles, {"model": "MODEL", "together": "BOOLEAN"}, ("MODEL",)),
+    "Watched": node(watched, {"model": "MODEL", "name": "STRING"}, ("MODEL",), IS_CHANGED=always),
     "TinyDecode": node(decoded, {"samples": "LATENT"}, ("IMAGE",)),
     # what a switch, a reroute or another pack's node of wildcard type may hand on
     "Value": node(value, {"name": "STRING"}, ("*",)),
