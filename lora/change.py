@@ -49,6 +49,7 @@ def shape_of(parts: Parts) -> tuple[int, int]:
         left, right = _product(parts, "lokr_w1"), _product(parts, "lokr_w2", "lokr_t2")
         shape = left[0] * right[0], left[1] * right[1]
     _must(all(name not in parts or parts[name].numel() == shape[0] for name in ("diff_b", "magnitude")))
+    _must("alpha" not in parts or parts["alpha"].numel() == 1)
     _must(
         "dora_scale" not in parts or shape[0 if len(parts["dora_scale"]) > 1 else 1] % parts["dora_scale"].numel() == 0
     )

@@ -41,8 +41,11 @@ def load_domain_adapter(model, path: str, scale: float):
     what read_lora and refuse_impossible_numbers raise.
     """
     file = read_lora(path)
+    what = what_is_it(file.tensors) or (
+        "It is a motion model: put it in models/animatediff_models and load it with Load AnimateDiff Model."
+    )
     if file.motion and not file.spatial:
-        raise LoraFileError(f"'{file.name}' is no domain adapter. {what_is_it(file.tensors)}")
+        raise LoraFileError(f"'{file.name}' is no domain adapter. {what}")
     layers, others = changes(file, comfy.lora_convert.convert_lora(file.spatial), METHODS, "checkpoint")
     layers = {_hosts_name(layer): parts for layer, parts in layers.items()}
     others = {_hosts_name(key): value for key, value in others.items()}
@@ -51,7 +54,6 @@ def load_domain_adapter(model, path: str, scale: float):
     _check_shapes(file.name, applicable, weight_names, model)
     patches = _patches(applicable, others, weight_names)
     if not patches:
-        what = what_is_it(file.tensors) or "It is a motion model: load it with Load AnimateDiff Model."
         raise LoraFileError(
             f"Nothing of '{file.name}' applies to this checkpoint ({type(model.model).__name__}). {what} "
             "If it is a domain adapter, use the checkpoint family it was trained for."
@@ -136,7 +138,7 @@ def _check_shapes(name: str, layers: Layers, weight_names: Mapping[str, str], mo
     if misshapen:
         raise LoraFileError(
             f"'{name}' is for another checkpoint family: {len(misshapen)} of {len(layers)} layers have other shapes "
-            f"({misshapen[0]}, …). This checkpoint is {type(model.model).__name__}."
+            f"({misshapen[0]}, …). This checkpoint is {type(model.model).__name__}: use one of the family it was trained for."
         )
 
 

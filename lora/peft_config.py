@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..motion_models.files.beside import NoJson, json_beside
 from .error import LoraFileError
@@ -22,6 +23,12 @@ METHODS = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha"}
 # Ways of beginning a LoRA that change the network's own weights: what is learned is relative to those.
 ALTERS_NETWORK = re.compile(r"pissa|corda|olora|loftq|lora_ga", re.IGNORECASE)
 
+# Regular expressions, and what is meant for the layers that they match.
+Patterns = tuple[tuple[re.Pattern[str], Any], ...]
+PATTERNS = ("rank_pattern", "alpha_pattern")
+MAX_PATTERNS = 10_000  # one for each layer of the largest UNets are a few thousand
+# What may take for ever to match: a repeated group with a repetition in it, or more repetitions than layer names need.
+ENDLESS = re.compile(r"[*+}][^()]*\)[*+{]|(?:[*+{].*){5}")
 AGAIN = "Save the LoRA again with the program that made it, or download it again."
 
 
@@ -29,26 +36,37 @@ AGAIN = "Save the LoRA again with the program that made it, or download it again
 class PeftConfig:
     """Rank and alpha of each layer; ``where`` says where they were found.
 
-    The patterns are for layers whose names end with what a regular expression matches. ``rank`` None: not said.
+    ``ranks`` and ``alphas`` are for layers whose names a pattern matches, the first that does. ``rank`` None: not said.
     """
 
     rank: int | None
     alpha: float
-    rank_pattern: Mapping[str, int]
-    alpha_pattern: Mapping[str, float]
+    ranks: Patterns
+    alphas: Patterns
     rslora: bool
     where: str
 
     def rank_of(self, layer: str) -> int | None:
-        return _matching(self.rank_pattern, layer, self.rank)
+        return _of(layer, self.ranks, self.rank)
 
     def scale_of(self, layer: str, rank: int) -> float:
         """alpha / rank, or alpha / √rank in rank-stabilised LoRAs (Kalajdzievski, arXiv 2312.03732)."""
-        return _matching(self.alpha_pattern, layer, self.alpha) / (math.sqrt(rank) if self.rslora else rank)
+        return _of(layer, self.alphas, self.alpha) / (math.sqrt(rank) if self.rslora else rank)
 
 
-def _matching(pattern: Mapping, layer: str, default):
-    return next((value for key, value in pattern.items() if re.match(rf"(.*\.)?({key})$", layer)), default)
+def _of(layer: str, patterns: Patterns, default):
+    return next((value for pattern, value in patterns if pattern.match(layer)), default)
+
+
+def _patterns(content: dict, name: str, least: float) -> Patterns:
+    """Raises ValueError, or what others raise, if they cannot be right."""
+    entries = content.get(name) or {}
+    if len(entries) > MAX_PATTERNS or any(ENDLESS.search(key) for key in entries):
+        raise ValueError(name)
+    if not all(_is_number(value) and value >= least for value in entries.values()):
+        raise ValueError(name)
+    # peft asks whether the end of a layer's name matches
+    return tuple((re.compile(rf"(.*\.)?({key})$"), value) for key, value in entries.items())
 
 
 def config_of(path: str, metadata: Mapping[str, str], keys: Iterable[str]) -> PeftConfig | None:
@@ -107,20 +125,14 @@ def _interpreted(content: dict, where: str, beginning: str) -> PeftConfig | None
     if METHODS[method] not in content:
         return None
     rank, alpha = content.get("r"), content[METHODS[method]]
-    rank_pattern, alpha_pattern = (content.get(name) or {} for name in ("rank_pattern", "alpha_pattern"))
     try:
-        for pattern in (*rank_pattern, *alpha_pattern):
-            re.compile(pattern)
-        right = all(_is_number(value) and value >= 1 for value in (1 if rank is None else rank, *rank_pattern.values()))
-        right = right and all(_is_number(value) for value in (alpha, *alpha_pattern.values()))
-    except (TypeError, AttributeError, OverflowError, re.error):
-        right = False
-    if not right:
-        raise LoraFileError(
-            f"{beginning} tells a strength that cannot be right (r {rank}, alpha {alpha}, rank_pattern {rank_pattern}, "
-            f"alpha_pattern {alpha_pattern}). {AGAIN}"
-        )
-    return PeftConfig(rank, alpha, rank_pattern, alpha_pattern, content.get("use_rslora") is True, where)
+        ranks, alphas = _patterns(content, "rank_pattern", 1), _patterns(content, "alpha_pattern", -math.inf)
+        if not _is_number(alpha) or not (rank is None or (_is_number(rank) and rank >= 1)):
+            raise ValueError("r or alpha")
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError, re.error) as error:
+        told = ", ".join(f"{name} {str(content.get(name))[:100]}" for name in ("r", METHODS[method], *PATTERNS))
+        raise LoraFileError(f"{beginning} tells a strength that cannot be right ({told}). {AGAIN}") from error
+    return PeftConfig(rank, alpha, ranks, alphas, content.get("use_rslora") is True, where)
 
 
 def _is_number(value: object) -> bool:

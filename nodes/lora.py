@@ -15,7 +15,7 @@ from ..motion_models.network.strength import HOLD, LINEAR, VaryingStrength
 from ..sampling.strength.multival import pictures
 from ..scheduling import strengths as schedules
 from . import sockets
-from .base import Node
+from .base import EmptyInput, Node
 
 CATEGORY = "AnimateDiff/LoRA"
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -208,6 +208,10 @@ class SaveMotionLora(Node):
 
     @classmethod
     def run(cls, motion_lora: MotionLoras, filename_prefix: str, dtype: str, caption: str = "") -> io.NodeOutput:
+        if not motion_lora:
+            raise EmptyInput(
+                "The input motion_lora of Save MotionLoRA holds no MotionLoRA. Connect Train MotionLoRA or Load AnimateDiff LoRA."
+            )
         paths = []
         for applied in motion_lora:
             paths.append(folders.new_file(folders.MOTION_LORAS, filename_prefix))
@@ -235,6 +239,8 @@ class SaveDomainAdapter(Node):
 
     @classmethod
     def run(cls, lora, filename_prefix: str, dtype: str, **notes) -> io.NodeOutput:
+        if not lora:
+            raise EmptyInput("The input lora of Save Domain Adapter holds no weights. Connect Train Domain Adapter.")
         path = folders.new_file(folders.LORAS, filename_prefix)
         domain_adapter.save_lora_model(lora, path, _noted(**notes), DTYPES[dtype])
         return _saved([path])

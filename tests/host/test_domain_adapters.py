@@ -354,6 +354,20 @@ def test_what_would_be_applied_in_part_is_refused(unet, load, error, kind):
     assert not model.patches
 
 
+def test_a_motion_model_is_told_where_it_belongs(unet, load, error):
+    tensors = {"down_blocks.0.motion_modules.0.temporal_transformer.norm.weight": torch.ones(8)}
+    with pytest.raises(error, match=r"is no domain adapter\. It is a motion model: put it in .*Load AnimateDiff Model"):
+        load(unet[0], tensors)
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs"), [("SaveMotionLora", {"motion_lora": ()}), ("SaveDomainAdapter", {"lora": {}})]
+)
+def test_nothing_is_not_saved(lora_nodes, node, inputs):
+    with pytest.raises(ValueError, match=rf"The input {next(iter(inputs))} of Save .* holds no .* Connect Train"):
+        getattr(lora_nodes, node).execute(**inputs, filename_prefix="empty", dtype="float16")
+
+
 def test_layers_that_the_checkpoint_lacks_are_left_out_with_their_number(unet, load, caplog):
     model, layers = unet
     tensors = plain(layers, model.model.state_dict())

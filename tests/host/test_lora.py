@@ -295,6 +295,26 @@ def test_a_lora_for_another_kind_of_motion_model_is_refused(
             with_lora(new_model(), sd15, loras)
 
 
+def test_layers_outside_the_attention_have_one_strength_only(
+    pack, new_motion, load_lora, schedule_lora, with_lora, new_model, folder, animate, sample
+):
+    mismatch = pack.submodule("motion_models.network.injection").MotionModelMismatch
+    motion_model = new_motion()
+    layer = "mid_block.motion_modules.0.temporal_transformer.proj_out"
+    out, width = motion_model.model.get_submodule(layer).weight.shape
+    generator = torch.Generator().manual_seed(5)
+    tensors = {f"{layer}.lora_A.weight": torch.randn(2, width, generator=generator)}
+    tensors |= {f"{layer}.lora_B.weight": torch.randn(out, 2, generator=generator)}
+    safetensors.torch.save_file(tensors, os.path.join(folder("animatediff_motion_lora"), "proj.safetensors"))
+    lora = load_lora("proj.safetensors")
+    plain = sample(animate(new_model(), motion_model))
+    assert relative(sample(with_lora(new_model(), motion_model, lora)), plain) > 1e-3
+    with pytest.raises(
+        mismatch, match=r"'proj' cannot be scheduled: 1 of its 1 layers are not in the attention \(mid_block"
+    ):
+        with_lora(new_model(), motion_model, schedule_lora(lora, "0: 1"))
+
+
 def test_nothing_that_applies_is_an_error_and_a_missing_mid_block_a_warning(
     pack, new_motion, load_lora, with_lora, new_model, new_lora_file, folder, caplog, sample
 ):

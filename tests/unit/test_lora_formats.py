@@ -132,10 +132,10 @@ WRITERS = {
 @pytest.mark.parametrize("rslora", [False, True])
 @pytest.mark.parametrize("config", CONFIGS)
 def test_peft_lora_has_the_strength_of_its_configuration(read, lora_file, caplog, config, rslora, writer):
-    told, rank, alpha = CONFIGS[config]
+    words, rank, alpha = CONFIGS[config]
     prefix, beside = WRITERS[writer]
     with caplog.at_level(logging.INFO):
-        lora = read(lora_file(peft(rank, prefix), **beside({**PEFT, **told, "use_rslora": rslora})))
+        lora = read(lora_file(peft(rank, prefix), **beside({**PEFT, **words, "use_rslora": rslora})))
     scales = {
         ours: alpha(theirs) / (math.sqrt(rank(theirs)) if rslora else rank(theirs)) for ours, theirs in LAYERS.items()
     }
@@ -171,9 +171,9 @@ def test_what_is_loaded_and_saved_again_keeps_its_strength(pack, read, lora_file
 
 
 @pytest.mark.parametrize(
-    ("alpha", "told"), [(8, False), (2, True)], ids=["header and tensors agree", "header and tensors differ"]
+    ("alpha", "differs"), [(8, False), (2, True)], ids=["header and tensors agree", "header and tensors differ"]
 )
-def test_alpha_in_the_file_counts_and_a_header_that_disagrees_is_told(read, lora_file, caplog, alpha, told):
+def test_alpha_in_the_file_counts_and_a_header_that_disagrees_is_told(read, lora_file, caplog, alpha, differs):
     header = {"lora_adapter_metadata": json.dumps({**PEFT, "r": RANK, "lora_alpha": 8})}
     alphas = {f"{theirs}.alpha": torch.tensor(alpha) for theirs in LAYERS.values()}  # an integer, as kohya's scripts do
     assert_changes(
@@ -181,49 +181,49 @@ def test_alpha_in_the_file_counts_and_a_header_that_disagrees_is_told(read, lora
     )
     assert (
         "tells the strength of 24 layers twice, and differently: alpha in the file makes it 0.5" in caplog.text
-    ) == told
+    ) == differs
 
 
-# what the configuration says: what the message says
+def told(**more) -> str:
+    return json.dumps({"r": RANK, "lora_alpha": 8, **more})
+
+
+# kind: (what the configuration says, what the message says)
 BROKEN = {
-    "{no json": r"is damaged or no JSON\. Save the LoRA again",
-    "[1]": "holds no object",
-    json.dumps({"r": 4, "lora_alpha": "eight"}): "tells a strength that cannot be right .*alpha eight",
-    json.dumps({"r": 0, "lora_alpha": 8}): r"cannot be right \(r 0",
-    json.dumps({"r": 4, "lora_alpha": True}): "cannot be right",
-    '{"r": 4, "lora_alpha": 1e999}': "cannot be right",
-    json.dumps({"r": 4, "lora_alpha": 8, "alpha_pattern": {"to_(q": 4}}): "cannot be right",
-    json.dumps({"r": 4, "lora_alpha": 8, "alpha_pattern": ["to_q"]}): "cannot be right",
-    json.dumps(
-        {"r": 16, "lora_alpha": 16}
-    ): r"says that the rank of .* is 16, but it is 4\. It belongs to another LoRA",
-    json.dumps(
-        {"peft_type": "IA3"}
-    ): "was made by peft's method IA3; of peft's methods only LORA, LOHA, LOKR can be used",
-    json.dumps({"r": 4, "lora_alpha": 8, "init_lora_weights": "pissa_niter_16"}): (
-        "was begun as pissa_niter_16, which changes the network's own weights too.*"
-        "path_initial_model_for_weight_conversion"
+    "no JSON": ("{no json", r"is damaged or no JSON\. Save the LoRA again"),
+    "a list": ("[1]", "holds no object"),
+    "alpha in words": (told(lora_alpha="eight"), "tells a strength that cannot be right .*lora_alpha eight"),
+    "rank 0": (told(r=0), r"cannot be right \(r 0"),
+    "a boolean": (told(lora_alpha=True), "cannot be right"),
+    "infinite": ('{"r": 4, "lora_alpha": 1e999}', "cannot be right"),
+    "no regular expression": (told(alpha_pattern={"to_(q": 4}), "cannot be right"),
+    "a list of layers": (told(alpha_pattern=["to_q"]), "cannot be right"),
+    "10,001 layers": (told(rank_pattern={f"layer{i}": 4 for i in range(10_001)}), "cannot be right"),
+    "a repetition that is repeated": (told(rank_pattern={"((.*)+)+z": 4}), "cannot be right"),
+    "20 repetitions": (told(rank_pattern={".*" * 20 + "z": 4}), "cannot be right"),
+    "another rank": (told(r=16), r"says that the rank of .* is 16, but it is 4\. It belongs to another LoRA"),
+    "another method": (
+        told(peft_type="IA3"),
+        "was made by peft's method IA3; of peft's methods only LORA, LOHA, LOKR can be used",
+    ),
+    "PiSSA": (
+        told(init_lora_weights="pissa_niter_16"),
+        "was begun as pissa_niter_16, which changes the network's own weights too.*path_initial_model_for_weight_conversion",
     ),
 }
 
 
-@pytest.mark.parametrize("config", BROKEN)
-def test_a_configuration_that_does_not_tell_the_strength_is_refused(read, error, lora_file, config):
-    with pytest.raises(
-        error, match=rf"^'zoom\.safetensors' cannot be used: its header \(lora_adapter_metadata\).*{BROKEN[config]}"
-    ):
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_configuration_that_does_not_tell_the_strength_is_refused(read, error, lora_file, kind):
+    config, message = BROKEN[kind]
+    beginning = r"^'zoom\.safetensors' cannot be used: "
+    with pytest.raises(error, match=rf"{beginning}its header \(lora_adapter_metadata\).*{message}"):
         read(lora_file(peft(), header={"lora_adapter_metadata": config}))
-    with pytest.raises(
-        error, match=rf"^'zoom\.safetensors' cannot be used: adapter_config\.json beside it.*{BROKEN[config]}"
-    ):
+    with pytest.raises(error, match=rf"{beginning}adapter_config\.json beside it.*{message}"):
         read(lora_file(peft(prefix="base_model.model."), config=config))
 
 
 # --- names and methods ---
-
-
-def underscored(prefix: str):
-    return lambda theirs: prefix + theirs.replace(".", "_")
 
 
 def of_layers(name, parts) -> dict[str, torch.Tensor]:
@@ -436,6 +436,7 @@ LAYER = next(iter(LAYERS.values()))
         {"lokr_w1": random(4), "lokr_w2": random(2, 2)},
         {"diff": random(8)},
         {"alpha": torch.tensor(4.0)},
+        {"lora_A.weight": random(4, 8), "lora_B.weight": random(8, 4), "alpha": torch.ones(3)},
     ],
 )
 def test_parts_that_make_no_change_are_refused(read, error, lora_file, parts):
