@@ -9,9 +9,9 @@ from animatediff_dev_pack import import_file
 
 HERE = Path(__file__).parent
 PARTS = ("running", "stand_ins", "parts", "graphs", "stages", "as_before")
-PARTS += ("bad_inputs", "bad_values", "bad_texts", "bad_files", "bad_sockets", "numbers")
+PARTS += ("bad_inputs", "bad_values", "bad_texts", "bad_files", "bad_sockets", "reliability")
 modules = {name: import_file(f"animatediff_faults_{name}", HERE / f"{name}.py") for name in PARTS}
-running, stand_ins, stages, numbers = (modules[name] for name in ("running", "stand_ins", "stages", "numbers"))
+running, stand_ins, stages, reliability = (modules[name] for name in ("running", "stand_ins", "stages", "reliability"))
 
 
 class Tally:
@@ -67,8 +67,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     tally = config.stash[TALLY]
     if config.getoption("--write-numbers", False):
-        numbers.write(tally)
-    if numbers.problems(tally) and session.exitstatus == pytest.ExitCode.OK:
+        reliability.write(tally)
+    if reliability.problems(tally) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -77,11 +77,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     result = yield
     tally = config.stash[TALLY]
     if all_of_it(config):
-        for problem in numbers.problems(tally):
+        for problem in reliability.problems(tally):
             terminalreporter.write_line(f"FAILED: {problem}", red=True)
     if tally.tried:
         failures = sum(len(terminalreporter.stats.get(kind, ())) for kind in ("failed", "error"))
-        terminalreporter.write_line(f"faults: {numbers.line(tally)}; {failures} failures")
+        terminalreporter.write_line(f"faults: {reliability.line(tally)}; {failures} failures")
     return result
 
 

@@ -25,6 +25,7 @@ CORE = (
     "nodes_custom_sampler",
     "nodes_easycache",
     "nodes_hooks",
+    "nodes_images",
     "nodes_mask",
     "nodes_model_advanced",
     "nodes_pag",

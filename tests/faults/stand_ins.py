@@ -41,9 +41,11 @@ def node(function, inputs: dict[str, str | tuple], outputs: tuple[str, ...], **a
     return type(function.__name__, (), fields)
 
 
-def model(seed: int):
+def model(seed: int, disable_dynamic: bool = False):
     made = tiny_model(LAYOUT, seed)
-    made.model.diffusion_model.register_forward_pre_hook(count_call)
+    made.cached_patcher_init = (model, (seed,))  # by which the host makes copies
+    # not the UNet itself: what skips its calls (EasyCache) stands around its forward
+    made.model.diffusion_model.time_embed.register_forward_pre_hook(count_call)
     return made
 
 
@@ -135,6 +137,18 @@ def tiles(model, together: bool):
     return model
 
 
+def watched(model, name: str):
+    """What the UNet is given goes into the list ``VALUES[name]``, call by call."""
+    model, seen = model.clone(), VALUES.setdefault(name, [])
+
+    def wrapper(apply_model, args):
+        seen.append(args["input"].clone())
+        return apply_model(args["input"], args["timestep"], **args["c"])
+
+    model.set_model_unet_function_wrapper(wrapper)
+    return model
+
+
 def anything(value):
     return value
 
@@ -142,6 +156,12 @@ def anything(value):
 def keep(name: str, value):
     KEPT[name] = value
     return {"ui": {}}
+
+
+@classmethod
+def always(cls, **_) -> float:
+    """An IS_CHANGED that makes the host run a node each time."""
+    return float("nan")
 
 
 STAND_INS = {
@@ -154,12 +174,13 @@ STAND_INS = {
     "TinyMask": node(mask, {"frames": "INT", "seed": "INT"}, ("MASK",)),
     "TinyLatent": node(latent, {"frames": "INT", "seed": "INT"}, ("LATENT",)),
     "Tiles": node(tiles, {"model": "MODEL", "together": "BOOLEAN"}, ("MODEL",)),
+    "Watched": node(watched, {"model": "MODEL", "name": "STRING"}, ("MODEL",), IS_CHANGED=always),
     "TinyDecode": node(decoded, {"samples": "LATENT"}, ("IMAGE",)),
     # what a switch, a reroute or another pack's node of wildcard type may hand on
     "Value": node(value, {"name": "STRING"}, ("*",)),
     "Values": node(value, {"name": "STRING"}, ("*",), OUTPUT_IS_LIST=(True,)),
     "Any": node(anything, {"value": "*"}, ("*",)),
-    "Keep": node(keep, {"name": "STRING", "value": "*"}, (), OUTPUT_NODE=True),
+    "Keep": node(keep, {"name": "STRING", "value": "*"}, (), OUTPUT_NODE=True, IS_CHANGED=always),
 }
 
 

@@ -19,8 +19,8 @@ from animatediff_faults_as_before import (
     same_bits,
     structure,
 )
-from animatediff_faults_numbers import INJECTIONS
 from animatediff_faults_parts import Parts
+from animatediff_faults_reliability import INJECTIONS
 from animatediff_faults_stages import (
     AFTER_CALLS,
     AT,

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from animatediff_faults_graphs import GRAPHS
-from animatediff_faults_numbers import STATE
 from animatediff_faults_parts import Parts
+from animatediff_faults_reliability import STATE
 
 FRESH = Path(__file__).parent / "fresh.py"
 SEEDS = (1, 2, 3)
