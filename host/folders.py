@@ -57,7 +57,7 @@ def fingerprint(path: str) -> tuple[int, int] | None:
     """Another value when a file has changed: for the host, which runs a node again then."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no name of a file
         return None  # running the node says what is wrong
     return found.st_mtime_ns, found.st_size
 

@@ -1,5 +1,6 @@
 """Deprecated loaders and settings, for workflows made with them."""
 
+import logging
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -77,17 +78,25 @@ class AnimateDiffLoaderWithContext(Node):
         ad_settings: Adjustments | None = None,
         sample_settings: SampleSettings | None = None,
         motion_scale: float = 1.0,
-        apply_v2_models_properly: bool = False,  # what an API prompt gets that leaves it out; the widget is on
+        apply_v2_models_properly: bool | None = None,
         ad_keyframes: tuple[Keyframe, ...] = (),
     ):
         settings = MotionSettings(scale=motion_scale, keyframes=ad_keyframes)
+        loaded = load_and_apply(model_name, settings, motion_lora, ad_settings)
+        if apply_v2_models_properly is None and loaded[0].spec.version == "v2":
+            # the widget is on, but this is what such API prompts got when the input was new
+            logging.warning(
+                "[AnimateDiff] apply_v2_models_properly is left out, so '%s' runs as v1 models do, the way prompts of 2023 "
+                "had it: its shapes wear down. Set it to true for the motion that the model was trained for.",
+                loaded[0].spec.name,
+            )
         return animate(
             model,
-            load_and_apply(model_name, settings, motion_lora, ad_settings),
+            loaded,
             beta_schedule,
             context_options,
             sample_settings,
-            apply_v2_properly=apply_v2_models_properly,
+            apply_v2_properly=bool(apply_v2_models_properly),
         )
 
 

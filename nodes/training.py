@@ -192,7 +192,8 @@ class TrainingNode(Node):
         many = [name for name, value in inputs.items() if name not in lists and len(value or ()) > 1]
         if many:
             raise TrainingFailed(
-                f"The input {many[0]} got a list of {len(inputs[many[0]])} values, but takes one: only latents and positive are lists."
+                f"The input {many[0]} got a list of {len(inputs[many[0]])} values, but takes one: only latents and positive can "
+                "be lists. Connect a single value."
             )
         found = {name: value if name in lists else (value[0] if value else None) for name, value in inputs.items()}
         for name, check in BOUNDS.items():

@@ -96,7 +96,7 @@ def _line(run: Run) -> torch.Tensor:
         raise ValueError(
             f"There is no interpolation between {run.start.value:g} at frame {run.start.last} and {run.end.value:g} "
             f"at frame {run.end.first}: too large a number. Put ':' behind the index {run.start.last} to hold its "
-            "value, or write smaller numbers."
+            "value, or write smaller values."
         )
     return line
 

@@ -125,7 +125,10 @@ def read_poses(path: str) -> Poses:
         raise PoseFileError(f"'{path}' is no text ({error}). Give the path of a text file of camera poses.") from None
     poses = [_pose(line, f"Line {number} of '{path}'") for number, line in enumerate(lines, 2) if line.strip()]
     if not poses:
-        raise PoseFileError(f"'{path}' holds no camera poses: nothing follows its first line, which is skipped.")
+        raise PoseFileError(
+            f"'{path}' holds no camera poses: nothing follows its first line, which is skipped. Write one line of "
+            f"{NUMBERS} numbers for each frame below it."
+        )
     return replaced(poses, {WIDTH: INTRINSICS[4], HEIGHT: INTRINSICS[5]})
 
 

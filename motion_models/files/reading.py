@@ -54,10 +54,9 @@ def read_tensors(path: str) -> tuple[Tensors, Metadata]:
         beyond_its_end = getattr(error, "errno", None) == errno.EINVAL  # where a reader of a cut-off file looks
         if outside is not None and not beyond_its_end:
             raise outside from error
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise MotionModelFileError(
             f"'{name}' cannot be read: it is damaged, cut off, or not a {os.path.splitext(name)[1]} file. "
-            f"Download it again and compare its size. ({reason})"
+            "Download it again and compare its size."
         ) from error
     if not tensors:
         raise MotionModelFileError(f"'{name}' holds no named tensors. Download it again or use another file.")

@@ -119,7 +119,13 @@ class LoadCameraPosesFromPath(Node):
 
     @classmethod
     def run(cls, file_path: str = "") -> camera.Poses:
-        return camera.read_poses(_unquoted(file_path))
+        path = _unquoted(file_path)
+        if not path or "\0" in path:
+            raise camera.PoseFileError(
+                f"file_path is {ascii(path) if path else 'empty'}: no file has that name. Write the path of a text file of "
+                "camera poses."
+            )
+        return camera.read_poses(path)
 
 
 def _unquoted(path: str | None) -> str:

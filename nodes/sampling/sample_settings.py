@@ -14,10 +14,11 @@ from ...sampling.sample_settings import SampleSettings
 from ...sampling.schedules.sigma_schedules import SigmaSchedule
 from .. import sockets
 from ..base import Node, node
-from ..values import LARGEST_SEED
+from ..values import LARGEST_SEED, at_least, at_most
 
 CATEGORY = "AnimateDiff/sample settings"
 LARGEST_WEIGHT = 10.0
+LAST_TIMESTEP = 999
 NoiseLayers = io.Custom("NOISE_LAYERS")
 IterationOptions = io.Custom("ITERATION_OPTS")
 AncestralSocket = io.Custom("ANCESTRAL_OPTS")
@@ -216,6 +217,9 @@ def _free_init(
     iter_batch_offset: int = 0,
     iter_seed_offset: int = 1,
 ) -> FreeInit:
+    for name, frequency in {"d_s": d_s, "d_t": d_t}.items():
+        at_least(name, frequency, 0)
+    at_most("sigma_step", sigma_step, LAST_TIMESTEP, "checkpoints are trained on 1000 timesteps, counted from 0")
     return FreeInit(
         iterations,
         iter_batch_offset,
@@ -263,7 +267,11 @@ def _iteration_nodes() -> list[type]:
                 io.Float.Input("d_t", default=0.25, min=0.0, max=1.0, step=0.001, tooltip="Stop frequency in time."),
                 io.Int.Input("n_butterworth", default=4, min=1, max=100, tooltip="Order of the butterworth filter."),
                 io.Int.Input(
-                    "sigma_step", default=999, min=1, max=999, tooltip="How far back to noise, of 1000 steps."
+                    "sigma_step",
+                    default=LAST_TIMESTEP,
+                    min=1,
+                    max=LAST_TIMESTEP,
+                    tooltip="How far back to noise, of 1000 steps.",
                 ),
                 io.Boolean.Input(
                     "apply_to_1st_iter", default=False, tooltip="For vid2vid: also from the input latents."

@@ -35,6 +35,7 @@ class NoiseWindow:
 
     length: int
     overlap: int
+    closed_loop: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,11 @@ class NoiseSettings:
         """Raise NoiseError where the noise of a run that skips up to ``more`` frames besides cannot be made."""
         for source in (self.source, *map(self.of_layer, self.layers)):
             source.check(latents, more)
+
+    @property
+    def noise_types(self) -> set[str]:
+        """Of the noise itself and of its layers."""
+        return {self.source.noise_type, *(layer.source.noise_type for layer in self.layers)}
 
     def noise(
         self,

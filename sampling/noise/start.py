@@ -1,5 +1,6 @@
 """The noise a clip starts from, and passes that begin anew from what the one before made."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -7,7 +8,7 @@ from functools import partial
 import torch
 
 from ..feature import Feature, Pass, Run
-from .initial import NoiseSettings, NoiseWindow
+from .initial import FREENOISE, NoiseSettings, NoiseWindow
 from .iterations import Iterations
 
 
@@ -21,6 +22,13 @@ class StartNoise(Feature):
 
     def check(self, run: Run) -> None:
         self.noise.check(run.latents, (self.iterations.count - 1) * self.iterations.batch_offset)
+        window = self.window_of(run.frames)
+        if window is not None and window.closed_loop and FREENOISE in self.noise.noise_types:
+            logging.warning(
+                "[AnimateDiff] FreeNoise was made for clips with an end: where closed_loop ties the end to the beginning, "
+                "frames of one window may begin from the same noise. If the clip stands still there, choose "
+                "noise_type default."
+            )
 
     def sample(self, run: Run, start: Pass, then: Callable[[Pass], torch.Tensor]) -> torch.Tensor:
         window = self.window_of(run.frames)

@@ -70,4 +70,4 @@ def noise_window(contexts: Contexts, frames: int) -> NoiseWindow | None:
     if context is None:
         return None
     windows = context.views.windows if context.views else context.windows
-    return NoiseWindow(windows.length or frames, windows.overlap)
+    return NoiseWindow(windows.length or frames, windows.overlap, windows.closed_loop)
