@@ -13,6 +13,7 @@ from ..feature import Call, Denoise, Predictions, Run
 
 # Where the host's EasyCache keeps what it remembers of a run.
 EASYCACHE = "easycache"
+EASYCACHE_HOLDER = "EasyCacheHolder"  # that of LazyCache, which skips whole steps, is another class
 # The host's module of Self-Attention Guidance, whose functions have no other mark.
 SELF_ATTENTION_GUIDANCE = "nodes_sag"
 
@@ -35,6 +36,16 @@ def check(run: Run) -> None:
             "[AnimateDiff] The MODEL has ComfyUI's Context Windows and our Context Options: ComfyUI's windows of %d frames "
             "count, and ours are not used. Remove one of the two nodes.",
             length,
+        )
+
+
+def check_nothing_skips(run: Run) -> None:
+    """Raise WindowsUnsupported where single windows of a step may not go through the UNet, which others look at."""
+    holder = run.model_options["transformer_options"].get(EASYCACHE)
+    if type(holder).__name__ == EASYCACHE_HOLDER:
+        raise WindowsUnsupported(
+            "EasyCache leaves out UNet calls of single context windows, which ContextRef lets the other windows look at. Remove "
+            "EasyCache (LazyCache, which leaves out whole steps, works), or remove ContextRef from the context extras."
         )
 
 
