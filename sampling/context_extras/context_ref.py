@@ -16,7 +16,7 @@ from ..windows.schedules import Window
 from . import unet_blocks
 from .controls import ControlsInCall, controls_of
 from .extra import Extra, InCall, InPass
-from .modes import ALL_AT_FIRST, READS, WRITES, Mode, needed
+from .modes import ALL_AT_FIRST, OFF, READS, WRITES, Mode, needed
 from .reference import Cond, Part, Reference, ReferenceWindow, replaced, with_patches
 
 
@@ -179,13 +179,12 @@ class RefInCall(InCall):
 
 
 def _part(reference: Reference | None, state: str, window: Window | None) -> Part | None:
-    if reference is None:
+    if reference is None or state == OFF:
         return None
     strength = reference.strength
     if isinstance(strength, FrameMask):
         strength = strength.in_window(window)
-    part = Part(reference, strength, reference.known() if state in READS else frozenset(), state in WRITES)
-    return part if part.acts else None
+    return Part(reference, strength, state in READS, state in WRITES)
 
 
 def told_apart(call: Call) -> tuple[Call, dict[uuid.UUID, Cond]]:

@@ -36,7 +36,7 @@ class Reference:
     """What is handed from window to window in one denoiser call, in the self-attention layers or the blocks ``blocks``.
 
     ``strength``: 1 is the other window's, 0 the own. ``fidelity``: how much of the negative prediction goes without.
-    ``kept`` holds what the last window that wrote left behind; ``layers`` of it: one tensor, or two.
+    ``kept`` holds what the last window that wrote left behind.
     """
 
     blocks: frozenset[Attention] | frozenset[Block]
@@ -48,10 +48,6 @@ class Reference:
     def plain(self, cond: Cond) -> float:
         """How much of ``cond`` goes without: 1 if it takes no part at all."""
         return self.fidelity if cond[0] in self.negatives else 0.0
-
-    def known(self) -> frozenset[Cond]:
-        """The conds that some window has written."""
-        return frozenset(cond for cond, _ in self.kept)
 
     def keep(self, cond: Cond, block: Hashable, *features: torch.Tensor) -> None:
         # copies: a slice would keep all conds of the batch in memory
@@ -69,16 +65,18 @@ class Reference:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A Reference in the call of one window: whether it is written, and for which conds it is read."""
+    """A Reference in the call of one window. ``reads``: an earlier window wrote; ``writes``: a later one reads."""
 
     reference: Reference
     strength: Strength
-    reads: frozenset[Cond]
+    reads: bool
     writes: bool
 
-    @property
-    def acts(self) -> bool:
-        return self.writes or bool(self.reads)
+    def read_for(self, cond: Cond) -> bool:
+        return self.reads and self.reference.plain(cond) < 1.0
+
+    def written_for(self, cond: Cond) -> bool:
+        return self.writes and self.reference.plain(cond) < 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,10 +120,10 @@ def further_keys(n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, op
     reference, found = part.reference, []
     for cond, rows in window.rows(options, len(context)):
         own = context[rows]
-        if cond in part.reads:
+        if part.read_for(cond):
             (others,) = reference.of(cond, block, like=own)
             found.append(blend(own, others, positions_of(part.strength, options, own)))
-        if part.writes and reference.plain(cond) < 1.0:
+        if part.written_for(cond):
             reference.keep(cond, block, own)
     if not found:
         return n, context, value
@@ -145,7 +143,7 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict) -> 
     found = []
     for cond, rows in window.rows(options, len(q)):
         of_cond = q[rows], k[rows], v[rows]
-        if cond not in part.reads:
+        if not part.read_for(cond):
             found.append(attention(*of_cond))
             continue
         others = slice(appended, appended + len(of_cond[0]))
@@ -179,14 +177,14 @@ def _adapted(h: torch.Tensor, block: Block, options: dict) -> torch.Tensor:
     for cond, rows in window.rows(options, len(h)):
         own = h[rows]
         statistics = mean_and_deviation(own)
-        if cond in part.reads:
+        if part.read_for(cond):
             strength = strength_at(part.strength, *own.shape[-2:], like=own)
             found.append(
                 blend(own, adain(own, *reference.of(cond, block, like=own)), strength * (1.0 - reference.plain(cond)))
             )
         else:
             found.append(own)
-        if part.writes and reference.plain(cond) < 1.0:
+        if part.written_for(cond):
             reference.keep(cond, block, *statistics)
     return torch.cat(found) if part.reads else h
 
