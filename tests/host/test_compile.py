@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -36,7 +37,15 @@ def variants(pack, layouts, new_model, new_motion, new_motion_file, animate):
     )
     windowed = animate(model, motion).clone()
     applied = pack.submodule("sampling.animate").feature_of(windowed, pack.submodule("sampling.motion.feature").Motion)
-    windowed = pack.submodule("sampling.evolved").animate(model, applied.motion_models, "autoselect", (context,))
+    animated = partial(pack.submodule("sampling.evolved").animate, model, applied.motion_models, "autoselect")
+    windowed, with_extras = animated((context,)), pack.submodule("sampling.windows.context").with_extras
+    extras = pack.submodule("sampling.context_extras.extras").ContextExtras
+    reference, modes = (pack.submodule(f"sampling.context_extras.{name}") for name in ("context_ref", "modes"))
+
+    def referring(**asked):
+        return animated(with_extras((context,), extras(context_ref=reference.ContextRef(**asked))))
+
+    everything = reference.Tune(0.5, 1.0, 1.0, 0.5, 1.0, 1.0)
     return {
         "whole range": (animate(model, motion), 4),
         "first half": (animate(model, motion, end_percent=0.5), 4),
@@ -47,6 +56,13 @@ def variants(pack, layouts, new_model, new_motion, new_motion_file, animate):
         "another length": (animate(model, motion), 6),
         "joint group norm, another length": (animate(model, v1), 6),
         "windows": (windowed, 6),
+        "windows that look at the first": (referring(end_percent=1.0), 8),
+        "in the first half": (referring(end_percent=0.5), 8),
+        "statistics too, at their neighbours": (
+            referring(end_percent=1.0, tune=everything, mode=modes.Sliding(2), strength=0.5),
+            8,
+        ),
+        "windows again": (windowed, 8),
         "two motion models": (animate(model, motion, v1), 4),
         "plain again": (model, 6),
     }
