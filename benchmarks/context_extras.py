@@ -1,9 +1,9 @@
 """What context extras cost: NaiveReuse and ContextRef on a clip in static windows, over the same windows without them.
 
-    python -m nox -s benchmark -- context_extras [--size 64] [--frames 32] [--steps 2]
+    python -m nox -s benchmark -- context_extras [--size 64] [--frames 28] [--steps 2]
 
 Random SD1.5 weights and the v2 motion model, cond and uncond, by the host's own sampler; all steps have the extra, and the
-MODELs take turns. Memory is the highest of the process (RSS, on Linux) and, beside it, what the windows keep for each other,
+MODELs take turns. Seconds are of the processor, so that what else runs on the machine counts little. Memory is the highest of the process (RSS, on Linux) and, beside it, what the windows keep for each other,
 counted at a window's call. Prints `figure NAME VALUE LIMIT` for what has a limit; exit status 1 if one is above it.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "dev"))
@@ -50,7 +51,7 @@ def main() -> int:
             for name, model in models.items():
                 forget_peak()
                 # the first step of a run also loads the models and is not counted
-                times[name] += step_seconds(model, positive, negative, latents, options.steps + 1)
+                times[name] += step_seconds(model, positive, negative, latents, options.steps + 1, time.process_time)
                 peaks[name] = peak_memory()
     print(
         f"{options.size} px, {options.frames} frames in windows of {WINDOW}/{OVERLAP}, {torch.get_num_threads()} CPU threads"
@@ -61,7 +62,7 @@ def main() -> int:
             "" if peaks[name] is None else f", at most {peaks[name]:.2f} GiB, ratio {peaks[name] / peaks[PLAIN]:.3f}"
         )
         print(
-            f"{name}: {taken:.2f} s/step, ratio {taken / seconds[PLAIN]:.3f}{memory}; "
+            f"{name}: {taken:.2f} CPU s/step, ratio {taken / seconds[PLAIN]:.3f}{memory}; "
             f"{max(kept[name], default=0) / 2**20:.1f} MiB kept for other windows"
         )
     reuse = seconds[REUSE] / seconds[PLAIN]

@@ -70,7 +70,7 @@ def inherited(keyframes: Iterable[Keyframe], names: Iterable[str]) -> tuple[Keyf
         values = {name: getattr(keyframe, name) for name in names}
         if found and keyframe.inherit_missing:
             values = {name: getattr(found[-1], name) if value is None else value for name, value in values.items()}
-        found.append(replace(keyframe, **values))  # type: ignore[type-var]
+        found.append(replace(keyframe, **values))  # pyright: ignore[reportArgumentType] - keyframes are dataclasses
     return tuple(found)
 
 

@@ -127,13 +127,14 @@ def further_keys(n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, op
             reference.keep(cond, block, own)
     if not found:
         return n, context, value
-    return n, torch.cat([context, *found]), torch.cat([value, *found])
+    with_others = torch.cat([context, *found])
+    return n, with_others, with_others if value is context else torch.cat([value, *found])
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict) -> torch.Tensor:
     """A replacement of attn1, ``q (rows, positions, channels)``: those of ``k`` and ``v`` end with the rows appended above."""
     window: ReferenceWindow = options[KEY]
-    part: Part = window.attention  # type: ignore[assignment]  # else the layer would not have been replaced
+    part: Part = window.attention  # pyright: ignore[reportAssignmentType] - else the layer would not have been replaced
     appended = len(q)
 
     def attention(q, k, v):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from functools import partial
 
 import pytest
 import torch
@@ -37,15 +36,7 @@ def variants(pack, layouts, new_model, new_motion, new_motion_file, animate):
     )
     windowed = animate(model, motion).clone()
     applied = pack.submodule("sampling.animate").feature_of(windowed, pack.submodule("sampling.motion.feature").Motion)
-    animated = partial(pack.submodule("sampling.evolved").animate, model, applied.motion_models, "autoselect")
-    windowed, with_extras = animated((context,)), pack.submodule("sampling.windows.context").with_extras
-    extras = pack.submodule("sampling.context_extras.extras").ContextExtras
-    reference, modes = (pack.submodule(f"sampling.context_extras.{name}") for name in ("context_ref", "modes"))
-
-    def referring(**asked):
-        return animated(with_extras((context,), extras(context_ref=reference.ContextRef(**asked))))
-
-    everything = reference.Tune(0.5, 1.0, 1.0, 0.5, 1.0, 1.0)
+    windowed = pack.submodule("sampling.evolved").animate(model, applied.motion_models, "autoselect", (context,))
     return {
         "whole range": (animate(model, motion), 4),
         "first half": (animate(model, motion, end_percent=0.5), 4),
@@ -56,13 +47,6 @@ def variants(pack, layouts, new_model, new_motion, new_motion_file, animate):
         "another length": (animate(model, motion), 6),
         "joint group norm, another length": (animate(model, v1), 6),
         "windows": (windowed, 6),
-        "windows that look at the first": (referring(end_percent=1.0), 8),
-        "in the first half": (referring(end_percent=0.5), 8),
-        "statistics too, at their neighbours": (
-            referring(end_percent=1.0, tune=everything, mode=modes.Sliding(2), strength=0.5),
-            8,
-        ),
-        "windows again": (windowed, 8),
         "two motion models": (animate(model, motion, v1), 4),
         "plain again": (model, 6),
     }
@@ -76,6 +60,36 @@ def test_settings_count_whatever_was_compiled_before(compiled, variants, sample,
         torch.testing.assert_close(
             sample(compiled(model), frames=frames, steps=2), eager, rtol=1e-3, atol=1e-3, msg=name
         )
+
+
+def test_windows_that_look_at_each_other(pack, compiled, layouts, new_model, new_motion, animate, sample):
+    """ContextRef changes from window to window and from step to step what the UNet's layers are told."""
+    names = (
+        "windows.context",
+        "windows.schedules",
+        "context_extras.extras",
+        "context_extras.context_ref",
+        "context_extras.modes",
+    )
+    context, schedules, extras, reference, modes = (pack.submodule(f"sampling.{name}") for name in names)
+    model = new_model(layouts["unusual"])
+    motion = pack.submodule("sampling.motion.feature").Motion
+    applied = pack.submodule("sampling.animate").feature_of(animate(model, new_motion(layouts["unusual"])), motion)
+    windows = (context.Context(schedules.WindowOptions("batched", 2), "flat"),)
+
+    def made(**asked):
+        tied = context.with_extras(windows, extras.ContextExtras(context_ref=reference.ContextRef(**asked)))
+        return pack.submodule("sampling.evolved").animate(model, applied.motion_models, "autoselect", tied)
+
+    everything = reference.Tune(0.5, 1.0, 1.0, 0.5, 1.0, 1.0)
+    for name, one in {
+        "first half": made(end_percent=0.5),
+        "none": made(end_percent=0.0),
+        "statistics too": made(end_percent=1.0, tune=everything, mode=modes.Sliding(2), strength=0.5),
+        "first half again": made(end_percent=0.5, strength=0.3),
+    }.items():
+        eager = sample(one, frames=6, steps=2)
+        torch.testing.assert_close(sample(compiled(one), frames=6, steps=2), eager, rtol=1e-3, atol=1e-3, msg=name)
 
 
 @pytest.mark.long
