@@ -10,7 +10,6 @@ from comfy_api.latest import io
 
 from ..lora.motion_lora import AppliedMotionLora
 from ..motion_models.adapters import camera
-from ..motion_models.adapters.image_encoder import ImageEncoder
 from ..motion_models.files.adjust import Adjustments, PositionAdjustment, WeightAdjustment
 from ..motion_models.network.temporal import MotionModel
 from ..sampling.guidance.custom_cfg import CfgKeyframe, Extra
@@ -45,8 +44,7 @@ def _chain(of: type) -> Test:
 
 
 def _motion_model(value: object) -> bool:
-    # an image encoder says by itself that it cannot be applied yet
-    return isinstance(value, ImageEncoder) or isinstance(getattr(value, "model", None), MotionModel)
+    return isinstance(getattr(value, "model", None), MotionModel)
 
 
 def _poses(value: object) -> bool:

@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 import torch
 
+from .features import FrameFeatures
 from .strength import FrameMask, Strength
 
 # Of the call in the host's transformer_options.
@@ -30,6 +31,9 @@ class LowRank:
 # to the changes of that layer, which add up.
 LowRanks = Mapping[str, tuple[LowRank, ...]]
 NO_LOW_RANKS: LowRanks = MappingProxyType({})
+# That of a motion module (down_blocks.0.motion_modules.1) to what is added to the picture ahead of it.
+Ahead = Mapping[str, FrameFeatures]
+NOTHING_AHEAD: Ahead = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,17 +68,24 @@ class MotionInputs:
     """What one UNet call tells one motion model.
 
     ``default`` is for all modules but those that ``modules`` names (``down_blocks.0.motion_modules.1``). ``low_rank``
-    changes linear layers for this call. ``views`` divide the frames (none: all attend to all); together they hold every
-    frame.
+    changes linear layers for this call. ``ahead`` is added to the picture ahead of modules: the sum counts by the module's
+    effect as what it makes of it does; a module of effect 0 hands on the whole sum. ``views`` divide the frames (none: all
+    attend to all); together they hold every frame.
     """
 
     default: ModuleInputs = field(default_factory=ModuleInputs)
     modules: Mapping[str, ModuleInputs] = field(default_factory=lambda: MappingProxyType({}))
     low_rank: LowRanks = field(default_factory=lambda: NO_LOW_RANKS)
+    ahead: Ahead = field(default_factory=lambda: NOTHING_AHEAD)
     views: tuple[View, ...] = ()
 
     def module(self, name: str) -> ModuleInputs:
         return self.modules.get(name, self.default)
+
+    @property
+    def acts(self) -> bool:
+        """Whether the motion model acts at all: single modules may be switched off."""
+        return any(module.effect != 0.0 for module in (self.default, *self.modules.values()))
 
     def in_window(self, window: list[int] | None) -> "MotionInputs":
         """Their masks for the frames ``window`` of the clip."""

@@ -185,20 +185,30 @@ class TemporalTransformer(nn.Module):
 
 
 class MotionModule(nn.Module):
-    """One temporal transformer with its effect: how much of it reaches the picture."""
+    """One temporal transformer with its effect: how much of it reaches the picture.
+
+    A model without attention blocks has no transformers: its modules add what adapters tell them to, and nothing else.
+    """
 
     def __init__(self, channels: int, spec: MotionModelSpec, dtype: torch.dtype | None):
         super().__init__()
         self.layer_name = ""  # its path in the MotionModel, which sets it
-        self.temporal_transformer = TemporalTransformer(channels, spec, dtype)
+        self.temporal_transformer = TemporalTransformer(channels, spec, dtype) if spec.attention_blocks else None
 
     def forward(self, x: torch.Tensor, frames: int, inputs: MotionInputs) -> torch.Tensor:
         """``x (clips * frames, channels, height, width)`` -> same shape. Pure: nothing is kept between calls."""
         own = inputs.module(self.layer_name)
-        if own.effect == 0.0:
-            return x
-        added = self.temporal_transformer(x, frames, inputs, own.scale)
-        if own.effect is not None:
+        ahead = inputs.ahead.get(self.layer_name) if inputs.ahead else None
+        if ahead is None:
+            if own.effect == 0.0 or self.temporal_transformer is None:
+                return x
+            added = self.temporal_transformer(x, frames, inputs, own.scale)
+        else:
+            added = ahead.at(*x.shape[2:], like=x)
+            if own.effect != 0.0 and self.temporal_transformer is not None:
+                total = (x.unflatten(0, (-1, frames)) + added).flatten(0, 1)
+                added = self.temporal_transformer(total, frames, inputs, own.scale) + added
+        if own.effect is not None and own.effect != 0.0:
             added = added * strength_at(own.effect, *x.shape[2:], like=x)
         return (x.unflatten(0, (-1, frames)) + added).flatten(0, 1)
 
