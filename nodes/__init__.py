@@ -17,6 +17,7 @@ ORDER = (
     "sampling.visualize",
     "motion_models.settings",
     "motion_models.strengths",
+    "motion_models.keyframes",
     "sampling.sample_settings",
     "sampling.guidance",
     "sampling.sigma_schedules",
