@@ -117,6 +117,11 @@ motion models
     comfy.model_patcher.CoreModelPatcher  since 0.16.3
     comfy.model_patcher.ModelPatcher().cached_patcher_init  since 0.16.3
 
+adapters of motion models
+    comfy.ops.manual_cast.Conv2d(_, _, _, padding=, dtype=)
+    comfy.latent_formats.LatentFormat.process_in(_)
+    comfy.utils.common_upscale(_, _, _, _, _)
+
 MotionLoRAs
     comfy.lora.load_lora(_, _)
     comfy.model_patcher.ModelPatcher.add_patches(_, _)

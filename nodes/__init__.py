@@ -42,6 +42,7 @@ NEEDED_BY = {
         "AnimateDiffSaveMotionModel",
         *OLD_LOADERS,
     ),
+    "adapters of motion models": ("motion_models.animatelcm", "motion_models.camera_ctrl"),
     "MotionLoRAs": ("ADE_AnimateDiffLoRALoader",),
     "domain adapters": ("AnimateDiffLoadDomainAdapter",),
     "sampling with motion models": ("sampling.evolved", "ADE_AnimateDiffUnload", *OLD_LOADERS),

@@ -45,6 +45,12 @@ def _apply(motion_model, ref_latent: dict, ref_drift: float, apply_ref_when_disa
             "AnimateLCM-I2V Model, or give this one the encoder of such a file with Inject I2V into AnimateDiff Model; or "
             "apply it with Apply AnimateDiff Model."
         )
+    shape = tuple(ref_latent["samples"].shape)
+    if len(shape) != 4 or shape[1] != encoder.model.latent_channels:
+        raise ValueError(
+            f"ref_latent has the shape {shape}, but the image encoder of '{motion_model.model.spec.name}' takes pictures of "
+            f"{encoder.model.latent_channels} channels. Encode the picture with the VAE of the checkpoint that samples the clip."
+        )
     adapter = ImageToVideo(encoder, ref_latent["samples"], ref_drift, apply_ref_when_disabled)
     return applied(motion_model, adapters=(adapter,), **shared)
 

@@ -68,6 +68,12 @@ def applied(
     adapters: tuple[Adapter, ...] = (),
 ) -> MotionModels:
     """What every Apply node gives, from the inputs above and the adapters that the node makes of its own."""
+    if not (motion_model.model.spec.attention_blocks or adapters):
+        raise ValueError(
+            f"'{motion_model.model.spec.name}' is an image encoder without a motion model, which does nothing by itself. "
+            "Connect it to Apply AnimateLCM-I2V Model, which takes the picture to encode; or apply the output MOTION_MODEL of its "
+            "loader."
+        )
     if start_percent >= end_percent:
         logging.warning(
             "[AnimateDiff] start_percent is %g and end_percent %g, so the motion model '%s' never acts. Set start_percent "

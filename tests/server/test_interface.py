@@ -9,8 +9,6 @@ NOT_BUILT = {
     "ADE_ApplyAnimateDiffModelWithCameraCtrl",
     "ADE_CameraCtrlAnimateDiffKeyframe",
     "ADE_LoadAnimateDiffModelWithCameraCtrl",
-    "ADE_ApplyAnimateLCMI2VModel",
-    "ADE_InjectI2VIntoAnimateDiffModel",
     "ADE_UpscaleAndVAEEncode",
     "ADE_ApplyAnimateDiffModelWithPIA",
     "ADE_InjectPIAIntoAnimateDiffModel",
