@@ -24,6 +24,7 @@ ORDER = (
     "lora",
     "scheduling",
     "motion_models.animatelcm",
+    "motion_models.camera_ctrl",
     "motion_models.camera",
     "extras",
     "metrics",

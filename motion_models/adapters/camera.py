@@ -94,6 +94,20 @@ def joined(first: Poses, then: Poses) -> Poses:
     return [*first, *([*pose[: MATRIX.start], *matrix] for pose, matrix in zip(then, moved, strict=True))]
 
 
+def check_poses(poses: Poses, name: str) -> None:
+    """Raise ValueError, with the input's ``name``, unless every pose is a camera through which something can be seen."""
+    if not poses:
+        raise ValueError(f"{name} holds no camera poses. Connect at least one, for example of Create CameraCtrl Poses.")
+    numbers = np.array([pose[1:] for pose in poses], dtype=float)
+    found = np.linalg.det(numbers[:, 6:].reshape(-1, 3, 4)[:, :, :3])
+    sees = np.isfinite(numbers).all(axis=1) & (numbers[:, [0, 1, 4, 5]] > 0).all(axis=1) & (np.abs(found) > 1e-6)
+    if not sees.all():
+        raise ValueError(
+            f"Pose {int(np.argmin(sees))} (counted from 0) of {name} is no camera: fx, fy, width and height must be above 0, and "
+            "the 3x3 part of its matrix a rotation. Correct the file of camera poses, or the node that makes them."
+        )
+
+
 def _matrices(poses: Poses) -> np.ndarray:
     return np.array([pose[MATRIX] for pose in poses], dtype=float).reshape(len(poses), 3, 4)
 

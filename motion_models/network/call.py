@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -31,6 +32,23 @@ class LowRank:
 # to the changes of that layer, which add up.
 LowRanks = Mapping[str, tuple[LowRank, ...]]
 NO_LOW_RANKS: LowRanks = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class Merge:
+    """Features merged into what a temporal attention sees: ``x + strength * layer(x + features)`` takes the place of ``x``.
+
+    ``features`` and ``strength`` are laid out, ``(positions, frames, channels or 1)``, where it is computed (parts.py).
+    """
+
+    layer: Any
+    features: FrameFeatures | torch.Tensor
+    strength: Strength | torch.Tensor = 1.0
+
+
+# The name of a temporal attention (….attention_blocks.0) to what is merged there.
+Merges = Mapping[str, Merge]
+NO_MERGES: Merges = MappingProxyType({})
 # That of a motion module (down_blocks.0.motion_modules.1) to what is added to the picture ahead of it.
 Ahead = Mapping[str, FrameFeatures]
 NOTHING_AHEAD: Ahead = MappingProxyType({})
@@ -68,14 +86,15 @@ class MotionInputs:
     """What one UNet call tells one motion model.
 
     ``default`` is for all modules but those that ``modules`` names (``down_blocks.0.motion_modules.1``). ``low_rank``
-    changes linear layers for this call. ``ahead`` is added to the picture ahead of modules: the sum counts by the module's
-    effect as what it makes of it does; a module of effect 0 hands on the whole sum. ``views`` divide the frames (none: all
-    attend to all); together they hold every frame.
+    changes linear layers for this call; ``merges`` are features that meet the hidden states in attention. ``ahead`` is added
+    to the picture ahead of modules: the sum counts by the module's effect as what it makes of it does; a module of effect 0
+    hands on the whole sum. ``views`` divide the frames (none: all attend to all); together they hold every frame.
     """
 
     default: ModuleInputs = field(default_factory=ModuleInputs)
     modules: Mapping[str, ModuleInputs] = field(default_factory=lambda: MappingProxyType({}))
     low_rank: LowRanks = field(default_factory=lambda: NO_LOW_RANKS)
+    merges: Merges = field(default_factory=lambda: NO_MERGES)
     ahead: Ahead = field(default_factory=lambda: NOTHING_AHEAD)
     views: tuple[View, ...] = ()
 

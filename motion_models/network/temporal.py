@@ -78,6 +78,8 @@ class TemporalAttention(nn.Module):
     def forward(self, x: torch.Tensor, inputs: MotionInputs, scale: float | torch.Tensor | None) -> torch.Tensor:
         """``x (positions, frames, channels)`` -> same shape. ``scale`` multiplies the keys."""
         x = self.pos_encoder(x)
+        if inputs.merges and (merge := inputs.merges.get(self.layer_name)) is not None:
+            x = x + merge.layer(x + merge.features) * merge.strength
         q, k, v = (self._linear(name, getattr(self, name), x, inputs) for name in ("to_q", "to_k", "to_v"))
         if scale is not None:
             k = k * scale

@@ -230,7 +230,9 @@ def test_the_encoder_alone_adds_features_to_the_picture(load, use, sample, new_m
     half = sample(use(encoder_only, latents(1), model, effect_multival=0.5))
     assert not torch.allclose(half, with_picture, rtol=0.1)
     # without a temporal module, every frame is by itself
-    assert torch.allclose(sample(use(encoder_only, latents(1), model), frames=2), with_picture[:2], rtol=1e-3, atol=1e-2)
+    assert torch.allclose(
+        sample(use(encoder_only, latents(1), model), frames=2), with_picture[:2], rtol=1e-3, atol=1e-2
+    )
 
 
 def test_the_encoder_alone_needs_the_node_that_takes_its_picture(load, use, pack, tmp_path):
