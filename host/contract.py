@@ -83,7 +83,11 @@ marks and aliases of nodes in the menus
 messages that name the release
     comfyui_version.__version__
 
-Load CameraCtrl Poses (File)
+camera poses from files
+    folder_paths.base_path
+    folder_paths.models_dir
+    folder_paths.get_output_directory()
+    folder_paths.get_temp_directory()
     folder_paths.get_input_directory()
     folder_paths.get_annotated_filepath(_)
 

@@ -70,7 +70,7 @@ NEEDED_BY = {
     ),
     "Load Checkpoint with Noise Schedule": ("CheckpointLoaderSimpleWithNoiseSelect",),
     "Empty Latent Image (Big Batch)": ("ADE_EmptyLatentImageLarge",),
-    "Load CameraCtrl Poses (File)": ("ADE_LoadCameraPoses",),
+    "camera poses from files": ("ADE_LoadCameraPoses", "ADE_LoadCameraPosesFromPath"),
 }
 
 

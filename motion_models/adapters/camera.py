@@ -7,6 +7,7 @@ from the world's coordinates to the camera's. Poses are never changed in place.
 """
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -41,6 +42,7 @@ FX, FY, CX, CY, WIDTH, HEIGHT = range(1, 7)
 MATRIX = slice(7, NUMBERS)
 # As many frames as the longest clips have, those of Empty Latent Image (Big Batch).
 MOST_POSES = 262_144
+EXTENSION = ".txt"
 # Of a file of poses: some 10,000 lines. A clip takes one line for each frame.
 MAX_BYTES = 4 << 20
 INTRINSICS = (0.474812461, 0.844111024, 0.5, 0.5, 1280.0, 720.0)
@@ -123,6 +125,11 @@ def read_poses(path: str) -> Poses:
     The two numbers behind the intrinsics, which are 0 there, are taken as 1280 and 720. Raises PoseFileError, and OSErrors
     with a message that says what to do.
     """
+    if not path.lower().endswith(EXTENSION) or (os.path.exists(path) and not os.path.isfile(path)):
+        raise PoseFileError(
+            f"'{path}' is no {EXTENSION} file, in which camera poses are kept. Give the path of one, with a title line and then "
+            f"a line of {NUMBERS} numbers for each frame."
+        )
     try:
         with open(path, "rb") as file:
             text = file.read(MAX_BYTES + 1)

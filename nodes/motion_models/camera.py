@@ -5,6 +5,7 @@ from collections.abc import Callable
 from comfy_api.latest import io
 
 from ...host import folders
+from ...host.allowed_paths import allowed_path
 from ...host.schema import schema
 from ...motion_models.adapters import camera
 from ..base import Node, node
@@ -80,7 +81,7 @@ class LoadCameraPoses(Node):
             inputs=[
                 io.Combo.Input(
                     "pose_filename",
-                    options=folders.input_files(".txt"),
+                    options=folders.input_files(camera.EXTENSION),
                     tooltip="A .txt file in the input folder; press R after putting one there.",
                 )
             ],
@@ -89,11 +90,11 @@ class LoadCameraPoses(Node):
 
     @classmethod
     def fingerprint_inputs(cls, pose_filename):
-        return folders.fingerprint(folders.input_file(pose_filename))
+        return _fingerprint(folders.input_file(pose_filename), "pose_filename")
 
     @classmethod
     def run(cls, pose_filename: str) -> camera.Poses:
-        return camera.read_poses(folders.input_file(pose_filename))
+        return camera.read_poses(allowed_path(folders.input_file(pose_filename), "pose_filename"))
 
 
 class LoadCameraPosesFromPath(Node):
@@ -103,11 +104,14 @@ class LoadCameraPosesFromPath(Node):
             node_id="ADE_LoadCameraPosesFromPath",
             display_name="Load CameraCtrl Poses (Path)",
             category=CATEGORY,
-            description="Reads camera poses from a text file anywhere on this machine.",
+            description="Reads camera poses from a text file in ComfyUI's folders, such as input.",
             search_aliases=[f"Load CameraCtrl Poses (Path) {MARK}"],
             inputs=[
                 io.String.Input(
-                    "file_path", default="X://path/to/pose_file.txt", optional=True, tooltip="Path of the file."
+                    "file_path",
+                    default="X://path/to/pose_file.txt",
+                    optional=True,
+                    tooltip="Path of a .txt file below ComfyUI's folders.",
                 )
             ],
             outputs=OUTPUTS,
@@ -115,7 +119,7 @@ class LoadCameraPosesFromPath(Node):
 
     @classmethod
     def fingerprint_inputs(cls, file_path=""):
-        return folders.fingerprint(_unquoted(file_path))
+        return _fingerprint(_unquoted(file_path), "file_path")
 
     @classmethod
     def run(cls, file_path: str = "") -> camera.Poses:
@@ -125,7 +129,15 @@ class LoadCameraPosesFromPath(Node):
                 f"file_path is {ascii(path) if path else 'empty'}: no file has that name. Write the path of a text file of "
                 "camera poses."
             )
-        return camera.read_poses(path)
+        return camera.read_poses(allowed_path(path, "file_path"))
+
+
+def _fingerprint(path: str, name: str) -> tuple[int, int] | None:
+    """Another value when the file has changed. What may not be read is not looked at either; running the node says why."""
+    try:
+        return folders.fingerprint(allowed_path(path, name))
+    except ValueError:
+        return None
 
 
 def _unquoted(path: str | None) -> str:
