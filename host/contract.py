@@ -124,6 +124,8 @@ motion models
 adapters of motion models
     comfy.ops.manual_cast.Conv2d(_, _, _, padding=, dtype=)
     comfy.latent_formats.LatentFormat.process_in(_)
+    'uuid' in comfy.sampler_helpers
+    'uuids' in comfy.samplers
     comfy.utils.common_upscale(_, _, _, _, _)
 
 MotionLoRAs

@@ -113,6 +113,8 @@ def what_is_it(keys: Iterable[str]) -> str | None:
         return f"It is {kind}: put it in models/controlnet and load it with a Load ControlNet node."
     if any(".qkv_merge." in key for key in keys):
         return "It is CameraCtrl: choose it for camera_ctrl of Load AnimateDiff Model with CameraCtrl, beside a motion model."
+    if any(key.endswith(".cc_projection.weight") for key in keys):
+        return "It is MotionCtrl's camera: choose it for motionctrl of Load AnimateDiff Model with MotionCtrl, beside a motion model."
     if motion:
         return None
     for pattern, kind, advice in KINDS:

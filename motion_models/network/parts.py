@@ -19,7 +19,9 @@ Scales = tuple[LaidOut, ...]
 
 
 def varies_over_picture(inputs: MotionInputs, scales: tuple[Strength | None, ...]) -> bool:
-    return bool(inputs.low_rank or inputs.merges) or any(isinstance(scale, FrameMask) for scale in scales)
+    return bool(inputs.low_rank or inputs.merges or inputs.projections) or any(
+        isinstance(scale, FrameMask) for scale in scales
+    )
 
 
 def in_parts(
@@ -41,12 +43,13 @@ def in_parts(
         inputs,
         low_rank={name: changes for name, changes in inputs.low_rank.items() if name.startswith(layers)},
         merges={name: merge for name, merge in inputs.merges.items() if name.startswith(layers)},
+        projections={name: one for name, one in inputs.projections.items() if name.startswith(layers)},
     )
     # One mask serves many layers, so each is laid out once.
     found = {}
     _changed(inputs, scales, lambda value: found.setdefault(id(value), value))
     pictures = {key: value for key, value in found.items() if isinstance(value, (FrameMask, FrameFeatures))}
-    parts = {key: _laid_out(value.at(height, width, like), clips).split(sizes) for key, value in pictures.items()}
+    parts = {key: _laid_out(value, clips, height, width, like).split(sizes) for key, value in pictures.items()}
     for i in range(len(sizes)):
         part = {key: of_picture[i] for key, of_picture in parts.items()}
         yield _changed(inputs, scales, lambda value, part=part: part.get(id(value), value))
@@ -68,9 +71,16 @@ def _changed(inputs: MotionInputs, scales: tuple, change: Callable) -> tuple[Mot
         name: replace(merge, features=change(merge.features), strength=change(merge.strength))
         for name, merge in inputs.merges.items()
     }
-    return replace(inputs, low_rank=low_rank, merges=merges), tuple(map(change, scales))
+    projections = {
+        name: replace(projection, features=change(projection.features))
+        for name, projection in inputs.projections.items()
+    }
+    return replace(inputs, low_rank=low_rank, merges=merges, projections=projections), tuple(map(change, scales))
 
 
-def _laid_out(pictures: torch.Tensor, clips: int) -> torch.Tensor:
+def _laid_out(pictures: FrameMask | FrameFeatures, clips: int, height: int, width: int, like: torch.Tensor):
     """``(frames, channels, height, width)`` -> ``(clips * height * width, frames, channels)``."""
-    return pictures.flatten(2).permute(2, 0, 1).repeat(clips, 1, 1)
+    of_clip = pictures.at(height, width, like).flatten(2).permute(2, 0, 1)
+    if isinstance(pictures, FrameFeatures) and pictures.clips is not None:
+        return torch.cat([of_clip if has_them else torch.zeros_like(of_clip) for has_them in pictures.clips])
+    return of_clip.repeat(clips, 1, 1)

@@ -135,6 +135,8 @@ class TemporalBlock(nn.Module):
         scales = scales or (None,) * len(self.norms)
         for attention, norm, scale in zip(self.attention_blocks, self.norms, scales, strict=True):
             x = attention(norm(x), inputs, scale).add_(x)
+            if inputs.projections and (after := inputs.projections.get(attention.layer_name)) is not None:
+                x = after.layer(torch.cat([x, after.features], dim=-1))
         return x
 
     def _attend_in_views(self, x: torch.Tensor, inputs: MotionInputs, scales: Scales) -> torch.Tensor:
