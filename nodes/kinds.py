@@ -119,6 +119,8 @@ KINDS = {
     "SIGMA_SCHEDULE": Kind("a sigma schedule", "Create Sigma Schedule", _one(SigmaSchedule)),
     "VALUES_REPLACE": Kind("values to replace", "Add Values Replace", _chain(tuple)),
     "CAMERACTRL_POSES": Kind("camera poses", "Create CameraCtrl Poses", _poses),
+    "LOAD3D_CAMERA": Kind("a camera of a 3D viewer", "camera_info of Load 3D", _one(dict)),
+    "WAN_CAMERA_EMBEDDING": Kind("the rays of a camera", "WanCameraEmbedding", _tensor(5)),
     "MULTIVAL": Kind("a multival", "Multival", _multival),
     "FLOATS": Kind("numbers", "Value Scheduling", _numbers),
     "LORA_MODEL": Kind("a trained LoRA", "Train Domain Adapter, or ComfyUI's Train LoRA", _state_dict),

@@ -57,14 +57,15 @@ def moving(motions: Sequence[tuple[str, float]], speed: float, frames: int) -> P
 
     Raises ValueError for more than MOST_POSES.
     """
-    _check_count(frames)
+    check_count(frames)
     shift, turn = np.sum([np.multiply(MOTIONS[name], strength) for name, strength in motions], axis=0)
     way = (np.arange(frames) / FRAMES * speed)[:, None]
     matrices = np.concatenate([_rotations(way * ROTATION * turn), (way * TRANSLATION * shift)[:, :, None]], axis=2)
     return [[0.0, *INTRINSICS, *matrix] for matrix in matrices.reshape(frames, -1).tolist()]
 
 
-def _check_count(poses: int) -> None:
+def check_count(poses: int) -> None:
+    """Raise ValueError for more than MOST_POSES."""
     if poses > MOST_POSES:
         raise ValueError(
             f"These are {poses} camera poses, but a clip has at most {MOST_POSES} frames. Lower frame_length, or join fewer "
@@ -88,7 +89,7 @@ def joined(first: Poses, then: Poses) -> Poses:
 
     Raises ValueError for more than MOST_POSES.
     """
-    _check_count(len(first) + len(then))
+    check_count(len(first) + len(then))
     if not first or not then:
         return [*first, *then]
     end = np.vstack([_matrices(first[-1:])[0], [0, 0, 0, 1]])
