@@ -101,7 +101,12 @@ def check_poses(poses: Poses, name: str) -> None:
     """Raise ValueError, with the input's ``name``, unless every pose is a camera through which something can be seen."""
     if not poses:
         raise ValueError(f"{name} holds no camera poses. Connect at least one, for example of Create CameraCtrl Poses.")
-    numbers = np.array([pose[1:] for pose in poses], dtype=float)
+    try:
+        numbers = np.array([pose[1:] for pose in poses], dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} holds things other than numbers. Connect camera poses of {NUMBERS} numbers for each frame."
+        ) from None
     found = np.linalg.det(numbers[:, 6:].reshape(-1, 3, 4)[:, :, :3])
     sees = np.isfinite(numbers).all(axis=1) & (numbers[:, [0, 1, 4, 5]] > 0).all(axis=1) & (np.abs(found) > 1e-6)
     if not sees.all():

@@ -139,7 +139,6 @@ class LoadCameraPosesFromPath(Node):
 def _from_viewer(
     start: dict, frame_length: int, scale: float, end: dict | None = None, prev_poses: camera.Poses = ()
 ) -> camera.Poses:
-    at_least("frame_length", frame_length, 1)
     return camera.joined(prev_poses, between(start, start if end is None else end, frame_length, scale))
 
 
