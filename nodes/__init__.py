@@ -18,12 +18,15 @@ ORDER = (
     "sampling.visualize",
     "motion_models.settings",
     "motion_models.strengths",
+    "motion_models.keyframes",
     "sampling.sample_settings",
     "sampling.guidance",
     "sampling.sigma_schedules",
     "lora",
     "scheduling",
     "motion_models.animatelcm",
+    "motion_models.camera_ctrl",
+    "motion_models.motion_ctrl",
     "motion_models.camera",
     "extras",
     "metrics",
@@ -42,6 +45,7 @@ NEEDED_BY = {
         "AnimateDiffSaveMotionModel",
         *OLD_LOADERS,
     ),
+    "adapters of motion models": ("motion_models.animatelcm", "motion_models.camera_ctrl", "motion_models.motion_ctrl"),
     "MotionLoRAs": ("ADE_AnimateDiffLoRALoader",),
     "domain adapters": ("AnimateDiffLoadDomainAdapter",),
     "sampling with motion models": ("sampling.evolved", "ADE_AnimateDiffUnload", *OLD_LOADERS),
@@ -69,7 +73,7 @@ NEEDED_BY = {
     ),
     "Load Checkpoint with Noise Schedule": ("CheckpointLoaderSimpleWithNoiseSelect",),
     "Empty Latent Image (Big Batch)": ("ADE_EmptyLatentImageLarge",),
-    "Load CameraCtrl Poses (File)": ("ADE_LoadCameraPoses",),
+    "camera poses from files": ("ADE_LoadCameraPoses", "ADE_LoadCameraPosesFromPath"),
 }
 
 
