@@ -4,7 +4,8 @@
 
 Random SD1.5 weights and the v2 motion model, cond and uncond, by the host's own sampler; all steps have the extra, and the
 MODELs take turns. Seconds are of the processor, so that what else runs on the machine counts little. Memory is the highest of
-the process (RSS, on Linux) and, beside it, what the windows keep for each other, counted at each call. Prints `figure NAME VALUE LIMIT` for what has a limit; exit status 1 if one is above it.
+the process (RSS, on Linux) and, beside it, what the windows keep for each other, counted at each call. Prints
+`figure NAME VALUE LIMIT` for what has a limit; exit status 1 if one is above it.
 """
 
 from __future__ import annotations
