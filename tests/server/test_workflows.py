@@ -400,11 +400,13 @@ def test_windows_tied_together_by_context_extras(server):
         return clip, float(np.abs(clip[8:] - clip[:8]).mean())
 
     plain, apart = difference(None)
-    for extras in ("context_ref", "naive_reuse"):  # the second is both
-        clip, now = difference(extras)
-        print(f"{extras}: the second window differs from the first by {now:.4f}, without by {apart:.4f}")
-        assert now < apart
-        assert np.abs(clip[8:] - plain[8:]).mean() > 0.003
+    looking, _ = difference("context_ref")
+    assert np.array_equal(looking[:8], plain[:8])  # the first window looks at none
+    assert np.abs(looking[8:] - plain[8:]).mean() > 0.003
+    both, together = difference("naive_reuse")
+    print(f"the second window differs from the first by {together:.4f}, without extras by {apart:.4f}")
+    assert together < apart / 2
+    assert np.abs(both[8:] - looking[8:]).mean() > 0.003
 
 
 MOST_SEAM, SAME_DIRECTION = 1.3, 0.8
