@@ -58,7 +58,7 @@ nodes with such inputs or outputs
     comfy_api.latest.io.Sigmas.Input(_, optional=, tooltip=)
     comfy_api.latest.io.Vae.Input(_, optional=, tooltip=)
     comfy_api.latest.io.Clip.Output(_, tooltip=)
-    comfy_api.latest.io.Conditioning.Output(_, tooltip=)
+    comfy_api.latest.io.Conditioning.Output(_, _, tooltip=)
     comfy_api.latest.io.Float.Output(_, tooltip=)
     comfy_api.latest.io.Image.Output(_, tooltip=)
     comfy_api.latest.io.Int.Output(_, tooltip=)

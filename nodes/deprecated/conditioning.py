@@ -86,7 +86,8 @@ def _for_all(names: tuple[str, ...]) -> list[type[Node]]:
             display_name=name,
             old_name=name,
             inputs=[*(io.Conditioning.Input(f"{each}{end}") for end in ends for each in names), *more],
-            outputs=[io.Conditioning.Output(each if pair else "CONDITIONING") for each in names],
+            # 0.3.75 allows no output the id of an input
+            outputs=[io.Conditioning.Output(f"{each}_out", each if pair else "CONDITIONING") for each in names],
             **fields,
         )
 
