@@ -12,6 +12,7 @@ FILE_INPUTS = {
     "ckpt_name": "checkpoints",
     "lora_name": "loras",
     "model_name": "animatediff_models",
+    "camera_ctrl": "animatediff_models",
     "name": "animatediff_motion_lora",
 }
 # What the examples name, as it is called in the toy world.
@@ -48,6 +49,6 @@ def lay_out_files(prompts: Iterable[dict], models: Path, run: Path) -> None:
                 (models / folder / node["inputs"][name]).touch()
         if node["class_type"] == "LoadImage":
             (run / "input").mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (512, 512), "darkorange").save(run / "input" / node["inputs"]["image"])
+            Image.new("RGB", (512, 512), "#7a9e9f").save(run / "input" / node["inputs"]["image"])
         if "folder" in node["inputs"]:
             (run / "input" / node["inputs"]["folder"]).mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ ORDER = (
     "sampling.visualize",
     "motion_models.settings",
     "motion_models.strengths",
+    "motion_models.keyframes",
     "sampling.sample_settings",
     "sampling.image_injection",
     "sampling.guidance",
@@ -24,6 +25,8 @@ ORDER = (
     "lora",
     "scheduling",
     "motion_models.animatelcm",
+    "motion_models.camera_ctrl",
+    "motion_models.motion_ctrl",
     "motion_models.camera",
     "extras",
     "metrics",
@@ -44,6 +47,7 @@ NEEDED_BY = {
         "AnimateDiffSaveMotionModel",
         *OLD_LOADERS,
     ),
+    "adapters of motion models": ("motion_models.animatelcm", "motion_models.camera_ctrl", "motion_models.motion_ctrl"),
     "MotionLoRAs": ("ADE_AnimateDiffLoRALoader",),
     "domain adapters": ("AnimateDiffLoadDomainAdapter",),
     "sampling with motion models": ("sampling.evolved", "ADE_AnimateDiffUnload", *OLD_LOADERS),
@@ -73,7 +77,7 @@ NEEDED_BY = {
     "deprecated LoRA hooks": ("deprecated.hooks", "deprecated.conditioning"),
     "image injection": ("sampling.image_injection",),
     "Scale Ref Image and VAE Encode": ("ADE_UpscaleAndVAEEncode",),
-    "Load CameraCtrl Poses (File)": ("ADE_LoadCameraPoses",),
+    "camera poses from files": ("ADE_LoadCameraPoses", "ADE_LoadCameraPosesFromPath"),
 }
 
 

@@ -32,7 +32,7 @@ SCHEDULED_PROMPTS = {"ADE_PromptScheduling", "ADE_PromptSchedulingLatents", "Ani
 CASES = {
     # found out by the contract: the modules of the pack can be loaded
     ("comfy.lora.calculate_weight",): TRAINING,
-    ("comfy.utils.common_upscale",): set(),
+    ("comfy.utils.common_upscale",): {"ADE_UpscaleAndVAEEncode"},
     ("comfy.controlnet.ControlBase",): set(),
     ("comfy.sd.CLIP.add_hooks_to_dict",): SCHEDULED_PROMPTS,
     ("nodes.EmptyLatentImage",): {"ADE_EmptyLatentImageLarge"},
@@ -49,7 +49,11 @@ CASES = {
     ("comfy.samplers.KSampler",): VISUALIZE,
     # found out when a node's inputs are made
     ("folder_paths.get_input_directory",): {"ADE_LoadCameraPoses"},
-    ("comfy_api.latest.io.Vae",): {"CheckpointLoaderSimpleWithNoiseSelect"},
+    ("comfy_api.latest.io.Vae",): {
+        "CheckpointLoaderSimpleWithNoiseSelect",
+        "ADE_UpscaleAndVAEEncode",
+        "ADE_NoisedImageInjection",
+    },
     ("comfy_api.latest.io.ClipVision",): {"AnimateDiffMetrics"},
     ("comfy_api.latest.io.Sigmas",): {*VISUALIZE, *SIGMA_SCHEDULES},
     # several at once
