@@ -74,10 +74,10 @@ NEEDED_BY = {
     ),
     "Load Checkpoint with Noise Schedule": ("CheckpointLoaderSimpleWithNoiseSelect",),
     "Empty Latent Image (Big Batch)": ("ADE_EmptyLatentImageLarge",),
+    "camera poses from files": ("ADE_LoadCameraPoses", "ADE_LoadCameraPosesFromPath"),
     "deprecated LoRA hooks": ("deprecated.hooks", "deprecated.conditioning"),
     "image injection": ("sampling.image_injection",),
     "Scale Ref Image and VAE Encode": ("ADE_UpscaleAndVAEEncode",),
-    "camera poses from files": ("ADE_LoadCameraPoses", "ADE_LoadCameraPosesFromPath"),
 }
 
 
