@@ -41,7 +41,7 @@ def in_toyworld(name: str, **changes) -> dict:
 
 
 def lay_out_files(prompts: Iterable[dict], models: Path, run: Path) -> None:
-    """Empty files and folders for all that the prompts name, so that the front end offers them."""
+    """Empty files and folders for all that the prompts name, and pictures, so that the front end offers them."""
     for node in (node for prompt in prompts for node in prompt.values()):
         for name, folder in FILE_INPUTS.items():
             if name in node["inputs"]:
