@@ -14,6 +14,7 @@ ORDER = (
     "motion_models.apply",
     "sampling.evolved",
     "sampling.context",
+    "sampling.context_extras",
     "sampling.visualize",
     "motion_models.settings",
     "motion_models.strengths",
@@ -51,7 +52,8 @@ NEEDED_BY = {
     "MotionLoRAs": ("ADE_AnimateDiffLoRALoader",),
     "domain adapters": ("AnimateDiffLoadDomainAdapter",),
     "sampling with motion models": ("sampling.evolved", "ADE_AnimateDiffUnload", *OLD_LOADERS),
-    "context options": ("sampling.context",),
+    "context options": ("sampling.context", "sampling.context_extras"),
+    "ContextRef": ("sampling.context_extras",),
     "custom CFG and its extras": ("sampling.guidance",),
     "Ancestral Options": ("ADE_AncestralOptions",),
     "beta schedules": (
