@@ -18,9 +18,16 @@ PACK_VERSION = "0.1.0"
 # Metadata keys are "animatediff." and one of: heads, version (motion models); rank, alpha (LoRAs); base, steps,
 # objective, caption.
 METADATA_PREFIX = "animatediff."
-# What tensors do not tell: the heads, and the version of modules of other levels or without a mid block.
+# What tensors do not tell: the heads, the version of modules of other levels or without a mid block, and the layout of
+# those that were saved in diffusers' names.
 HEADS_METADATA = f"{METADATA_PREFIX}heads"
 VERSION_METADATA = f"{METADATA_PREFIX}version"
+LAYOUT_METADATA = f"{METADATA_PREFIX}layout"
+
+
+def check_new(path: str) -> None:
+    if os.path.exists(path):
+        raise FileExistsError(f"'{path}' exists already and was not overwritten. Choose another name.")
 
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: str, metadata: Mapping[str, object]) -> None:
@@ -29,8 +36,7 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: str, metadata: Mappi
     Raises FileExistsError if there is a file, NotSaved if it cannot be written, and ValueError if a tensor holds NaN or
     infinity: a reader would take such a file without a word, and every picture made with it would be black.
     """
-    if os.path.exists(path):
-        raise FileExistsError(f"'{path}' exists already and was not overwritten. Choose another name.")
+    check_new(path)
     broken = [name for name, value in tensors.items() if value.is_floating_point() and not is_finite(value)]
     if broken:
         raise ValueError(
@@ -46,6 +52,15 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: str, metadata: Mappi
         )
 
 
+def check_savable(spec: MotionModelSpec) -> None:
+    """Raise MotionModelFileError for models whose image inputs would be lost."""
+    layout = LAYOUTS[spec.layout]
+    if layout.not_saved:
+        raise MotionModelFileError(
+            f"'{spec.name}' is a {layout.name} model; {layout.not_saved}. Save a motion model without one."
+        )
+
+
 def save_motion_model(
     patcher, path: str, metadata: Mapping[str, object] | None = None, dtype: torch.dtype | None = None
 ) -> None:
@@ -55,11 +70,8 @@ def save_motion_model(
     Raises what save_tensors raises, and MotionModelFileError for models whose image inputs would be lost.
     """
     spec: MotionModelSpec = patcher.model.spec
+    check_savable(spec)
     layout = LAYOUTS[spec.layout]
-    if layout.not_saved:
-        raise MotionModelFileError(
-            f"'{spec.name}' is a {layout.name} model; {layout.not_saved}. Save a motion model without one."
-        )
     tensors = {}
     for name, value in plain_state_dict(patcher).items():
         if not name.endswith(TABLE):
