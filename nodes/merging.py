@@ -11,7 +11,7 @@ from ..motion_models.merging import merged, with_difference, with_patches_merged
 from ..scheduling.blocks import block_weights
 from . import sockets
 from .base import EmptyInput, node
-from .values import above, at_least, at_most
+from .values import above, at_most
 
 MOST_RANK = 10_240  # no layer of a published motion model is wider
 _node = partial(node, category="AnimateDiff/merging", aliases=("merge", "combine models"))
@@ -28,10 +28,9 @@ def _merge_into(motion_model, motion_lora: MotionLoras):
 
 
 def _extract(motion_model, goal, rank: int, layers: str, clamp_quantile: float) -> io.NodeOutput:
-    at_least("rank", rank, 1)
     above("clamp_quantile", clamp_quantile, 0)
     at_most("clamp_quantile", clamp_quantile, 1, "1 is all of the numbers")
-    lora, report = extract.extract(motion_model, goal, rank, layers, clamp_quantile)
+    lora, report = extract.extract(motion_model, goal, int(rank), layers, clamp_quantile)
     return io.NodeOutput((AppliedMotionLora(lora),), report)
 
 
@@ -40,7 +39,7 @@ def _merge_motion_loras(motion_lora: MotionLoras, rank: int) -> MotionLoras:
         raise EmptyInput(
             "The input motion_lora of Merge MotionLoRAs holds no MotionLoRA. Connect Load AnimateDiff LoRA, several in a chain."
         )
-    return (AppliedMotionLora(merge.merged(motion_lora, rank)),)
+    return (AppliedMotionLora(merge.merged(motion_lora, int(rank))),)
 
 
 NODES = [

@@ -4,11 +4,9 @@ from comfy_api.latest import io
 
 from ...sampling.in_between import interleaved
 from ..base import node
-from ..values import at_least
 
 
 def _in_between(samples: dict, between: int, loop: bool) -> io.NodeOutput:
-    at_least("between", between, 1)
     latents, mask = interleaved(samples["samples"], int(between), loop)
     return io.NodeOutput({"samples": latents, "noise_mask": mask}, len(latents))
 

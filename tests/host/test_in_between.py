@@ -92,5 +92,5 @@ def test_what_makes_no_clip_is_refused(in_between, pack):
         ValueError, match=r"2000 frames with 15 between each two are 31985; at most 10000.*Lower between"
     ):
         in_between(torch.zeros(2000, 1, 1, 1), 15)
-    with pytest.raises(ValueError, match="between is 0, but has to be at least 1"):
+    with pytest.raises(ValueError, match="between of In-Between Frames is 0, but has to be at least 1"):
         in_between(torch.zeros(2, 4, 8, 8), 0)

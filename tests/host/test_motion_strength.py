@@ -70,12 +70,12 @@ def test_each_step_has_the_strength_of_the_last_percent_named(
 ):
     motion_model = new_motion()
     model = with_keyframes(
-        motion_model, ad_keyframes=strength("0.2: 0.9, 0.4: 0.5, 0.41: 0.6, 0.8: 0.2", acts_on=acts_on)
+        motion_model, ad_keyframes=strength("0.15: 0.9, 0.44: 0.5, 0.45: 0.6, 0.75: 0.2", acts_on=acts_on)
     )
     found = predictions(model)
-    points = [(0.8, 0.2), (0.41, 0.6), (0.4, 0.5), (0.0, 0.9)]
+    points = [(0.75, 0.2), (0.45, 0.6), (0.44, 0.5), (0.0, 0.9)]
     wanted = [next(value for percent, value in points if percent_of(model, sigma) >= percent) for _, sigma in found]
-    assert len(set(wanted)) == 3  # 0.4 is over before a step comes
+    assert len(set(wanted)) == 3  # 0.44 is over before a step comes
     constant = {
         value: predictions(with_keyframes(motion_model, **{f"{acts_on}_multival": value})) for value in set(wanted)
     }
