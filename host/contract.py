@@ -123,6 +123,7 @@ MotionLoRAs
 
 merging
     comfy.lora.calculate_weight(_, _, _)
+    comfy_api.latest.ui.PreviewText(_)
     comfy.utils.ProgressBar(_)
     comfy.utils.ProgressBar.update(_)
     comfy.model_management.throw_exception_if_processing_interrupted()

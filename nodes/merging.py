@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..lora.apply import apply_motion_loras
 from ..lora.making import extract, merge
@@ -31,7 +31,7 @@ def _extract(motion_model, goal, rank: int, layers: str, clamp_quantile: float) 
     above("clamp_quantile", clamp_quantile, 0)
     at_most("clamp_quantile", clamp_quantile, 1, "1 is all of the numbers")
     lora, report = extract.extract(motion_model, goal, int(rank), layers, clamp_quantile)
-    return io.NodeOutput((AppliedMotionLora(lora),), report)
+    return io.NodeOutput((AppliedMotionLora(lora),), report, ui=ui.PreviewText(report))
 
 
 def _merge_motion_loras(motion_lora: MotionLoras, rank: int) -> MotionLoras:
