@@ -5,7 +5,7 @@ from functools import partial
 from comfy_api.latest import io
 
 from ..sampling.checks import check_latents
-from ..scheduling.grammar import Schedule, parse_prompts, parse_values
+from ..scheduling.grammar import ScheduledText, parse_prompts, parse_values
 from ..scheduling.prompts import (
     INTERPOLATIONS,
     Conditioning,
@@ -116,7 +116,7 @@ def _schedule_prompts_of_latents(latent: dict, **inputs) -> io.NodeOutput:
     return io.NodeOutput(_conditioning(frames=_frames(latent), **inputs), latent)
 
 
-def _values(schedule: Schedule, print_schedule: bool) -> io.NodeOutput:
+def _values(schedule: ScheduledText, print_schedule: bool) -> io.NodeOutput:
     floats = values_per_frame(schedule)
     if print_schedule:
         log_schedule(len(floats), lambda frame: f"{frame} = {floats[frame]}")

@@ -53,14 +53,14 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class ScheduledText:
     """At least one entry, in the order of the text (which need not ascend), for a clip of ``frames`` frames."""
 
     entries: tuple[Entry, ...]
     frames: int
 
 
-def parse_prompts(name: str, text: str, frames: int = 0) -> Schedule:
+def parse_prompts(name: str, text: str, frames: int = 0) -> ScheduledText:
     """The schedule of texts in ``text``, the input ``name``.
 
     ``frames`` is the length of the clip; 0: up to the largest index, and indices from the end or decimal ones are
@@ -69,12 +69,12 @@ def parse_prompts(name: str, text: str, frames: int = 0) -> Schedule:
     return _parse(Reader(name, text, PROMPTS), _quoted, frames)
 
 
-def parse_values(name: str, text: str, frames: int = 0) -> Schedule:
+def parse_values(name: str, text: str, frames: int = 0) -> ScheduledText:
     """The schedule of numbers (floats, perhaps infinite) in ``text``; see parse_prompts."""
     return _parse(Reader(name, text, VALUES), _number, frames)
 
 
-def _parse(reader: Reader, read_value: Callable[[Reader, str], str | float], frames: int) -> Schedule:
+def _parse(reader: Reader, read_value: Callable[[Reader, str], str | float], frames: int) -> ScheduledText:
     if frames > MOST_FRAMES:
         raise ValueError(
             f"{frames} frames are too many for a schedule, which holds at most {MOST_FRAMES}. Lower max_length, or use "
@@ -82,7 +82,7 @@ def _parse(reader: Reader, read_value: Callable[[Reader, str], str | float], fra
         )
     json = not reader.over and reader.text[reader.at] == '"'
     entries = tuple(_entry(reader, json, read_value, frames) for _ in reader.entries())
-    return Schedule(entries, frames or 1 + max(entry.last for entry in entries))
+    return ScheduledText(entries, frames or 1 + max(entry.last for entry in entries))
 
 
 def _entry(reader: Reader, json: bool, read_value: Callable[[Reader, str], str | float], frames: int) -> Entry:

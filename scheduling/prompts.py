@@ -15,7 +15,7 @@ import comfy.utils
 import torch
 from torch.nn import functional
 
-from .grammar import Schedule
+from .grammar import ScheduledText
 from .text_error import cut
 from .values import log_schedule, runs
 
@@ -122,7 +122,7 @@ class Blend:
         return f'{self.frame} = "{self.start}" -> "{self.end}" at {self.weight:.4f}'
 
 
-def blends_per_run(schedule: Schedule, text: Callable[[str, int], str]) -> list[list[Blend]]:
+def blends_per_run(schedule: ScheduledText, text: Callable[[str, int], str]) -> list[list[Blend]]:
     """The frames of the clip in the order in which they are filled: later blends replace earlier ones of their frame.
 
     ``text`` makes the text of a prompt at a frame. Heeds Stop.
@@ -186,7 +186,7 @@ def padded(cond: torch.Tensor, tokens: int) -> torch.Tensor:
 
 def scheduled_conditioning(
     clip,
-    schedule: Schedule,
+    schedule: ScheduledText,
     texts: Texts,
     interpolate: Interpolation = lerp,
     compounding: bool = True,

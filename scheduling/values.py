@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import comfy.model_management
 import torch
 
-from .grammar import Entry, Schedule
+from .grammar import Entry, ScheduledText
 from .text_error import cut
 
 LARGEST_INT = 9007199254740991  # of JSON, and of INT widgets
@@ -36,7 +36,7 @@ class Run:
         return slice(max(0, self.frames.start - frames + 1), None)
 
 
-def runs(schedule: Schedule) -> Iterator[Run]:
+def runs(schedule: ScheduledText) -> Iterator[Run]:
     """What the entries say, in their order: later runs replace earlier ones.
 
     Together they cover the frames from 0 up to some frame that may lie before or behind the end of the clip. Heeds Stop.
@@ -54,7 +54,7 @@ def runs(schedule: Schedule) -> Iterator[Run]:
         yield run
 
 
-def _runs(schedule: Schedule) -> Iterator[Run]:
+def _runs(schedule: ScheduledText) -> Iterator[Run]:
     previous, *others = schedule.entries
     yield Run(range(previous.last + 1), previous, previous)
     for entry in others:
@@ -69,7 +69,7 @@ def _runs(schedule: Schedule) -> Iterator[Run]:
         previous = entry
 
 
-def values_per_frame(schedule: Schedule) -> list[float]:
+def values_per_frame(schedule: ScheduledText) -> list[float]:
     """One number for each frame of the clip. Frames behind the last that the schedule reaches repeat its value.
 
     Between entries it is linear, in float32 (0.3 becomes 0.30000001192092896); elsewhere numbers stay as written.
