@@ -105,7 +105,7 @@ def read_motion_lora(path: str) -> MotionLora:
 ANIMATEDIFF, DIFFUSERS = "AnimateDiff", "diffusers"
 
 
-def _names(layer: str, layout: str) -> tuple[str, str]:
+def _names(layer: str, layout: str) -> tuple[str, ...]:
     if layout == DIFFUSERS:
         return tuple(f"unet.{diffusers_name(layer)}.lora_{half}.weight" for half in "AB")
     attention, projection = layer.removesuffix(".0").rsplit(".", 1)

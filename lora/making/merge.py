@@ -73,5 +73,5 @@ def check_constant(loras: MotionLoras) -> None:
 def _base(loras: MotionLoras) -> dict[str, str]:
     """The motion model that they were made for, if all say the same."""
     key = "animatediff.base"
-    bases = {applied.lora.metadata.get(key) for applied in loras} - {None}
+    bases = {applied.lora.metadata[key] for applied in loras if key in applied.lora.metadata}
     return {key: bases.pop()} if len(bases) == 1 else {}

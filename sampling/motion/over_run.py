@@ -1,5 +1,7 @@
 """Keyframes that follow a schedule of strengths over the sampling run."""
 
+import math
+
 from ...motion_models.network.strength import LINEAR, StrengthSchedule
 from ..strength.multival import Multival, combined
 from .applied import Keyframe
@@ -16,10 +18,10 @@ def keyframes(over_run: StrengthSchedule | None, over_frames: Multival | None, a
     """
     percents = [0.0] if over_run is None else _percents(over_run)
     strengths = [1.0 if over_run is None else over_run.at(percent) for percent in percents]
-    return tuple(
-        Keyframe(percent, **{acts_on: combined(strength, over_frames)}, guarantee_steps=0)
-        for percent, strength in zip(percents, strengths, strict=True)
-    )
+    values = [combined(strength, over_frames) for strength in strengths]
+    if acts_on == SCALE:
+        return tuple(Keyframe(at, scale=value, guarantee_steps=0) for at, value in zip(percents, values, strict=True))
+    return tuple(Keyframe(at, effect=value, guarantee_steps=0) for at, value in zip(percents, values, strict=True))
 
 
 def _percents(schedule: StrengthSchedule) -> list[float]:
@@ -28,6 +30,6 @@ def _percents(schedule: StrengthSchedule) -> list[float]:
     if schedule.interpolation == LINEAR:
         for (start, strength), (end, next_strength) in zip(schedule.points, schedule.points[1:], strict=False):
             if strength != next_strength:
-                count = round((end - start) / RAMP)
+                count = math.ceil((end - start) / RAMP)
                 found |= {start + (end - start) * i / count for i in range(1, count)}
     return sorted(found)
