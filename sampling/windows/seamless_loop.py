@@ -9,8 +9,8 @@ SHARED_SEED_OFFSET = 1
 
 
 def closed_windows(length: int, overlap: int) -> Context:
-    """Windows that run over the end of the clip into its beginning and begin elsewhere at every step, so that each pair of
-    neighbours, last and first frame too, is in the middle of some window.
+    """Windows that run over the end of the clip into its beginning and begin elsewhere at every step. With an overlap, every
+    pair of neighbours, last and first frame too, is together in a window at each step.
     """
     return Context(
         WindowOptions(LOOPED_UNIFORM, length, overlap, closed_loop=True), fuse="pyramid", use_on_equal_length=True

@@ -22,20 +22,16 @@ def loop(nodes):
     return loop
 
 
-@pytest.mark.parametrize("frames", [4, 6, 11])
-def test_in_the_course_of_a_run_every_pair_of_neighbours_is_in_windows_alike(pack, loop, frames):
-    """The pair of the last and the first frame as often as the others."""
+@pytest.mark.parametrize("frames", [4, 6, 8, 12])
+def test_at_each_step_every_pair_of_neighbours_is_together_in_a_window(pack, loop, frames):
+    """The last frame and the first as well; with open windows some pair is apart in every step of these clips."""
     contexts, _ = loop()
     schedules = pack.submodule("sampling.windows.schedules")
     assert contexts[0].cuts(frames)
-    count = dict.fromkeys(range(frames), 0)
+    pairs = {(frame, (frame + 1) % frames) for frame in range(frames)}
     for step in range(16):
-        for window in schedules.windows(frames, contexts[0].windows, step):
-            for frame, following in itertools.pairwise(window):
-                assert following == (frame + 1) % frames
-                count[frame] += 1
-    assert min(count.values()) > 0
-    assert count[frames - 1] >= sum(count.values()) / frames * 0.6
+        windows = schedules.windows(frames, contexts[0].windows, step)
+        assert {pair for window in windows for pair in zip(window, window[1:], strict=False)} == pairs
 
 
 def test_a_clip_turned_round_in_its_loop_is_the_same_clip_turned_round(
