@@ -31,7 +31,7 @@ def test_at_each_step_every_pair_of_neighbours_is_together_in_a_window(pack, loo
     pairs = {(frame, (frame + 1) % frames) for frame in range(frames)}
     for step in range(16):
         windows = schedules.windows(frames, contexts[0].windows, step)
-        assert {pair for window in windows for pair in zip(window, window[1:], strict=False)} == pairs
+        assert {pair for window in windows for pair in itertools.pairwise(window)} == pairs
 
 
 def test_a_clip_turned_round_in_its_loop_is_the_same_clip_turned_round(
