@@ -83,7 +83,11 @@ marks and aliases of nodes in the menus
 messages that name the release
     comfyui_version.__version__
 
-Load CameraCtrl Poses (File)
+camera poses from files
+    folder_paths.base_path
+    folder_paths.models_dir
+    folder_paths.get_output_directory()
+    folder_paths.get_temp_directory()
     folder_paths.get_input_directory()
     folder_paths.get_annotated_filepath(_)
 
@@ -116,6 +120,13 @@ motion models
     comfy.cli_args.args.use_split_cross_attention
     comfy.model_patcher.CoreModelPatcher  since 0.16.3
     comfy.model_patcher.ModelPatcher().cached_patcher_init  since 0.16.3
+
+adapters of motion models
+    comfy.ops.manual_cast.Conv2d(_, _, _, padding=, dtype=)
+    comfy.latent_formats.LatentFormat.process_in(_)
+    'uuid' in comfy.sampler_helpers
+    'uuids' in comfy.samplers
+    comfy.utils.common_upscale(_, _, _, _, _)
 
 MotionLoRAs
     comfy.lora.load_lora(_, _)

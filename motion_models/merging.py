@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..host.patcher import weights_as_sampled
+from ..host.patcher import parts, weights_as_sampled, with_parts
 from ..host.progress import in_steps
 from .files.checking import MODULE_KEY
 from .files.motion_model import as_loaded, new_motion_model
@@ -69,6 +69,11 @@ def place_of(name: str) -> tuple[str, int, int]:
 
 def check_alike(first: MotionModelSpec, second: MotionModelSpec) -> None:
     """Raise MotionModelMismatch unless the tensors of both motion models mean the same, one by one."""
+    for spec in (first, second):
+        if not spec.attention_blocks:
+            raise MotionModelMismatch(
+                f"'{spec.name}' has no motion modules: it is an image encoder alone. Connect a motion model."
+            )
     for value, words, advice in FACTS:
         if value(first) != value(second):
             raise MotionModelMismatch(
@@ -177,4 +182,5 @@ def _made(name: str, like, tensor: Callable[[str], torch.Tensor]):
                 f"The weights of '{name}' grow beyond what {str(made[key].dtype).removeprefix('torch.')} can hold ({key}). "
                 "Lower the strength."
             )
-    return new_motion_model(replace(like.model.spec, name=name), made)
+    # an image encoder or camera control stays that of ``like``
+    return with_parts(new_motion_model(replace(like.model.spec, name=name), made), parts(like))

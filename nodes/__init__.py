@@ -19,6 +19,7 @@ ORDER = (
     "motion_models.settings",
     "motion_models.strengths",
     "motion_models.motion_strength",
+    "motion_models.keyframes",
     "sampling.sample_settings",
     "sampling.guidance",
     "sampling.sigma_schedules",
@@ -27,6 +28,8 @@ ORDER = (
     "merging",
     "scheduling",
     "motion_models.animatelcm",
+    "motion_models.camera_ctrl",
+    "motion_models.motion_ctrl",
     "motion_models.camera",
     "extras",
     "metrics",
@@ -46,6 +49,7 @@ NEEDED_BY = {
         "AnimateDiffSaveMotionModel",
         *OLD_LOADERS,
     ),
+    "adapters of motion models": ("motion_models.animatelcm", "motion_models.camera_ctrl", "motion_models.motion_ctrl"),
     "MotionLoRAs": ("ADE_AnimateDiffLoRALoader",),
     "domain adapters": ("AnimateDiffLoadDomainAdapter",),
     "merging": ("merging",),
@@ -73,7 +77,7 @@ NEEDED_BY = {
     ),
     "Load Checkpoint with Noise Schedule": ("CheckpointLoaderSimpleWithNoiseSelect",),
     "Empty Latent Image (Big Batch)": ("ADE_EmptyLatentImageLarge",),
-    "Load CameraCtrl Poses (File)": ("ADE_LoadCameraPoses",),
+    "camera poses from files": ("ADE_LoadCameraPoses", "ADE_LoadCameraPosesFromPath"),
 }
 
 

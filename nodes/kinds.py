@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..lora.motion_lora import AppliedMotionLora
 from ..motion_models.adapters import camera
-from ..motion_models.adapters.image_encoder import ImageEncoder
+from ..motion_models.adapters.other_cameras import WAN_CHANNELS, WAN_TOGETHER
 from ..motion_models.files.adjust import Adjustments, PositionAdjustment, WeightAdjustment
 from ..motion_models.network.temporal import MotionModel
 from ..sampling.guidance.custom_cfg import CfgKeyframe, Extra
@@ -45,8 +45,7 @@ def _chain(of: type) -> Test:
 
 
 def _motion_model(value: object) -> bool:
-    # an image encoder says by itself that it cannot be applied yet
-    return isinstance(value, ImageEncoder) or isinstance(getattr(value, "model", None), MotionModel)
+    return isinstance(getattr(value, "model", None), MotionModel)
 
 
 def _poses(value: object) -> bool:
@@ -88,6 +87,14 @@ def _mask(value: object) -> bool:
     return _tensor(2, 3)(value) or (_tensor(4)(value) and value.shape[1] == 1)
 
 
+def _camera(value: object) -> bool:
+    return isinstance(value, dict) and "position" in value
+
+
+def _rays(value: object) -> bool:
+    return _tensor(5)(value) and value.shape[1] == WAN_CHANNELS * WAN_TOGETHER
+
+
 def _multival(value: object) -> bool:
     return isinstance(value, Real) or _tensor(3)(value)
 
@@ -121,6 +128,8 @@ KINDS = {
     "SIGMA_SCHEDULE": Kind("a sigma schedule", "Create Sigma Schedule", _one(SigmaSchedule)),
     "VALUES_REPLACE": Kind("values to replace", "Add Values Replace", _chain(tuple)),
     "CAMERACTRL_POSES": Kind("camera poses", "Create CameraCtrl Poses", _poses),
+    "LOAD3D_CAMERA": Kind("a camera of a 3D viewer", "camera_info of Load 3D", _camera),
+    "WAN_CAMERA_EMBEDDING": Kind("the rays of a camera", "WanCameraEmbedding", _rays),
     "MULTIVAL": Kind("a multival", "Multival", _multival),
     "FLOATS": Kind("numbers", "Value Scheduling", _numbers),
     "LORA_MODEL": Kind("a trained LoRA", "Train Domain Adapter, or ComfyUI's Train LoRA", _state_dict),

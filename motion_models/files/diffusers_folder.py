@@ -29,7 +29,7 @@ def save_motion_adapter(
     diffusers does not have.
     """
     spec: MotionModelSpec = patcher.model.spec
-    check_savable(spec)
+    check_savable(patcher)
     config = adapter_config(spec)
     tensors = _adapter_tensors(spec.name, plain_state_dict(patcher), dtype)
     known = {HEADS_METADATA: spec.heads, VERSION_METADATA: spec.version, LAYOUT_METADATA: spec.layout}

@@ -1,12 +1,13 @@
 """Writing model files: whole or not at all, and never over one that exists."""
 
+import logging
 import os
 from collections.abc import Mapping
 
 import safetensors.torch
 import torch
 
-from ...host.patcher import plain_state_dict
+from ...host.patcher import parts, plain_state_dict
 from ...host.writing import whole_file
 from ..layouts import LAYOUTS, TABLE
 from ..spec import MotionModelSpec
@@ -52,12 +53,24 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: str, metadata: Mappi
         )
 
 
-def check_savable(spec: MotionModelSpec) -> None:
-    """Raise MotionModelFileError for models whose image inputs would be lost."""
+def check_savable(patcher) -> None:
+    """Raise MotionModelFileError for models whose image inputs would be lost; what stays behind else is told in the log."""
+    spec: MotionModelSpec = patcher.model.spec
     layout = LAYOUTS[spec.layout]
+    if not spec.attention_blocks:
+        raise MotionModelFileError(
+            f"'{spec.name}' has no motion modules to save: it is an image encoder alone. Connect the output MOTION_MODEL of its "
+            "loader, or keep the file that it came from."
+        )
     if layout.not_saved:
         raise MotionModelFileError(
             f"'{spec.name}' is a {layout.name} model; {layout.not_saved}. Save a motion model without one."
+        )
+    if parts(patcher):
+        logging.warning(
+            "[AnimateDiff] '%s' is saved without its %s, which stays in the file that it came from.",
+            spec.name,
+            " and ".join(parts(patcher)),
         )
 
 
@@ -70,7 +83,7 @@ def save_motion_model(
     Raises what save_tensors raises, and MotionModelFileError for models whose image inputs would be lost.
     """
     spec: MotionModelSpec = patcher.model.spec
-    check_savable(spec)
+    check_savable(patcher)
     layout = LAYOUTS[spec.layout]
     tensors = {}
     for name, value in plain_state_dict(patcher).items():

@@ -6,11 +6,6 @@ from animatediff_dev_reference import interface
 INCUMBENT = interface()
 # Nodes of the incumbent that this pack does not serve (docs/differences.md, "Not built yet"). Whoever builds one takes it off.
 NOT_BUILT = {
-    "ADE_ApplyAnimateDiffModelWithCameraCtrl",
-    "ADE_CameraCtrlAnimateDiffKeyframe",
-    "ADE_LoadAnimateDiffModelWithCameraCtrl",
-    "ADE_ApplyAnimateLCMI2VModel",
-    "ADE_InjectI2VIntoAnimateDiffModel",
     "ADE_UpscaleAndVAEEncode",
     "ADE_ApplyAnimateDiffModelWithPIA",
     "ADE_InjectPIAIntoAnimateDiffModel",
