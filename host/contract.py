@@ -133,6 +133,13 @@ MotionLoRAs
     comfy.lora.load_lora(_, _)
     comfy.model_patcher.ModelPatcher.add_patches(_, _)
 
+merging
+    comfy.lora.calculate_weight(_, _, _)
+    comfy_api.latest.ui.PreviewText(_)
+    comfy.utils.ProgressBar(_)
+    comfy.utils.ProgressBar.update(_)
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
 domain adapters
     comfy.lora.load_lora(_, _, log_missing=)
     comfy.lora.model_lora_keys_unet(_, _)

@@ -39,10 +39,17 @@ ADAPTERS = {
 POSE_FILES = {"ADE_LoadCameraPoses", "ADE_LoadCameraPosesFromPath"}
 SCHEDULED_PROMPTS = {"ADE_PromptScheduling", "ADE_PromptSchedulingLatents", "AnimateDiffPromptScheduling"}
 
+MERGING = {
+    "AnimateDiffMergeMotionModels",
+    "AnimateDiffAddMotionModelDifference",
+    "AnimateDiffMergeMotionLoRAsIntoModel",
+    "AnimateDiffExtractMotionLoRA",
+    "AnimateDiffMergeMotionLoRAs",
+}
 # Names that the host lacks -> the nodes that are left out then, all of them.
 CASES = {
     # found out by the contract: the modules of the pack can be loaded
-    ("comfy.lora.calculate_weight",): TRAINING,
+    ("comfy.lora.calculate_weight",): {*TRAINING, *MERGING},
     ("comfy.utils.common_upscale",): {*ADAPTERS, "ADE_UpscaleAndVAEEncode"},
     ("comfy.controlnet.ControlBase",): set(),
     ("comfy.sd.CLIP.add_hooks_to_dict",): SCHEDULED_PROMPTS,
@@ -68,7 +75,7 @@ CASES = {
     ("comfy_api.latest.io.ClipVision",): {"AnimateDiffMetrics"},
     ("comfy_api.latest.io.Sigmas",): {*VISUALIZE, *SIGMA_SCHEDULES},
     # several at once
-    ("comfy.lora.calculate_weight", "comfy_execution.graph_utils.ExecutionBlocker", "nodes.EmptyLatentImage"): {
+    ("comfy.samplers.encode_model_conds", "comfy_execution.graph_utils.ExecutionBlocker", "nodes.EmptyLatentImage"): {
         *TRAINING,
         "AnimateDiffMetrics",
         "ADE_EmptyLatentImageLarge",
@@ -140,9 +147,9 @@ def test_only_what_lacks_something_is_left_out(started, all_ids, names):
 
 
 def test_the_line_names_nodes_as_users_know_them(started):
-    _, [(_, line)] = started(("comfy.lora.calculate_weight",))
+    _, [(_, line)] = started(("comfy.samplers.encode_model_conds",))
     assert line == (
-        "[AnimateDiff] This ComfyUI (0.31.0) lacks comfy.lora.calculate_weight (needed for training). "
+        "[AnimateDiff] This ComfyUI (0.31.0) lacks comfy.samplers.encode_model_conds (needed for training). "
         "Left out: Train MotionLoRA, Train Domain Adapter, Train Motion Module. "
         "Update ComfyUI-AnimateDiff-Next, or use ComfyUI 0.30.0."
     )
