@@ -56,6 +56,7 @@ nodes with such inputs or outputs
     comfy_api.latest.io.Mask.Input(_, optional=, tooltip=)
     comfy_api.latest.io.Model.Input(_, optional=, tooltip=)
     comfy_api.latest.io.Sigmas.Input(_, optional=, tooltip=)
+    comfy_api.latest.io.Vae.Input(_, tooltip=)
     comfy_api.latest.io.Clip.Output(_, tooltip=)
     comfy_api.latest.io.Conditioning.Output(_, tooltip=)
     comfy_api.latest.io.Float.Output(_, tooltip=)
@@ -127,6 +128,25 @@ adapters of motion models
     'uuid' in comfy.sampler_helpers
     'uuids' in comfy.samplers
     comfy.utils.common_upscale(_, _, _, _, _)
+
+motion models with an image input
+    comfy.ops.manual_cast.Conv2d(_, _, _, padding=, bias=, dtype=)
+    comfy.conds.CONDNoiseShape(_)
+    comfy.conds.CONDNoiseShape.process_cond(batch_size=, area=)
+    'model_conds' in comfy.samplers
+    'input_block_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'emb_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'block' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'wrappers' in comfy.patcher_extension
+    comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    comfy.model_base.BaseModel._apply_model(x, t, c_concat, c_crossattn, control, transformer_options)
+    comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel().model_channels
+    comfy.latent_formats.LatentFormat.process_in(_)
+    comfy.utils.common_upscale(_, _, _, _, _)
+    comfy.sd.VAE.encode(_)
+    comfy.sd.VAE.spacial_compression_encode()
+    comfy.sd.VAE().latent_channels
+    comfy.model_management.throw_exception_if_processing_interrupted()
 
 MotionLoRAs
     comfy.lora.load_lora(_, _)

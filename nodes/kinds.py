@@ -12,6 +12,7 @@ from ..lora.motion_lora import AppliedMotionLora
 from ..motion_models.adapters import camera
 from ..motion_models.files.adjust import Adjustments, PositionAdjustment, WeightAdjustment
 from ..motion_models.network.temporal import MotionModel
+from ..sampling.adapters.pia import PiaInput
 from ..sampling.guidance.custom_cfg import CfgKeyframe, Extra
 from ..sampling.motion.applied import AppliedMotionModel, Keyframe
 from ..sampling.noise.ancestral import AncestralOptions
@@ -119,6 +120,7 @@ KINDS = {
     "SIGMA_SCHEDULE": Kind("a sigma schedule", "Create Sigma Schedule", _one(SigmaSchedule)),
     "VALUES_REPLACE": Kind("values to replace", "Add Values Replace", _chain(tuple)),
     "CAMERACTRL_POSES": Kind("camera poses", "Create CameraCtrl Poses", _poses),
+    "PIA_INPUT": Kind("an input of PIA", "PIA Input (Paper Presets)", _one(PiaInput)),
     "MULTIVAL": Kind("a multival", "Multival", _multival),
     "FLOATS": Kind("numbers", "Value Scheduling", _numbers),
     "LORA_MODEL": Kind("a trained LoRA", "Train Domain Adapter, or ComfyUI's Train LoRA", _state_dict),
@@ -128,6 +130,11 @@ KINDS = {
         "a CLIP",
         "a CLIP, such as that of Load Checkpoint (a file without a text encoder gives none)",
         _with("tokenize", "encode_from_tokens"),
+    ),
+    "VAE": Kind(
+        "a VAE",
+        "a VAE, such as that of Load Checkpoint (a file without one gives none)",
+        _with("encode", "latent_channels"),
     ),
     "CLIP_VISION": Kind("a CLIP vision model", "Load CLIP Vision", _with("encode_image")),
     "CONDITIONING": Kind("a conditioning", "CLIP Text Encode (Prompt), or Prompt Scheduling", _conditioning),

@@ -61,7 +61,9 @@ def animate(
 def _joint_group_norm(motion_models: MotionModels, apply_v2_properly: bool) -> bool:
     if not motion_models:
         return False
-    spec = motion_models[0].spec
+    spec, settings = motion_models[0].spec, motion_models[0].settings
+    if any(adapter.joint_group_norm for adapter in settings.adapters):
+        return True
     return spec.joint_group_norm or (spec.version == "v2" and not apply_v2_properly)
 
 

@@ -7,11 +7,6 @@ INCUMBENT = interface()
 # Nodes of the incumbent that this pack does not serve (docs/differences.md, "Not built yet"). Whoever builds one takes it off.
 NOT_BUILT = {
     "ADE_UpscaleAndVAEEncode",
-    "ADE_ApplyAnimateDiffModelWithPIA",
-    "ADE_InjectPIAIntoAnimateDiffModel",
-    "ADE_PIA_AnimateDiffKeyframe",
-    "ADE_InputPIA_Multival",
-    "ADE_InputPIA_PaperPresets",
     "ADE_NoisedImageInjection",
     "ADE_NoisedImageInjectOptions",
     "ADE_ContextExtras_Set",
