@@ -137,6 +137,9 @@ KINDS = {
         _with("encode", "latent_channels"),
     ),
     "CLIP_VISION": Kind("a CLIP vision model", "Load CLIP Vision", _with("encode_image")),
+    "CONTROL_NET": Kind(
+        "a ControlNet", "a ControlNet, such as that of Load SparseCtrl Model", _with("set_cond_hint", "copy")
+    ),
     "CONDITIONING": Kind("a conditioning", "CLIP Text Encode (Prompt), or Prompt Scheduling", _conditioning),
     "LATENT": Kind("latents", "latents, such as those of Empty Latent Image or VAE Encode", _latents),
     "IMAGE": Kind("pictures", "pictures, such as those of VAE Decode or Load Image", _tensor(4)),
