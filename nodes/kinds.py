@@ -10,6 +10,7 @@ from comfy_api.latest import io
 
 from ..lora.motion_lora import AppliedMotionLora
 from ..motion_models.adapters import camera
+from ..motion_models.adapters.other_cameras import WAN_CHANNELS, WAN_TOGETHER
 from ..motion_models.files.adjust import Adjustments, PositionAdjustment, WeightAdjustment
 from ..motion_models.network.temporal import MotionModel
 from ..sampling.adapters.pia import PiaInput
@@ -87,6 +88,14 @@ def _mask(value: object) -> bool:
     return _tensor(2, 3)(value) or (_tensor(4)(value) and value.shape[1] == 1)
 
 
+def _camera(value: object) -> bool:
+    return isinstance(value, dict) and "position" in value
+
+
+def _rays(value: object) -> bool:
+    return _tensor(5)(value) and value.shape[1] == WAN_CHANNELS * WAN_TOGETHER
+
+
 def _multival(value: object) -> bool:
     return isinstance(value, Real) or _tensor(3)(value)
 
@@ -121,6 +130,8 @@ KINDS = {
     "VALUES_REPLACE": Kind("values to replace", "Add Values Replace", _chain(tuple)),
     "CAMERACTRL_POSES": Kind("camera poses", "Create CameraCtrl Poses", _poses),
     "PIA_INPUT": Kind("an input of PIA", "PIA Input (Paper Presets)", _one(PiaInput)),
+    "LOAD3D_CAMERA": Kind("a camera of a 3D viewer", "camera_info of Load 3D", _camera),
+    "WAN_CAMERA_EMBEDDING": Kind("the rays of a camera", "WanCameraEmbedding", _rays),
     "MULTIVAL": Kind("a multival", "Multival", _multival),
     "FLOATS": Kind("numbers", "Value Scheduling", _numbers),
     "LORA_MODEL": Kind("a trained LoRA", "Train Domain Adapter, or ComfyUI's Train LoRA", _state_dict),

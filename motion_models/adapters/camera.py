@@ -57,14 +57,15 @@ def moving(motions: Sequence[tuple[str, float]], speed: float, frames: int) -> P
 
     Raises ValueError for more than MOST_POSES.
     """
-    _check_count(frames)
+    check_count(frames)
     shift, turn = np.sum([np.multiply(MOTIONS[name], strength) for name, strength in motions], axis=0)
     way = (np.arange(frames) / FRAMES * speed)[:, None]
     matrices = np.concatenate([_rotations(way * ROTATION * turn), (way * TRANSLATION * shift)[:, :, None]], axis=2)
     return [[0.0, *INTRINSICS, *matrix] for matrix in matrices.reshape(frames, -1).tolist()]
 
 
-def _check_count(poses: int) -> None:
+def check_count(poses: int) -> None:
+    """Raise ValueError for more than MOST_POSES."""
     if poses > MOST_POSES:
         raise ValueError(
             f"These are {poses} camera poses, but a clip has at most {MOST_POSES} frames. Lower frame_length, or join fewer "
@@ -88,7 +89,7 @@ def joined(first: Poses, then: Poses) -> Poses:
 
     Raises ValueError for more than MOST_POSES.
     """
-    _check_count(len(first) + len(then))
+    check_count(len(first) + len(then))
     if not first or not then:
         return [*first, *then]
     end = np.vstack([_matrices(first[-1:])[0], [0, 0, 0, 1]])
@@ -100,7 +101,12 @@ def check_poses(poses: Poses, name: str) -> None:
     """Raise ValueError, with the input's ``name``, unless every pose is a camera through which something can be seen."""
     if not poses:
         raise ValueError(f"{name} holds no camera poses. Connect at least one, for example of Create CameraCtrl Poses.")
-    numbers = np.array([pose[1:] for pose in poses], dtype=float)
+    try:
+        numbers = np.array([pose[1:] for pose in poses], dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} holds things other than numbers. Connect camera poses of {NUMBERS} numbers for each frame."
+        ) from None
     found = np.linalg.det(numbers[:, 6:].reshape(-1, 3, 4)[:, :, :3])
     sees = np.isfinite(numbers).all(axis=1) & (numbers[:, [0, 1, 4, 5]] > 0).all(axis=1) & (np.abs(found) > 1e-6)
     if not sees.all():

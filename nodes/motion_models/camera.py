@@ -2,17 +2,21 @@
 
 from collections.abc import Callable
 
+import torch
 from comfy_api.latest import io
 
 from ...host import folders
 from ...host.allowed_paths import allowed_path
 from ...host.schema import schema
+from ...metrics.camera_path import camera_path
 from ...motion_models.adapters import camera
+from ...motion_models.adapters.other_cameras import between, of_rays
 from ..base import Node, node
 from ..values import above, at_least
 
 CATEGORY = "AnimateDiff/CameraCtrl/poses"
 Poses = io.Custom("CAMERACTRL_POSES")
+CameraInfo = io.Custom("LOAD3D_CAMERA")
 PREVIOUS = Poses.Input("prev_poses", optional=True, tooltip="Poses to go on from.")
 OUTPUTS = [Poses.Output("CAMERACTRL_POSES")]
 MOST = 6
@@ -132,6 +136,17 @@ class LoadCameraPosesFromPath(Node):
         return camera.read_poses(allowed_path(path, "file_path"))
 
 
+def _from_viewer(
+    start: dict, frame_length: int, scale: float, end: dict | None = None, prev_poses: camera.Poses = ()
+) -> camera.Poses:
+    return camera.joined(prev_poses, between(start, start if end is None else end, frame_length, scale))
+
+
+def _plot(poses: camera.Poses) -> torch.Tensor:
+    camera.check_poses(poses, "poses")
+    return camera_path(poses)
+
+
 def _fingerprint(path: str, name: str) -> tuple[int, int] | None:
     """Another value when the file has changed. What may not be read is not looked at either; running the node says why."""
     try:
@@ -205,4 +220,48 @@ NODES = [
     ),
     LoadCameraPoses,
     LoadCameraPosesFromPath,
+    node(
+        _from_viewer,
+        node_id="AnimateDiffCameraPosesFromCameraInfo",
+        display_name="Camera Poses from 3D Viewer",
+        category=CATEGORY,
+        description="Moves the camera from one view of a 3D viewer (camera_info of Load 3D) to another one.",
+        aliases=("Load 3D", "camera info"),
+        inputs=[
+            CameraInfo.Input("start", tooltip="camera_info where the clip begins, such as that of Load 3D."),
+            io.Int.Input("frame_length", default=16, min=1, max=camera.MOST_POSES, tooltip="How many frames."),
+            io.Float.Input(
+                "scale",
+                default=1.0,
+                min=0.0,
+                max=1000.0,
+                step=0.01,
+                tooltip="Multiplies the way: 1.5 units of CameraCtrl in 16 frames are a pan at speed 1.",
+            ),
+            CameraInfo.Input(
+                "end", optional=True, tooltip="camera_info where the clip ends. Without it nothing moves."
+            ),
+            PREVIOUS,
+        ],
+        outputs=OUTPUTS,
+    ),
+    node(
+        lambda camera_embedding, prev_poses=(): camera.joined(prev_poses, of_rays(camera_embedding)),
+        node_id="AnimateDiffCameraPosesFromWanCamera",
+        display_name="Camera Poses from Wan Camera",
+        category=CATEGORY,
+        description="The poses of the camera that ComfyUI's WanCameraEmbedding describes by its rays.",
+        aliases=("WanCameraEmbedding",),
+        inputs=[io.Custom("WAN_CAMERA_EMBEDDING").Input("camera_embedding"), PREVIOUS],
+        outputs=OUTPUTS,
+    ),
+    node(
+        _plot,
+        node_id="AnimateDiffPlotCameraPoses",
+        display_name="Plot Camera Poses",
+        category=CATEGORY,
+        description="Draws where the camera stands in each frame and where it looks, from above and from the side.",
+        inputs=[Poses.Input("poses")],
+        outputs=[io.Image.Output("IMAGE")],
+    ),
 ]

@@ -50,8 +50,8 @@ class ImageToVideoInPass(AdapterInPass):
         self.features = PerWindow(run.device)
         # the last module of each level that goes down, as the encoder was trained
         self.modules = [f"down_blocks.{i}.motion_modules.{len(level) - 1}" for i, level in enumerate(spec.down)]
-        size = run.latents.shape[:1] + run.latents.shape[2:]
-        latents = comfy.utils.common_upscale(adapter.latents.float(), size[2], size[1], "nearest-exact", "center")
+        height, width = run.latents.shape[-2:]
+        latents = comfy.utils.common_upscale(adapter.latents.float(), width, height, "nearest-exact", "center")
         latents = run.latent_format.process_in(latents)
         self.latents = latents if len(latents) == 1 else for_frames(latents, run.frames)
 

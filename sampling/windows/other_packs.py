@@ -11,8 +11,8 @@ from ...host.context_windows import window_length
 from ...host.extra_nodes import is_from
 from ..feature import Call, Denoise, Predictions, Run
 
-# Where the host's EasyCache keeps what it remembers of a run.
-EASYCACHE = "easycache"
+# Where the host's EasyCache keeps what it remembers of a run; and LazyCache, which looks at whole clips only.
+CACHE_KEY, EASYCACHE = "easycache", "EasyCache"
 # The host's module of Self-Attention Guidance, whose functions have no other mark.
 SELF_ATTENTION_GUIDANCE = "nodes_sag"
 
@@ -47,10 +47,11 @@ class OneCacheEach:
 
     def __init__(self):
         self.holders: dict[tuple[int, ...], Any] = {}
+        self.calls = 0
 
     def around_call(self, call: Call, then: Denoise) -> Predictions:
-        holder = call.model_options["transformer_options"].get(EASYCACHE)
-        if holder is None or call.window is None:
+        holder = call.model_options["transformer_options"].get(CACHE_KEY)
+        if holder is None or holder.name != EASYCACHE or call.window is None:
             return then(call)
         key = tuple(call.window)
         if key not in self.holders:
@@ -58,4 +59,9 @@ class OneCacheEach:
             own.start_t, own.end_t = holder.start_t, holder.end_t
         # as the host's wrapper does for the one it knows, at the start of each denoiser call
         self.holders[key].skip_current_step = False
-        return then(call.with_options(**{EASYCACHE: self.holders[key]}))
+        self.calls += 1
+        made = then(call.with_options(**{CACHE_KEY: self.holders[key]}))
+        # for the line in the log in which the host tells at the end how many steps were skipped
+        share = sum(own.total_steps_skipped for own in self.holders.values()) / self.calls
+        holder.total_steps_skipped = round(share * (call.step.index + 1))
+        return made

@@ -20,6 +20,9 @@ GOOD: dict[str | tuple[str, str], object] = {
     "view_overlap": 1,
     "model_name": "v2.safetensors",
     ("ADE_LoadAnimateLCMI2VModel", "model_name"): "i2v.safetensors",
+    ("ADE_InjectI2VIntoAnimateDiffModel", "model_name"): "i2v.safetensors",
+    "camera_ctrl": "camera.safetensors",
+    "motionctrl": "cmcm.safetensors",
     "ckpt_name": "tiny.safetensors",
     "lora_name": "adapter.safetensors",
     "name": "zoom.safetensors",
@@ -73,7 +76,13 @@ SOURCES: dict[str, tuple[str, int]] = {
     "SIGMA_SCHEDULE": ("ADE_SigmaSchedule", 0),
     "SIGMAS": ("ADE_SigmaScheduleToSigmas", 0),
     "CAMERACTRL_POSES": ("ADE_CameraPoseBasic", 0),
+    "LOAD3D_CAMERA": ("TinyViewer", 0),
+    "WAN_CAMERA_EMBEDDING": ("TinyRays", 0),
     "FLOAT": ("ADE_ValueScheduling", 0),  # of inputs without a widget
+    # of one node
+    "ADE_ApplyAnimateLCMI2VModel.motion_model": ("ADE_LoadAnimateLCMI2VModel", 0),
+    "ADE_ApplyAnimateDiffModelWithCameraCtrl.motion_model": ("ADE_LoadAnimateDiffModelWithCameraCtrl", 0),
+    "AnimateDiffApplyMotionCtrlCamera.motion_model": ("AnimateDiffLoadMotionModelWithMotionCtrl", 0),
 }
 # Where an output of a type goes, on its way to a sampler: the node, and which of its inputs.
 CONSUMERS: dict[str, tuple[str, str]] = {
@@ -134,6 +143,8 @@ class Parts(Graph):
         for key in ((class_type, name), name):
             if key in GOOD:
                 return GOOD[key]
+        if f"{class_type}.{name}" in SOURCES:
+            return self.source(f"{class_type}.{name}")
         if name == "negative":
             return self("TinyCond", seed=2)
         if (class_type, name) == ("AnimateDiffTrainMotionLoRA", "model"):

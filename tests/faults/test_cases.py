@@ -194,7 +194,8 @@ def test_an_old_loader_without_its_optional_input_says_how_it_runs(run, warnings
     """v2 models as v1 models run: what API prompts of 2023 get, and what wears a shape down."""
 
     def graph(g: Parts, properly):
-        g.sample(g("ADE_AnimateDiffLoaderWithContext", apply_v2_models_properly=properly))
+        # a scale of its own: what another test had the host remember says nothing again
+        g.sample(g("ADE_AnimateDiffLoaderWithContext", apply_v2_models_properly=properly, motion_scale=1.01))
 
     assert not run(graph, True)[0].refused
     assert not [line for line in warnings() if "apply_v2_models_properly" in line]

@@ -497,6 +497,7 @@ def test_a_camera_file_is_told_where_to_go(load, nodes):
         ({2: 0.0}, r"Pose 1 \(counted from 0\) of cameractrl_poses is no camera"),
         ({7: 0.0, 8: 0.0, 9: 0.0}, r"Pose 1 \(counted from 0\)"),
         ({10: math.nan}, r"Pose 1 \(counted from 0\)"),
+        ({10: "left"}, "cameractrl_poses holds things other than numbers"),
     ],
 )
 def test_poses_through_which_nothing_is_seen_are_refused(load, use, camera, pose, message):

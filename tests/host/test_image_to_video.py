@@ -350,3 +350,32 @@ def test_latents_of_other_kinds_are_refused(load, use, sample):
 def test_the_loader_takes_files_with_a_prefix(load, use, sample):
     plain, prefixed = load()[0], load(name="prefixed", prefix="module.")[0]
     assert torch.equal(sample(use(plain, latents(1))), sample(use(prefixed, latents(1))))
+
+
+def test_beside_the_encoder_alone_the_motion_model_says_how_the_clip_is_sampled(
+    load, nodes, new_motion, new_model, sample, pack
+):
+    """Its noise schedule, and for v1 models the joint group norm."""
+    _, encoder_only = load()
+    v1 = new_motion(name="first", mid=False, frames=24)
+    assert v1.model.spec.joint_group_norm
+    more = {"ref_latent": {"samples": latents(1)}, "ref_drift": 0.0, "apply_ref_when_disabled": False, **RANGE}
+    below = nodes("ADE_ApplyAnimateDiffModel", motion_model=v1, **RANGE)[0]
+    both = nodes("ADE_ApplyAnimateLCMI2VModel", motion_model=encoder_only, prev_m_models=below, **more)[0]
+    model = new_model()
+    made = [
+        nodes("ADE_UseEvolvedSampling", model=model, m_models=each, beta_schedule="autoselect")[0]
+        for each in (below, both)
+    ]
+    sigmas = [each.get_model_object("model_sampling").sigmas for each in made]
+    assert torch.equal(*sigmas)
+    motion = pack.submodule("sampling.motion.feature").Motion
+    feature_of = pack.submodule("sampling.animate").feature_of
+    assert all(feature_of(each, motion).joint_group_norm for each in made)
+
+
+def test_a_motion_lora_is_not_trained_with_a_picture(load, use, pack):
+    training = pack.submodule("training.motion_lora")
+    motion_model, _ = load()
+    with pytest.raises(training.TrainingFailed, match="'i2v' is applied with one"):
+        training.train_motion_lora(use(motion_model, latents(1)), [], [], None, None, 2, 1.0)

@@ -86,6 +86,28 @@ def test_easycache_forgets_between_runs(batched, easycache, new_model, sample_fr
     assert torch.equal(sample_frames(cached, list(range(8))), first)
 
 
+def test_the_log_tells_how_many_steps_are_skipped(batched, easycache, new_model, sample_frames, monkeypatch, caplog):
+    model = new_model()
+    calls = unet_calls(model, monkeypatch)
+    with caplog.at_level(logging.INFO):
+        sample_frames(easycache(batched(model)), list(range(8)))
+    skipped = 8 - len(calls) // 2  # of eight steps with two windows each
+    assert skipped
+    assert [record.message for record in caplog.records if f"EasyCache - skipped {skipped}/8" in record.message]
+
+
+def test_lazycache_looks_at_the_whole_clip(batched, new_model, sample_frames, monkeypatch, caplog):
+    from comfy_extras.nodes_easycache import LazyCacheNode
+
+    model = new_model()
+    calls = unet_calls(model, monkeypatch)
+    with caplog.at_level(logging.INFO):
+        sample_frames(LazyCacheNode.execute(batched(model), 5.0, 0.15, 0.95, False).result[0], list(range(8)))
+    skipped = 8 - len(calls) // 2
+    assert skipped
+    assert [record.message for record in caplog.records if f"LazyCache - skipped {skipped}/8" in record.message]
+
+
 def test_self_attention_guidance_in_windows_is_refused(batched, new_model, sample_frames, monkeypatch):
     from comfy_extras.nodes_sag import SelfAttentionGuidance
 
