@@ -101,7 +101,7 @@ def load_sparse_ctrl(path: str, disable_dynamic: bool = False):
     """A patcher of a SparseControlNet, from AnimateDiff's layout or diffusers'. Raises MotionModelFileError."""
     name = os.path.basename(path)
     tensors, metadata = read_tensors(path)
-    tensors = our_names({PREFIX.sub("", key): value for key, value in tensors.items() if PREFIX.match(key)})
+    tensors = our_names({key[match.end() :]: value for key, value in tensors.items() if (match := PREFIX.match(key))})
     motion = {key: value for key, value in tensors.items() if MODULE_KEY.match(key)}
     if not motion or not any(key.startswith(HINT) for key in tensors):
         raise MotionModelFileError(
