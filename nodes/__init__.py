@@ -19,6 +19,7 @@ ORDER = (
     "motion_models.strengths",
     "motion_models.keyframes",
     "sampling.sample_settings",
+    "sampling.image_injection",
     "sampling.guidance",
     "sampling.sigma_schedules",
     "lora",
@@ -33,7 +34,9 @@ ORDER = (
     "extras",
     "metrics",
     "training",
-    "legacy",
+    "deprecated.loaders",
+    "deprecated.hooks",
+    "deprecated.conditioning",
 )
 OLD_LOADERS = ("ADE_AnimateDiffLoaderWithContext", "AnimateDiffLoaderV1", "ADE_AnimateDiffLoaderV1Advanced")
 # What the host contract says things are needed for, and the families, or single nodes by their ids, that cannot do
@@ -77,6 +80,9 @@ NEEDED_BY = {
     "Load Checkpoint with Noise Schedule": ("CheckpointLoaderSimpleWithNoiseSelect",),
     "Empty Latent Image (Big Batch)": ("ADE_EmptyLatentImageLarge",),
     "camera poses from files": ("ADE_LoadCameraPoses", "ADE_LoadCameraPosesFromPath"),
+    "deprecated LoRA hooks": ("deprecated.hooks", "deprecated.conditioning"),
+    "image injection": ("sampling.image_injection",),
+    "Scale Ref Image and VAE Encode": ("ADE_UpscaleAndVAEEncode",),
 }
 
 

@@ -15,6 +15,7 @@ from ..motion_models.files.adjust import Adjustments, PositionAdjustment, Weight
 from ..motion_models.network.temporal import MotionModel
 from ..sampling.adapters.pia import PiaInput
 from ..sampling.guidance.custom_cfg import CfgKeyframe, Extra
+from ..sampling.image_injection.picture import InjectedPicture, Place
 from ..sampling.motion.applied import AppliedMotionModel, Keyframe
 from ..sampling.noise.ancestral import AncestralOptions
 from ..sampling.noise.initial import NoiseLayer
@@ -62,6 +63,12 @@ def _model(value: object) -> bool:
 
 def _with(*methods: str) -> Test:
     return lambda value: all(hasattr(value, name) for name in methods)
+
+
+def _timesteps(value: object) -> bool:
+    return (
+        isinstance(value, tuple) and len(value) == 2 and all(isinstance(one, Real) and 0 <= one <= 1 for one in value)
+    )
 
 
 def _latents(value: object) -> bool:
@@ -126,6 +133,8 @@ KINDS = {
     "ANCESTRAL_OPTS": Kind("ancestral options", "Ancestral Options", _one(AncestralOptions)),
     "CUSTOM_CFG": Kind("a custom CFG", "Custom CFG", _chain(CfgKeyframe)),
     "CFG_EXTRAS": Kind("CFG extras", "CFG Extras: PAG", _chain(Extra)),
+    "IMAGE_INJECT": Kind("injected pictures", "Image Injection", _chain(InjectedPicture)),
+    "IMAGE_INJECT_OPTIONS": Kind("the place of a picture", "Image Injection Options", _one(Place)),
     "SIGMA_SCHEDULE": Kind("a sigma schedule", "Create Sigma Schedule", _one(SigmaSchedule)),
     "VALUES_REPLACE": Kind("values to replace", "Add Values Replace", _chain(tuple)),
     "CAMERACTRL_POSES": Kind("camera poses", "Create CameraCtrl Poses", _poses),
@@ -142,12 +151,11 @@ KINDS = {
         "a CLIP, such as that of Load Checkpoint (a file without a text encoder gives none)",
         _with("tokenize", "encode_from_tokens"),
     ),
-    "VAE": Kind(
-        "a VAE",
-        "a VAE, such as that of Load Checkpoint (a file without one gives none)",
-        _with("encode", "latent_channels"),
-    ),
+    "HOOKS": Kind("LoRA hooks", "Create Hook LoRA", _with("hooks", "clone_and_combine")),
+    "HOOK_KEYFRAMES": Kind("keyframes of hooks", "Create Hook Keyframe", _with("keyframes", "initialize_timesteps")),
+    "TIMESTEPS_RANGE": Kind("a part of the sampling schedule", "Timesteps Range", _timesteps),
     "CLIP_VISION": Kind("a CLIP vision model", "Load CLIP Vision", _with("encode_image")),
+    "VAE": Kind("a VAE", "a VAE, such as that of Load Checkpoint or Load VAE", _with("encode", "decode")),
     "CONTROL_NET": Kind(
         "a ControlNet", "a ControlNet, such as that of Load SparseCtrl Model", _with("set_cond_hint", "copy")
     ),

@@ -109,9 +109,10 @@ def check(network, vae, run: Run, name: str) -> None:
             f"'{name}' takes latents of {network.latent_channels} channels, but those being sampled have {latents}. Load a "
             "checkpoint of Stable Diffusion 1.5."
         )
-    if vae.latent_channels != latents:
+    of_vae = getattr(vae, "latent_channels", latents)  # other packs' need not say
+    if of_vae != latents:
         raise ValueError(
-            f"The vae makes latents of {vae.latent_channels} channels, but the checkpoint takes {latents}. Connect the VAE of "
+            f"The vae makes latents of {of_vae} channels, but the checkpoint takes {latents}. Connect the VAE of "
             "the checkpoint that samples the clip."
         )
     channels = run.patcher.get_model_object("diffusion_model").model_channels

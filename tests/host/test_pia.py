@@ -159,6 +159,7 @@ class StandInVae:
     """Gives each 8 x 8 square of a picture its mean colour, and the mean of these, as latents."""
 
     latent_channels = 4
+    decode = None
 
     def __init__(self):
         self.encoded: list[torch.Tensor] = []

@@ -121,6 +121,7 @@ def test_the_network_is_that_of_diffusers_from_both_layouts(pack, load, theirs, 
 
 class StandInVae:
     latent_channels = 4
+    decode = None
 
     def __init__(self):
         self.encoded: list[torch.Tensor] = []

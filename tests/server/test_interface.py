@@ -6,9 +6,6 @@ from animatediff_dev_reference import interface
 INCUMBENT = interface()
 # Nodes of the incumbent that this pack does not serve (docs/differences.md, "Not built yet"). Whoever builds one takes it off.
 NOT_BUILT = {
-    "ADE_UpscaleAndVAEEncode",
-    "ADE_NoisedImageInjection",
-    "ADE_NoisedImageInjectOptions",
     "ADE_ContextExtras_Set",
     "ADE_ContextExtras_ContextRef",
     "ADE_ContextExtras_ContextRef_Keyframe",
@@ -23,28 +20,6 @@ NOT_BUILT = {
     "ADE_ContextExtras_NaiveReuse_Keyframe",
     "ADE_ContextExtras_NaiveReuse_KeyframeFromList",
     "ADE_ContextExtras_NaiveReuse_KeyframeInterpolation",
-    "ADE_RegisterLoraHook",
-    "ADE_RegisterLoraHookModelOnly",
-    "ADE_RegisterModelAsLoraHook",
-    "ADE_RegisterModelAsLoraHookModelOnly",
-    "ADE_CombineLoraHooks",
-    "ADE_CombineLoraHooksFour",
-    "ADE_CombineLoraHooksEight",
-    "ADE_SetLoraHookKeyframe",
-    "ADE_LoraHookKeyframe",
-    "ADE_LoraHookKeyframeFromStrengthList",
-    "ADE_LoraHookKeyframeInterpolation",
-    "ADE_AttachLoraHookToCLIP",
-    "ADE_AttachLoraHookToConditioning",
-    "ADE_ConditioningCombine",
-    "ADE_ConditioningSetMask",
-    "ADE_ConditioningSetMaskAndCombine",
-    "ADE_ConditioningSetUnmaskedAndCombine",
-    "ADE_PairedConditioningCombine",
-    "ADE_PairedConditioningSetMask",
-    "ADE_PairedConditioningSetMaskAndCombine",
-    "ADE_PairedConditioningSetUnmaskedAndCombine",
-    "ADE_TimestepsConditioning",
 }
 BUILT = sorted(INCUMBENT.keys() - NOT_BUILT)
 # Widget settings that change how a stored value is read, or what an omitted one becomes. Tooltips are ours.
