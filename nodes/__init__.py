@@ -20,6 +20,8 @@ ORDER = (
     "sampling.sample_settings",
     "sampling.guidance",
     "sampling.sigma_schedules",
+    "sampling.unictrl",
+    "sampling.text2video_zero",
     "lora",
     "scheduling",
     "motion_models.animatelcm",
@@ -46,6 +48,7 @@ NEEDED_BY = {
     "sampling with motion models": ("sampling.evolved", "ADE_AnimateDiffUnload", *OLD_LOADERS),
     "context options": ("sampling.context",),
     "custom CFG and its extras": ("sampling.guidance",),
+    "UniCtrl and Text2Video-Zero": ("sampling.unictrl", "sampling.text2video_zero"),
     "Ancestral Options": ("ADE_AncestralOptions",),
     "beta schedules": (
         "sampling.evolved",
