@@ -244,6 +244,7 @@ UniCtrl and Text2Video-Zero
     'block_index' in comfy.ldm.modules.attention
     'wrappers' in comfy.patcher_extension
     'uuids' in comfy.samplers
+    'uuid' in comfy.samplers
     'model_options' in comfy.samplers
 
 Ancestral Options

@@ -9,6 +9,7 @@ working, those that replace the attention itself too.
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import UUID
 
 import torch
 from comfy.patcher_extension import WrappersMP
@@ -17,6 +18,7 @@ from ...host.compiling import is_compiled
 from ...motion_models.network.injection import check_unet
 from ..feature import Call, Run
 from ..run import FRAMES_KEY
+from ..windows.conditioning import uuid_in_window
 
 # (hidden states, source of keys, source of values, options) -> the three; each ``(clips * frames, tokens, channels)``.
 AttentionPatch = Callable[
@@ -66,6 +68,7 @@ class FirstFrame:
 
     def __init__(self):
         self.step: int | None = None
+        self.conds: list[UUID] = []
         self.seen: dict[tuple, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def begin(self, call: Call) -> None:
@@ -73,6 +76,7 @@ class FirstFrame:
         if call.window is None or call.step.index != self.step:
             self.seen.clear()
             self.step = call.step.index
+        self.conds = [entry["uuid"] for cond in call.conds for entry in cond or ()]
 
     def sources(
         self, context: torch.Tensor, value: torch.Tensor, options: Mapping, strength: float
@@ -83,14 +87,17 @@ class FirstFrame:
         first frame takes its own first frame.
         """
         frames: Mapping = options[FRAMES_KEY]
-        window = frames["sub_idxs"] or range(frames["full_length"])
+        window = frames["sub_idxs"] or list(range(frames["full_length"]))
         own = tuple(source.unflatten(0, (-1, len(window))) for source in (context, value))
         at = window.index(0) if 0 in window else 0
         clips = own[0].shape[0]
-        uuids = options["uuids"]  # of conds: how many of them are evaluated together depends on the memory that is free
+        # How many conds are evaluated together depends on the memory that is free, and in windows they have other names.
+        names = {uuid_in_window(cond, window): cond for cond in self.conds}
+        conds = [names.get(cond, cond) for cond in options["uuids"]]
         mixed = []
         for clip in range(clips):
-            key = (*place(options), uuids[clip * len(uuids) // clips], clip % max(1, clips // len(uuids)))
+            # more clips than conds: tiles
+            key = (*place(options), conds[clip * len(conds) // clips], clip % max(1, clips // len(conds)))
             first = own[0][clip, at], own[1][clip, at]
             if 0 in window:
                 self.seen[key] = first

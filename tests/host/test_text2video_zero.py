@@ -28,7 +28,8 @@ def test_pictures_move_and_are_mirrored_at_the_edge(start):
     assert start.moved(picture, 1, 0).tolist() == [[1, 0, 1, 2], [5, 4, 5, 6], [9, 8, 9, 10]]
     assert start.moved(picture, -2, 0).tolist() == [[2, 3, 2, 1], [6, 7, 6, 5], [10, 11, 10, 9]]
     assert start.moved(picture, 0, 1).tolist() == [[4, 5, 6, 7], [0, 1, 2, 3], [4, 5, 6, 7]]
-    assert start.moved(picture, 0, 5).tolist() == [[4, 5, 6, 7], [8, 9, 10, 11], [4, 5, 6, 7]]
+    assert start.moved(picture, 0, 5).tolist() == start.moved(picture, 0, 1).tolist()  # to and fro is four rows
+    assert start.moved(picture, 0, 2).tolist() == [[8, 9, 10, 11], [4, 5, 6, 7], [0, 1, 2, 3]]
     assert start.moved(picture[:1, :1], 3, -3).tolist() == [[0]]
 
 

@@ -119,13 +119,13 @@ def test_part_of_the_schedule(small, sample, unictrl):
 
 def test_one_call_or_two_for_positive_and_negative(small, sample, unictrl, monkeypatch):
     model = unictrl(small)
-    together = sample(model)
+    together = sample(model, steps=1)
     monkeypatch.setattr(model.model, "memory_required", lambda *_args, **_kwargs: 1e30)
     calls = []
     model.set_model_unet_function_wrapper(
         lambda apply, a: calls.append(len(a["cond_or_uncond"])) or apply(a["input"], a["timestep"], **a["c"])
     )
-    torch.testing.assert_close(sample(model), together, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sample(model, steps=1), together, rtol=1e-3, atol=1e-3)
     assert set(calls) == {1}
 
 
@@ -145,12 +145,13 @@ def test_all_windows_attend_to_the_first_frame_of_the_clip(pack, new_model, new_
             context_length=4,
             context_overlap=2,
         )
+        model.model_options["context_handler"].causal_window_fix = False
     unet = model.model.diffusion_model
     hidden, attended, handles = watch(unet)
     sample(model, frames=6, steps=1)
     for handle in handles:
         handle.remove()
-    name = "middle_block.1.transformer_blocks.0"
+    name = "output_blocks.8.1.transformer_blocks.0"
     block = dict(unet.named_modules())[name]
     first, second = hidden[name]
     source = first_of(first, 4)
