@@ -4,12 +4,15 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from PIL import Image
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "example_workflows"
 NAMES = sorted(path.stem for path in (EXAMPLES / "api").glob("*.json"))
 FILE_INPUTS = {
     "ckpt_name": "checkpoints",
     "lora_name": "loras",
     "model_name": "animatediff_models",
+    "camera_ctrl": "animatediff_models",
     "name": "animatediff_motion_lora",
 }
 # What the examples name, as it is called in the toy world.
@@ -38,11 +41,14 @@ def in_toyworld(name: str, **changes) -> dict:
 
 
 def lay_out_files(prompts: Iterable[dict], models: Path, run: Path) -> None:
-    """Empty files and folders for all that the prompts name, so that the front end offers them."""
+    """Empty files and folders for all that the prompts name, and pictures, so that the front end offers them."""
     for node in (node for prompt in prompts for node in prompt.values()):
         for name, folder in FILE_INPUTS.items():
             if name in node["inputs"]:
                 (models / folder).mkdir(parents=True, exist_ok=True)
                 (models / folder / node["inputs"][name]).touch()
+        if node["class_type"] == "LoadImage":
+            (run / "input").mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (512, 512), "#7a9e9f").save(run / "input" / node["inputs"]["image"])
         if "folder" in node["inputs"]:
             (run / "input" / node["inputs"]["folder"]).mkdir(parents=True, exist_ok=True)

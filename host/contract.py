@@ -56,8 +56,9 @@ nodes with such inputs or outputs
     comfy_api.latest.io.Mask.Input(_, optional=, tooltip=)
     comfy_api.latest.io.Model.Input(_, optional=, tooltip=)
     comfy_api.latest.io.Sigmas.Input(_, optional=, tooltip=)
+    comfy_api.latest.io.Vae.Input(_, optional=, tooltip=)
     comfy_api.latest.io.Clip.Output(_, tooltip=)
-    comfy_api.latest.io.Conditioning.Output(_, tooltip=)
+    comfy_api.latest.io.Conditioning.Output(_, _, tooltip=)
     comfy_api.latest.io.Float.Output(_, tooltip=)
     comfy_api.latest.io.Image.Output(_, tooltip=)
     comfy_api.latest.io.Int.Output(_, tooltip=)
@@ -83,7 +84,11 @@ marks and aliases of nodes in the menus
 messages that name the release
     comfyui_version.__version__
 
-Load CameraCtrl Poses (File)
+camera poses from files
+    folder_paths.base_path
+    folder_paths.models_dir
+    folder_paths.get_output_directory()
+    folder_paths.get_temp_directory()
     folder_paths.get_input_directory()
     folder_paths.get_annotated_filepath(_)
 
@@ -116,6 +121,13 @@ motion models
     comfy.cli_args.args.use_split_cross_attention
     comfy.model_patcher.CoreModelPatcher  since 0.16.3
     comfy.model_patcher.ModelPatcher().cached_patcher_init  since 0.16.3
+
+adapters of motion models
+    comfy.ops.manual_cast.Conv2d(_, _, _, padding=, dtype=)
+    comfy.latent_formats.LatentFormat.process_in(_)
+    'uuid' in comfy.sampler_helpers
+    'uuids' in comfy.samplers
+    comfy.utils.common_upscale(_, _, _, _, _)
 
 MotionLoRAs
     comfy.lora.load_lora(_, _)
@@ -377,6 +389,46 @@ Load Checkpoint with Noise Schedule
 Empty Latent Image (Big Batch)
     nodes.EmptyLatentImage.generate(_, _, _)
     'samples' in nodes
+
+deprecated LoRA hooks
+    comfy.hooks.HookGroup()
+    comfy.hooks.HookGroup.combine_all_hooks(_)
+    comfy.hooks.HookKeyframe(strength, start_percent, guarantee_steps)
+    comfy.hooks.HookKeyframeGroup()
+    comfy.hooks.HookKeyframeGroup.add(_)
+    comfy.hooks.HookKeyframeGroup.clone()
+    comfy.hooks.create_hook_lora(lora, strength_model, strength_clip)
+    comfy.hooks.combine_with_new_conds(_, _)
+    comfy.hooks.set_conds_props(_, strength=, set_cond_area=, mask=, hooks=, timesteps_range=)
+    comfy.hooks.set_conds_props_and_combine(_, _, strength=, set_cond_area=, mask=, hooks=, timesteps_range=)
+    comfy.hooks.set_default_conds_and_combine(_, _, hooks=)
+    comfy.hooks.set_hooks_for_conditioning(_, _)
+    comfy_extras.nodes_hooks.ConditioningTimestepsRange.create_range(start_percent, end_percent)
+    comfy_extras.nodes_hooks.CreateHookKeyframesFromFloats.create_hook_keyframes(_, start_percent=, end_percent=)
+    comfy_extras.nodes_hooks.CreateHookKeyframesFromFloats.create_hook_keyframes(_, _, _, print_keyframes=, prev_hook_kf=)
+    comfy_extras.nodes_hooks.CreateHookKeyframesInterpolated.create_hook_keyframes(strength_start, strength_end, _, _, _, _)
+    comfy_extras.nodes_hooks.CreateHookKeyframesInterpolated.create_hook_keyframes(_, _, interpolation, start_percent, _, _)
+    comfy_extras.nodes_hooks.CreateHookKeyframesInterpolated.create_hook_keyframes(_, _, _, _, end_percent, keyframes_count)
+    comfy_extras.nodes_hooks.CreateHookKeyframesInterpolated.create_hook_keyframes(_, _, _, _, _, _, print_keyframes=, prev_hook_kf=)
+    comfy_extras.nodes_hooks.CreateHookModelAsLora.create_hook(ckpt_name, strength_model, strength_clip)
+    comfy_extras.nodes_hooks.SetClipHooks.apply_hooks(_, schedule_clip=, apply_to_conds=, hooks=)
+    comfy_extras.nodes_hooks.SetHookKeyframes.set_hook_keyframes(_, _)
+
+image injection
+    comfy.latent_formats.LatentFormat.process_in(_)
+    comfy.latent_formats.LatentFormat.process_out(_)
+    comfy.model_sampling.EPS.noise_scaling(sigma, noise, latent_image)
+    comfy.model_sampling.ModelSamplingDiscrete.timestep(sigma)
+    comfy.sd.VAE.decode(_)
+    comfy.sd.VAE.encode(_)
+    comfy.sd.VAE().downscale_ratio
+    comfy.sd.VAE().latent_channels
+    comfy.sd.VAE().latent_dim
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+Scale Ref Image and VAE Encode
+    comfy.sd.VAE.encode(_)
+    comfy.utils.common_upscale(_, _, _, _, _)
 
 telling whether another pack has the same nodes
     nodes.NODE_CLASS_MAPPINGS

@@ -5,6 +5,7 @@ Nothing of the host is looked up while this file is imported: all nodes import i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import comfy.model_management
@@ -14,6 +15,8 @@ import torch
 
 # The attachment that holds ``reload`` of make_patcher: releases before 0.16 do not hand cached_patcher_init to clones.
 RELOAD = "animatediff_reload"
+# The attachment of a motion model's patcher that holds the further networks of its file: their kind -> patcher.
+PARTS = "animatediff_parts"
 
 
 def operations() -> Any:
@@ -63,7 +66,21 @@ def fresh_copy(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher
     copy = function(*arguments)
     copy.patches = {key: list(patches) for key, patches in patcher.patches.items()}
     copy.patches_uuid = patcher.patches_uuid
-    return copy
+    return with_parts(copy, parts(patcher))
+
+
+def parts(patcher: comfy.model_patcher.ModelPatcher) -> Mapping[str, comfy.model_patcher.ModelPatcher]:
+    """What the motion model of ``patcher`` brings besides its temporal modules, such as an image encoder: kind -> patcher."""
+    return patcher.get_attachment(PARTS) or {}
+
+
+def with_parts(
+    patcher: comfy.model_patcher.ModelPatcher, more: Mapping[str, comfy.model_patcher.ModelPatcher]
+) -> comfy.model_patcher.ModelPatcher:
+    """A clone that brings ``more`` as well. Weights are shared."""
+    patcher = patcher.clone()
+    patcher.set_attachments(PARTS, {**parts(patcher), **more})
+    return patcher
 
 
 def plain_state_dict(patcher: comfy.model_patcher.ModelPatcher) -> dict[str, torch.Tensor]:

@@ -19,7 +19,7 @@ class MotionModelSpec:
     down: tuple[tuple[int, ...], ...]
     mid: tuple[int, ...]
     up: tuple[tuple[int, ...], ...]
-    attention_blocks: int
+    attention_blocks: int  # of each module; 0: it has no temporal transformers, and only adapters act through it
     heads: int
     max_frames: int
     parameters: int
@@ -37,6 +37,8 @@ class MotionModelSpec:
     @property
     def joint_group_norm(self) -> bool:
         """Whether the UNet's group norms take their statistics over all frames of a clip together."""
+        if not self.attention_blocks:
+            return False
         by_layout = LAYOUTS[self.layout].joint_group_norm
         return VERSIONS[self.version].joint_group_norm if by_layout is None else by_layout
 

@@ -17,7 +17,9 @@ ORDER = (
     "sampling.visualize",
     "motion_models.settings",
     "motion_models.strengths",
+    "motion_models.keyframes",
     "sampling.sample_settings",
+    "sampling.image_injection",
     "sampling.guidance",
     "sampling.sigma_schedules",
     "sampling.unictrl",
@@ -25,11 +27,15 @@ ORDER = (
     "lora",
     "scheduling",
     "motion_models.animatelcm",
+    "motion_models.camera_ctrl",
+    "motion_models.motion_ctrl",
     "motion_models.camera",
     "extras",
     "metrics",
     "training",
-    "legacy",
+    "deprecated.loaders",
+    "deprecated.hooks",
+    "deprecated.conditioning",
 )
 OLD_LOADERS = ("ADE_AnimateDiffLoaderWithContext", "AnimateDiffLoaderV1", "ADE_AnimateDiffLoaderV1Advanced")
 # What the host contract says things are needed for, and the families, or single nodes by their ids, that cannot do
@@ -43,6 +49,7 @@ NEEDED_BY = {
         "AnimateDiffSaveMotionModel",
         *OLD_LOADERS,
     ),
+    "adapters of motion models": ("motion_models.animatelcm", "motion_models.camera_ctrl", "motion_models.motion_ctrl"),
     "MotionLoRAs": ("ADE_AnimateDiffLoRALoader",),
     "domain adapters": ("AnimateDiffLoadDomainAdapter",),
     "sampling with motion models": ("sampling.evolved", "ADE_AnimateDiffUnload", *OLD_LOADERS),
@@ -70,7 +77,10 @@ NEEDED_BY = {
     ),
     "Load Checkpoint with Noise Schedule": ("CheckpointLoaderSimpleWithNoiseSelect",),
     "Empty Latent Image (Big Batch)": ("ADE_EmptyLatentImageLarge",),
-    "Load CameraCtrl Poses (File)": ("ADE_LoadCameraPoses",),
+    "camera poses from files": ("ADE_LoadCameraPoses", "ADE_LoadCameraPosesFromPath"),
+    "deprecated LoRA hooks": ("deprecated.hooks", "deprecated.conditioning"),
+    "image injection": ("sampling.image_injection",),
+    "Scale Ref Image and VAE Encode": ("ADE_UpscaleAndVAEEncode",),
 }
 
 

@@ -10,10 +10,11 @@ from comfy_api.latest import io
 
 from ..lora.motion_lora import AppliedMotionLora
 from ..motion_models.adapters import camera
-from ..motion_models.adapters.image_encoder import ImageEncoder
+from ..motion_models.adapters.other_cameras import WAN_CHANNELS, WAN_TOGETHER
 from ..motion_models.files.adjust import Adjustments, PositionAdjustment, WeightAdjustment
 from ..motion_models.network.temporal import MotionModel
 from ..sampling.guidance.custom_cfg import CfgKeyframe, Extra
+from ..sampling.image_injection.picture import InjectedPicture, Place
 from ..sampling.motion.applied import AppliedMotionModel, Keyframe
 from ..sampling.noise.ancestral import AncestralOptions
 from ..sampling.noise.initial import NoiseLayer
@@ -45,8 +46,7 @@ def _chain(of: type) -> Test:
 
 
 def _motion_model(value: object) -> bool:
-    # an image encoder says by itself that it cannot be applied yet
-    return isinstance(value, ImageEncoder) or isinstance(getattr(value, "model", None), MotionModel)
+    return isinstance(getattr(value, "model", None), MotionModel)
 
 
 def _poses(value: object) -> bool:
@@ -62,6 +62,12 @@ def _model(value: object) -> bool:
 
 def _with(*methods: str) -> Test:
     return lambda value: all(hasattr(value, name) for name in methods)
+
+
+def _timesteps(value: object) -> bool:
+    return (
+        isinstance(value, tuple) and len(value) == 2 and all(isinstance(one, Real) and 0 <= one <= 1 for one in value)
+    )
 
 
 def _latents(value: object) -> bool:
@@ -86,6 +92,14 @@ def _tensor(*dimensions: int) -> Test:
 def _mask(value: object) -> bool:
     # (height, width), one for each frame or not, and as some packs have it (frames, 1, height, width)
     return _tensor(2, 3)(value) or (_tensor(4)(value) and value.shape[1] == 1)
+
+
+def _camera(value: object) -> bool:
+    return isinstance(value, dict) and "position" in value
+
+
+def _rays(value: object) -> bool:
+    return _tensor(5)(value) and value.shape[1] == WAN_CHANNELS * WAN_TOGETHER
 
 
 def _multival(value: object) -> bool:
@@ -118,9 +132,13 @@ KINDS = {
     "ANCESTRAL_OPTS": Kind("ancestral options", "Ancestral Options", _one(AncestralOptions)),
     "CUSTOM_CFG": Kind("a custom CFG", "Custom CFG", _chain(CfgKeyframe)),
     "CFG_EXTRAS": Kind("CFG extras", "CFG Extras: PAG", _chain(Extra)),
+    "IMAGE_INJECT": Kind("injected pictures", "Image Injection", _chain(InjectedPicture)),
+    "IMAGE_INJECT_OPTIONS": Kind("the place of a picture", "Image Injection Options", _one(Place)),
     "SIGMA_SCHEDULE": Kind("a sigma schedule", "Create Sigma Schedule", _one(SigmaSchedule)),
     "VALUES_REPLACE": Kind("values to replace", "Add Values Replace", _chain(tuple)),
     "CAMERACTRL_POSES": Kind("camera poses", "Create CameraCtrl Poses", _poses),
+    "LOAD3D_CAMERA": Kind("a camera of a 3D viewer", "camera_info of Load 3D", _camera),
+    "WAN_CAMERA_EMBEDDING": Kind("the rays of a camera", "WanCameraEmbedding", _rays),
     "MULTIVAL": Kind("a multival", "Multival", _multival),
     "FLOATS": Kind("numbers", "Value Scheduling", _numbers),
     "LORA_MODEL": Kind("a trained LoRA", "Train Domain Adapter, or ComfyUI's Train LoRA", _state_dict),
@@ -131,7 +149,11 @@ KINDS = {
         "a CLIP, such as that of Load Checkpoint (a file without a text encoder gives none)",
         _with("tokenize", "encode_from_tokens"),
     ),
+    "HOOKS": Kind("LoRA hooks", "Create Hook LoRA", _with("hooks", "clone_and_combine")),
+    "HOOK_KEYFRAMES": Kind("keyframes of hooks", "Create Hook Keyframe", _with("keyframes", "initialize_timesteps")),
+    "TIMESTEPS_RANGE": Kind("a part of the sampling schedule", "Timesteps Range", _timesteps),
     "CLIP_VISION": Kind("a CLIP vision model", "Load CLIP Vision", _with("encode_image")),
+    "VAE": Kind("a VAE", "a VAE, such as that of Load Checkpoint or Load VAE", _with("encode", "decode")),
     "CONDITIONING": Kind("a conditioning", "CLIP Text Encode (Prompt), or Prompt Scheduling", _conditioning),
     "LATENT": Kind("latents", "latents, such as those of Empty Latent Image or VAE Encode", _latents),
     "IMAGE": Kind("pictures", "pictures, such as those of VAE Decode or Load Image", _tensor(4)),

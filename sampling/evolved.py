@@ -3,10 +3,12 @@
 from functools import partial
 
 from ..motion_models.network.injection import MotionModelMismatch, check_fit
+from ..motion_models.spec import MotionModelSpec
 from .animate import with_features
 from .compiled import Compiled
 from .feature import Feature
 from .guidance.custom_cfg import Guidance
+from .image_injection.feature import ImageInjection
 from .motion.applied import MotionModels
 from .motion.feature import Motion
 from .noise.start import StartNoise
@@ -49,20 +51,28 @@ def animate(
         _noise_schedule(model, motion_models, beta_schedule, settings),
         StartNoise(settings.noise, settings.iterations, partial(noise_window, contexts)),
     ]
-    if settings.ancestral is not None:
-        features.append(settings.ancestral)
     if settings.custom_cfg:
         features.append(Guidance(settings.custom_cfg))
     features.append(Windows(contexts))
     features.append(Motion(motion_models, contexts, _joint_group_norm(motion_models, apply_v2_properly)))
+    if settings.pictures:
+        features.append(ImageInjection(settings.pictures))
+    if settings.ancestral is not None:
+        features.append(settings.ancestral)
     return with_features(model, features)
 
 
 def _joint_group_norm(motion_models: MotionModels, apply_v2_properly: bool) -> bool:
     if not motion_models:
         return False
-    spec = motion_models[0].spec
+    spec = _leading(motion_models)
     return spec.joint_group_norm or (spec.version == "v2" and not apply_v2_properly)
+
+
+def _leading(motion_models: MotionModels) -> MotionModelSpec:
+    """The motion model by which a MODEL is set up: the one applied last, of those that have temporal modules."""
+    specs = [motion_model.spec for motion_model in motion_models]
+    return next((spec for spec in specs if spec.attention_blocks), specs[0])
 
 
 def _noise_schedule(model, motion_models: MotionModels, beta_schedule: str, settings: SampleSettings) -> NoiseSchedule:
@@ -70,7 +80,7 @@ def _noise_schedule(model, motion_models: MotionModels, beta_schedule: str, sett
         return NoiseSchedule(settings.sigma_schedule.for_model(), "the sigma schedule of the sample settings")
     chosen = beta_schedule
     if beta_schedule == beta_schedules.AUTOSELECT:
-        beta_schedule = motion_models[0].spec.beta_schedule if motion_models else beta_schedules.USE_EXISTING
+        beta_schedule = _leading(motion_models).beta_schedule if motion_models else beta_schedules.USE_EXISTING
     if beta_schedule == beta_schedules.USE_EXISTING:
         return NoiseSchedule()
     name = f"'{beta_schedule}'" + (f" (beta_schedule '{chosen}')" if chosen != beta_schedule else "")

@@ -133,6 +133,43 @@ def motion_model_tensors(
     return model.state_dict()
 
 
+def camera_control_tensors(pack, motion: dict, frames: int = 16, seed: int = 5) -> dict[str, torch.Tensor]:
+    """The tensors of a random CameraCtrl file for the motion model with the tensors ``motion``, under the published names."""
+    control = pack.submodule("motion_models.adapters.camera_control")
+    spec, _ = pack.submodule("motion_models.files.motion_model").interpret("motion", motion, {})
+    merges = {name.replace(".", "/"): channels for name, (_, channels) in control.merging_attentions(spec).items()}
+    network = control.CameraControl(spec.levels, frames, merges)
+    randomise(network, seed)
+    merge = re.compile(r"merges\.(.*)\.(weight|bias)")
+    return {
+        merge.sub(r"\1.processor.qkv_merge.\2", name).replace("/", ".").removeprefix("encoder."): value
+        for name, value in network.state_dict().items()
+    }
+
+
+def image_encoder_tensors(pack, motion: dict, seed: int = 5) -> dict[str, torch.Tensor]:
+    """The tensors of a random AnimateLCM-I2V file made of the motion model ``motion``."""
+    spec, _ = pack.submodule("motion_models.files.motion_model").interpret("motion", motion, {})
+    encoder = pack.submodule("motion_models.adapters.image_encoder").ImageEncoder(4, spec.levels)
+    randomise(encoder, seed)
+    tableless = {name: value for name, value in motion.items() if not name.endswith(".pe")}
+    return tableless | {f"img_encoder.{name}": value for name, value in encoder.state_dict().items()}
+
+
+def motion_ctrl_tensors(motion: dict, seed: int = 5) -> dict[str, torch.Tensor]:
+    """The tensors of a random MotionCtrl camera file for the motion model ``motion``."""
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for name, weight in motion.items():
+        if name.endswith("attention_blocks.0.to_q.weight"):
+            width = len(weight)
+            layer = name.replace("attention_blocks.0.to_q.weight", "cc_projection")
+            noise = torch.randn(width, width + 12, generator=generator) * 0.1 * width**-0.5
+            tensors[f"module.{layer}.weight"] = noise + torch.eye(width, width + 12)
+            tensors[f"module.{layer}.bias"] = torch.zeros(width)
+    return tensors
+
+
 @pytest.fixture
 def new_motion_file(pack, tmp_path):
     """Write a motion model for a layout of blocks; returns the path."""

@@ -45,6 +45,12 @@ def train_motion_lora(
             "(or of an AnimateDiff Loader) with exactly one."
         )
     (applied,) = motion_models
+    if applied.settings.adapters:
+        raise TrainingFailed(
+            f"A MotionLoRA is trained without a picture to start from and without a camera, but the motion model "
+            f"'{applied.spec.name}' is applied with one. Apply it with Apply AnimateDiff Model for the training; the MotionLoRA "
+            "then serves with them, too."
+        )
     if settings.frames > applied.spec.max_frames:
         raise TrainingFailed(
             f"frames is {settings.frames}, but the motion model '{applied.spec.name}' handles at most "

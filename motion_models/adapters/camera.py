@@ -7,6 +7,7 @@ from the world's coordinates to the camera's. Poses are never changed in place.
 """
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -41,6 +42,7 @@ FX, FY, CX, CY, WIDTH, HEIGHT = range(1, 7)
 MATRIX = slice(7, NUMBERS)
 # As many frames as the longest clips have, those of Empty Latent Image (Big Batch).
 MOST_POSES = 262_144
+EXTENSION = ".txt"
 # Of a file of poses: some 10,000 lines. A clip takes one line for each frame.
 MAX_BYTES = 4 << 20
 INTRINSICS = (0.474812461, 0.844111024, 0.5, 0.5, 1280.0, 720.0)
@@ -55,14 +57,15 @@ def moving(motions: Sequence[tuple[str, float]], speed: float, frames: int) -> P
 
     Raises ValueError for more than MOST_POSES.
     """
-    _check_count(frames)
+    check_count(frames)
     shift, turn = np.sum([np.multiply(MOTIONS[name], strength) for name, strength in motions], axis=0)
     way = (np.arange(frames) / FRAMES * speed)[:, None]
     matrices = np.concatenate([_rotations(way * ROTATION * turn), (way * TRANSLATION * shift)[:, :, None]], axis=2)
     return [[0.0, *INTRINSICS, *matrix] for matrix in matrices.reshape(frames, -1).tolist()]
 
 
-def _check_count(poses: int) -> None:
+def check_count(poses: int) -> None:
+    """Raise ValueError for more than MOST_POSES."""
     if poses > MOST_POSES:
         raise ValueError(
             f"These are {poses} camera poses, but a clip has at most {MOST_POSES} frames. Lower frame_length, or join fewer "
@@ -86,12 +89,31 @@ def joined(first: Poses, then: Poses) -> Poses:
 
     Raises ValueError for more than MOST_POSES.
     """
-    _check_count(len(first) + len(then))
+    check_count(len(first) + len(then))
     if not first or not then:
         return [*first, *then]
     end = np.vstack([_matrices(first[-1:])[0], [0, 0, 0, 1]])
     moved = (_matrices(then) @ end).reshape(len(then), -1).tolist()
     return [*first, *([*pose[: MATRIX.start], *matrix] for pose, matrix in zip(then, moved, strict=True))]
+
+
+def check_poses(poses: Poses, name: str) -> None:
+    """Raise ValueError, with the input's ``name``, unless every pose is a camera through which something can be seen."""
+    if not poses:
+        raise ValueError(f"{name} holds no camera poses. Connect at least one, for example of Create CameraCtrl Poses.")
+    try:
+        numbers = np.array([pose[1:] for pose in poses], dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} holds things other than numbers. Connect camera poses of {NUMBERS} numbers for each frame."
+        ) from None
+    found = np.linalg.det(numbers[:, 6:].reshape(-1, 3, 4)[:, :, :3])
+    sees = np.isfinite(numbers).all(axis=1) & (numbers[:, [0, 1, 4, 5]] > 0).all(axis=1) & (np.abs(found) > 1e-6)
+    if not sees.all():
+        raise ValueError(
+            f"Pose {int(np.argmin(sees))} (counted from 0) of {name} is no camera: fx, fy, width and height must be above 0, and "
+            "the 3x3 part of its matrix a rotation. Correct the file of camera poses, or the node that makes them."
+        )
 
 
 def _matrices(poses: Poses) -> np.ndarray:
@@ -109,6 +131,11 @@ def read_poses(path: str) -> Poses:
     The two numbers behind the intrinsics, which are 0 there, are taken as 1280 and 720. Raises PoseFileError, and OSErrors
     with a message that says what to do.
     """
+    if not path.lower().endswith(EXTENSION) or (os.path.exists(path) and not os.path.isfile(path)):
+        raise PoseFileError(
+            f"'{path}' is no {EXTENSION} file, in which camera poses are kept. Give the path of one, with a title line and then "
+            f"a line of {NUMBERS} numbers for each frame."
+        )
     try:
         with open(path, "rb") as file:
             text = file.read(MAX_BYTES + 1)

@@ -23,8 +23,16 @@ from .wrong_files import what_is_it
 def load_motion_model(path: str, adjustments: Adjustments | None = None, disable_dynamic: bool = False):
     """Load a motion model file as a model patcher of the host. ``patcher.model`` is a MotionModel with its spec.
 
-    ``adjustments`` are made to its tensors before. Raises MotionModelFileError for anything but a complete motion
-    model, and what else read_tensors raises.
+    ``adjustments`` are made to its tensors before. Raises what ``read_motion_model`` raises.
+    """
+    spec, tensors = read_motion_model(path)
+    return built(spec, tensors, adjustments, (load_motion_model, (path, adjustments)), disable_dynamic)
+
+
+def read_motion_model(path: str) -> tuple[MotionModelSpec, Tensors]:
+    """The specification and the tensors of a motion model file.
+
+    Raises MotionModelFileError for anything but a complete motion model, and what else read_tensors raises.
     """
     file_name = os.path.basename(path)
     tensors, metadata = read_tensors(path)
@@ -34,6 +42,11 @@ def load_motion_model(path: str, adjustments: Adjustments | None = None, disable
     spec, tensors = interpret(os.path.splitext(file_name)[0], tensors, metadata)
     check_tensors(spec, tensors)
     refuse_impossible_numbers(file_name, tensors)
+    return spec, tensors
+
+
+def built(spec: MotionModelSpec, tensors: Tensors, adjustments: Adjustments | None, reload, disable_dynamic: bool):
+    """The patcher of a motion model, with the function that makes another one (``make_patcher``)."""
     if adjustments is not None:
         spec, tensors = adjustments.apply(spec, tensors)
     dtype = weight_dtype()
@@ -43,7 +56,7 @@ def load_motion_model(path: str, adjustments: Adjustments | None = None, disable
     model.load_state_dict(tensors, strict=False)  # a layout without tables keeps the generated ones
     model.eval().requires_grad_(False)
     logging.info("[AnimateDiff] Loaded %s", spec)
-    return make_patcher(model, (load_motion_model, (path, adjustments)), disable_dynamic)
+    return make_patcher(model, reload, disable_dynamic)
 
 
 def interpret(name: str, tensors: Tensors, metadata: dict[str, str]) -> tuple[MotionModelSpec, Tensors]:

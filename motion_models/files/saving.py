@@ -1,12 +1,13 @@
 """Writing model files: whole or not at all, and never over one that exists."""
 
+import logging
 import os
 from collections.abc import Mapping
 
 import safetensors.torch
 import torch
 
-from ...host.patcher import plain_state_dict
+from ...host.patcher import parts, plain_state_dict
 from ...host.writing import whole_file
 from ..layouts import LAYOUTS, TABLE
 from ..spec import MotionModelSpec
@@ -56,6 +57,17 @@ def save_motion_model(
     """
     spec: MotionModelSpec = patcher.model.spec
     layout = LAYOUTS[spec.layout]
+    if not spec.attention_blocks:
+        raise MotionModelFileError(
+            f"'{spec.name}' has no motion modules to save: it is an image encoder alone. Connect the output MOTION_MODEL of its "
+            "loader, or keep the file that it came from."
+        )
+    if parts(patcher):
+        logging.warning(
+            "[AnimateDiff] '%s' is saved without its %s, which stays in the file that it came from.",
+            spec.name,
+            " and ".join(parts(patcher)),
+        )
     if layout.not_saved:
         raise MotionModelFileError(
             f"'{spec.name}' is a {layout.name} model; {layout.not_saved}. Save a motion model without one."

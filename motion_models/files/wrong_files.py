@@ -76,9 +76,9 @@ KINDS = (
         "Put it in models/upscale_models and load it with Load Upscale Model.",
     ),
     (
-        r"(pose_encoder|encoder_down_conv_blocks|cc_projection)",
-        "a camera control encoder",
-        "It belongs to CameraCtrl or MotionCtrl nodes, next to a motion model.",
+        r"(pose_encoder|encoder_down_conv_blocks)",
+        "the pose encoder of CameraCtrl without its other layers",
+        "Use a whole file, such as CameraCtrl_pruned.safetensors, with Load AnimateDiff Model with CameraCtrl.",
     ),
 )
 
@@ -111,6 +111,10 @@ def what_is_it(keys: Iterable[str]) -> str | None:
     if any(CONTROL.search(key) for key in keys):
         kind = "a SparseCtrl (a ControlNet with motion modules)" if motion else "a ControlNet"
         return f"It is {kind}: put it in models/controlnet and load it with a Load ControlNet node."
+    if any(".qkv_merge." in key for key in keys):
+        return "It is CameraCtrl: choose it for camera_ctrl of Load AnimateDiff Model with CameraCtrl, beside a motion model."
+    if any(key.endswith(".cc_projection.weight") for key in keys):
+        return "It is MotionCtrl's camera: choose it for motionctrl of Load AnimateDiff Model with MotionCtrl, beside a motion model."
     if motion:
         return None
     for pattern, kind, advice in KINDS:

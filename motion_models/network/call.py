@@ -1,11 +1,13 @@
 """What travels with the hidden states of one UNet call to the motion modules."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 
+from .features import FrameFeatures
 from .strength import FrameMask, Strength
 
 # Of the call in the host's transformer_options.
@@ -30,6 +32,39 @@ class LowRank:
 # to the changes of that layer, which add up.
 LowRanks = Mapping[str, tuple[LowRank, ...]]
 NO_LOW_RANKS: LowRanks = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class Merge:
+    """Features merged into what a temporal attention sees: ``x + strength * layer(x + features)`` takes the place of ``x``.
+
+    ``features`` and ``strength`` are laid out, ``(positions, frames, channels or 1)``, where it is computed (parts.py).
+    """
+
+    layer: Any
+    features: FrameFeatures | torch.Tensor
+    strength: Strength | torch.Tensor = 1.0
+
+
+# The name of a temporal attention (….attention_blocks.0) to what is merged there.
+Merges = Mapping[str, Merge]
+NO_MERGES: Merges = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """``layer`` makes of hidden states and features, side by side in the channels, the hidden states that go on."""
+
+    layer: Any
+    features: FrameFeatures | torch.Tensor
+
+
+# The name of a temporal attention to what follows it.
+Projections = Mapping[str, Projection]
+NO_PROJECTIONS: Projections = MappingProxyType({})
+# That of a motion module (down_blocks.0.motion_modules.1) to what is added to the picture ahead of it.
+Ahead = Mapping[str, FrameFeatures]
+NOTHING_AHEAD: Ahead = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,17 +99,37 @@ class MotionInputs:
     """What one UNet call tells one motion model.
 
     ``default`` is for all modules but those that ``modules`` names (``down_blocks.0.motion_modules.1``). ``low_rank``
-    changes linear layers for this call. ``views`` divide the frames (none: all attend to all); together they hold every
-    frame.
+    changes linear layers for this call; ``merges`` are features that meet the hidden states in attention, ``projections``
+    those that meet them behind it. ``ahead`` is added to the picture ahead of modules: the sum counts by the module's effect
+    as what it makes of it does; a module of effect 0 hands on the whole sum. ``views`` divide the frames (none: all attend to
+    all); together they hold every frame.
     """
 
     default: ModuleInputs = field(default_factory=ModuleInputs)
     modules: Mapping[str, ModuleInputs] = field(default_factory=lambda: MappingProxyType({}))
     low_rank: LowRanks = field(default_factory=lambda: NO_LOW_RANKS)
+    merges: Merges = field(default_factory=lambda: NO_MERGES)
+    projections: Projections = field(default_factory=lambda: NO_PROJECTIONS)
+    ahead: Ahead = field(default_factory=lambda: NOTHING_AHEAD)
     views: tuple[View, ...] = ()
 
     def module(self, name: str) -> ModuleInputs:
         return self.modules.get(name, self.default)
+
+    @property
+    def acts(self) -> bool:
+        """Whether the motion model acts at all: single modules may be switched off."""
+        return any(module.effect != 0.0 for module in (self.default, *self.modules.values()))
+
+    def in_batch(self, conds: Sequence[Hashable], clips: int) -> "MotionInputs":
+        """For a UNet call of ``clips`` clips that belong to ``conds`` in equal parts: some features are for some conds only."""
+        if not self.projections:
+            return self
+        projections = {}
+        for name, one in self.projections.items():
+            features = one.features.in_batch(conds, clips)  # pyright: ignore[reportAttributeAccessIssue] - not laid out yet
+            projections[name] = replace(one, features=features)
+        return replace(self, projections=projections)
 
     def in_window(self, window: list[int] | None) -> "MotionInputs":
         """Their masks for the frames ``window`` of the clip."""

@@ -53,8 +53,9 @@ class MotionSlot(nn.Module):
                 f"{len(call.motion)}. A guider with two MODELs (such as Dual Model CFG Guider) does so: connect MODELs with the "
                 "same motion models to both of its inputs."
             )
-        call.clips(x.shape[0])
-        return self.motion[0](x, call.frames, call.motion[self.model_index])
+        clips = call.clips(x.shape[0])
+        inputs = call.motion[self.model_index].in_batch((transformer_options or {}).get("uuids", ()), clips)
+        return self.motion[0](x, call.frames, inputs)
 
 
 def stay_out_of_compiled_code() -> None:

@@ -1,6 +1,7 @@
 """The inputs for a part of a call: some of its positions, or some of its frames.
 
-Strengths that are masks are laid out here as the hidden states are, ``(positions, frames, 1)``.
+Strengths that are masks, and features, are laid out here as the hidden states are: ``(positions, frames, 1)`` or
+``(positions, frames, channels)``.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from dataclasses import replace
 import torch
 
 from .call import MotionInputs
+from .features import FrameFeatures
 from .strength import FrameMask, Strength
 
 LaidOut = float | torch.Tensor | None
@@ -17,7 +19,9 @@ Scales = tuple[LaidOut, ...]
 
 
 def varies_over_picture(inputs: MotionInputs, scales: tuple[Strength | None, ...]) -> bool:
-    return bool(inputs.low_rank) or any(isinstance(scale, FrameMask) for scale in scales)
+    return bool(inputs.low_rank or inputs.merges or inputs.projections) or any(
+        isinstance(scale, FrameMask) for scale in scales
+    )
 
 
 def in_parts(
@@ -33,34 +37,50 @@ def in_parts(
     """Inputs and scales for each part of ``clips * height * width`` positions, cut into ``sizes``.
 
     Positions lie as the hidden states do: clip by clip, row by row. ``layers`` is how the names of the layers begin
-    that will be computed; only their changes are kept. Masks get the dtype and the device of ``like``.
+    that will be computed; only their changes are kept. What is laid out gets the dtype and the device of ``like``.
     """
-    used = {name: changes for name, changes in inputs.low_rank.items() if name.startswith(layers)}
-    inputs = replace(inputs, low_rank=used)
-    strengths = (*scales, *(change.strength for changes in used.values() for change in changes))
+    inputs = replace(
+        inputs,
+        low_rank={name: changes for name, changes in inputs.low_rank.items() if name.startswith(layers)},
+        merges={name: merge for name, merge in inputs.merges.items() if name.startswith(layers)},
+        projections={name: one for name, one in inputs.projections.items() if name.startswith(layers)},
+    )
     # One mask serves many layers, so each is laid out once.
-    masks = {id(strength): strength for strength in strengths if isinstance(strength, FrameMask)}
-    parts = {key: _laid_out(mask.at(height, width, like), clips).split(sizes) for key, mask in masks.items()}
+    found = {}
+    _changed(inputs, scales, lambda value: found.setdefault(id(value), value))
+    pictures = {key: value for key, value in found.items() if isinstance(value, (FrameMask, FrameFeatures))}
+    parts = {key: _laid_out(value, clips, height, width, like).split(sizes) for key, value in pictures.items()}
     for i in range(len(sizes)):
-        part = {key: of_mask[i] for key, of_mask in parts.items()}
-        yield _changed(inputs, scales, lambda strength, part=part: part.get(id(strength), strength))
+        part = {key: of_picture[i] for key, of_picture in parts.items()}
+        yield _changed(inputs, scales, lambda value, part=part: part.get(id(value), value))
 
 
 def in_view(inputs: MotionInputs, scales: Scales, frames: list[int]) -> tuple[MotionInputs, Scales]:
-    """Inputs and scales for some of the call's frames. Strengths that are masks have been laid out already."""
+    """Inputs and scales for some of the call's frames. What is a picture for each frame has been laid out already."""
     inputs = replace(inputs, views=())
     return _changed(inputs, scales, lambda value: value[:, frames] if isinstance(value, torch.Tensor) else value)
 
 
 def _changed(inputs: MotionInputs, scales: tuple, change: Callable) -> tuple[MotionInputs, Scales]:
-    """Every strength changed by a function."""
+    """Every strength, and all features that meet hidden states, changed by a function."""
     low_rank = {
         name: tuple(replace(one, strength=change(one.strength)) for one in changes)
         for name, changes in inputs.low_rank.items()
     }
-    return replace(inputs, low_rank=low_rank), tuple(map(change, scales))
+    merges = {
+        name: replace(merge, features=change(merge.features), strength=change(merge.strength))
+        for name, merge in inputs.merges.items()
+    }
+    projections = {
+        name: replace(projection, features=change(projection.features))
+        for name, projection in inputs.projections.items()
+    }
+    return replace(inputs, low_rank=low_rank, merges=merges, projections=projections), tuple(map(change, scales))
 
 
-def _laid_out(mask: torch.Tensor, clips: int) -> torch.Tensor:
-    """``(frames, 1, height, width)`` -> ``(clips * height * width, frames, 1)``."""
-    return mask.flatten(2).permute(2, 0, 1).repeat(clips, 1, 1)
+def _laid_out(pictures: FrameMask | FrameFeatures, clips: int, height: int, width: int, like: torch.Tensor):
+    """``(frames, channels, height, width)`` -> ``(clips * height * width, frames, channels)``."""
+    of_clip = pictures.at(height, width, like).flatten(2).permute(2, 0, 1)
+    if isinstance(pictures, FrameFeatures) and pictures.clips is not None:
+        return torch.cat([of_clip if has_them else torch.zeros_like(of_clip) for has_them in pictures.clips])
+    return of_clip.repeat(clips, 1, 1)

@@ -78,6 +78,8 @@ class TemporalAttention(nn.Module):
     def forward(self, x: torch.Tensor, inputs: MotionInputs, scale: float | torch.Tensor | None) -> torch.Tensor:
         """``x (positions, frames, channels)`` -> same shape. ``scale`` multiplies the keys."""
         x = self.pos_encoder(x)
+        if inputs.merges and (merge := inputs.merges.get(self.layer_name)) is not None:
+            x = x + merge.layer(x + merge.features) * merge.strength
         q, k, v = (self._linear(name, getattr(self, name), x, inputs) for name in ("to_q", "to_k", "to_v"))
         if scale is not None:
             k = k * scale
@@ -133,6 +135,8 @@ class TemporalBlock(nn.Module):
         scales = scales or (None,) * len(self.norms)
         for attention, norm, scale in zip(self.attention_blocks, self.norms, scales, strict=True):
             x = attention(norm(x), inputs, scale).add_(x)
+            if inputs.projections and (after := inputs.projections.get(attention.layer_name)) is not None:
+                x = after.layer(torch.cat([x, after.features], dim=-1))
         return x
 
     def _attend_in_views(self, x: torch.Tensor, inputs: MotionInputs, scales: Scales) -> torch.Tensor:
@@ -185,20 +189,30 @@ class TemporalTransformer(nn.Module):
 
 
 class MotionModule(nn.Module):
-    """One temporal transformer with its effect: how much of it reaches the picture."""
+    """One temporal transformer with its effect: how much of it reaches the picture.
+
+    A model without attention blocks has no transformers: its modules add what adapters tell them to, and nothing else.
+    """
 
     def __init__(self, channels: int, spec: MotionModelSpec, dtype: torch.dtype | None):
         super().__init__()
         self.layer_name = ""  # its path in the MotionModel, which sets it
-        self.temporal_transformer = TemporalTransformer(channels, spec, dtype)
+        self.temporal_transformer = TemporalTransformer(channels, spec, dtype) if spec.attention_blocks else None
 
     def forward(self, x: torch.Tensor, frames: int, inputs: MotionInputs) -> torch.Tensor:
         """``x (clips * frames, channels, height, width)`` -> same shape. Pure: nothing is kept between calls."""
         own = inputs.module(self.layer_name)
-        if own.effect == 0.0:
-            return x
-        added = self.temporal_transformer(x, frames, inputs, own.scale)
-        if own.effect is not None:
+        ahead = inputs.ahead.get(self.layer_name) if inputs.ahead else None
+        if ahead is None:
+            if own.effect == 0.0 or self.temporal_transformer is None:
+                return x
+            added = self.temporal_transformer(x, frames, inputs, own.scale)
+        else:
+            added = ahead.at(*x.shape[2:], like=x)
+            if own.effect != 0.0 and self.temporal_transformer is not None:
+                total = (x.unflatten(0, (-1, frames)) + added).flatten(0, 1)
+                added = self.temporal_transformer(total, frames, inputs, own.scale) + added
+        if own.effect is not None and own.effect != 0.0:
             added = added * strength_at(own.effect, *x.shape[2:], like=x)
         return (x.unflatten(0, (-1, frames)) + added).flatten(0, 1)
 

@@ -2,16 +2,21 @@
 
 from collections.abc import Callable
 
+import torch
 from comfy_api.latest import io
 
 from ...host import folders
+from ...host.allowed_paths import allowed_path
 from ...host.schema import schema
+from ...metrics.camera_path import camera_path
 from ...motion_models.adapters import camera
+from ...motion_models.adapters.other_cameras import between, of_rays
 from ..base import Node, node
 from ..values import above, at_least
 
 CATEGORY = "AnimateDiff/CameraCtrl/poses"
 Poses = io.Custom("CAMERACTRL_POSES")
+CameraInfo = io.Custom("LOAD3D_CAMERA")
 PREVIOUS = Poses.Input("prev_poses", optional=True, tooltip="Poses to go on from.")
 OUTPUTS = [Poses.Output("CAMERACTRL_POSES")]
 MOST = 6
@@ -80,7 +85,7 @@ class LoadCameraPoses(Node):
             inputs=[
                 io.Combo.Input(
                     "pose_filename",
-                    options=folders.input_files(".txt"),
+                    options=folders.input_files(camera.EXTENSION),
                     tooltip="A .txt file in the input folder; press R after putting one there.",
                 )
             ],
@@ -89,11 +94,11 @@ class LoadCameraPoses(Node):
 
     @classmethod
     def fingerprint_inputs(cls, pose_filename):
-        return folders.fingerprint(folders.input_file(pose_filename))
+        return _fingerprint(folders.input_file(pose_filename), "pose_filename")
 
     @classmethod
     def run(cls, pose_filename: str) -> camera.Poses:
-        return camera.read_poses(folders.input_file(pose_filename))
+        return camera.read_poses(allowed_path(folders.input_file(pose_filename), "pose_filename"))
 
 
 class LoadCameraPosesFromPath(Node):
@@ -103,11 +108,14 @@ class LoadCameraPosesFromPath(Node):
             node_id="ADE_LoadCameraPosesFromPath",
             display_name="Load CameraCtrl Poses (Path)",
             category=CATEGORY,
-            description="Reads camera poses from a text file anywhere on this machine.",
+            description="Reads camera poses from a text file in ComfyUI's folders, such as input.",
             search_aliases=[f"Load CameraCtrl Poses (Path) {MARK}"],
             inputs=[
                 io.String.Input(
-                    "file_path", default="X://path/to/pose_file.txt", optional=True, tooltip="Path of the file."
+                    "file_path",
+                    default="X://path/to/pose_file.txt",
+                    optional=True,
+                    tooltip="Path of a .txt file below ComfyUI's folders.",
                 )
             ],
             outputs=OUTPUTS,
@@ -115,7 +123,7 @@ class LoadCameraPosesFromPath(Node):
 
     @classmethod
     def fingerprint_inputs(cls, file_path=""):
-        return folders.fingerprint(_unquoted(file_path))
+        return _fingerprint(_unquoted(file_path), "file_path")
 
     @classmethod
     def run(cls, file_path: str = "") -> camera.Poses:
@@ -125,7 +133,26 @@ class LoadCameraPosesFromPath(Node):
                 f"file_path is {ascii(path) if path else 'empty'}: no file has that name. Write the path of a text file of "
                 "camera poses."
             )
-        return camera.read_poses(path)
+        return camera.read_poses(allowed_path(path, "file_path"))
+
+
+def _from_viewer(
+    start: dict, frame_length: int, scale: float, end: dict | None = None, prev_poses: camera.Poses = ()
+) -> camera.Poses:
+    return camera.joined(prev_poses, between(start, start if end is None else end, frame_length, scale))
+
+
+def _plot(poses: camera.Poses) -> torch.Tensor:
+    camera.check_poses(poses, "poses")
+    return camera_path(poses)
+
+
+def _fingerprint(path: str, name: str) -> tuple[int, int] | None:
+    """Another value when the file has changed. What may not be read is not looked at either; running the node says why."""
+    try:
+        return folders.fingerprint(allowed_path(path, name))
+    except ValueError:
+        return None
 
 
 def _unquoted(path: str | None) -> str:
@@ -193,4 +220,48 @@ NODES = [
     ),
     LoadCameraPoses,
     LoadCameraPosesFromPath,
+    node(
+        _from_viewer,
+        node_id="AnimateDiffCameraPosesFromCameraInfo",
+        display_name="Camera Poses from 3D Viewer",
+        category=CATEGORY,
+        description="Moves the camera from one view of a 3D viewer (camera_info of Load 3D) to another one.",
+        aliases=("Load 3D", "camera info"),
+        inputs=[
+            CameraInfo.Input("start", tooltip="camera_info where the clip begins, such as that of Load 3D."),
+            io.Int.Input("frame_length", default=16, min=1, max=camera.MOST_POSES, tooltip="How many frames."),
+            io.Float.Input(
+                "scale",
+                default=1.0,
+                min=0.0,
+                max=1000.0,
+                step=0.01,
+                tooltip="Multiplies the way: 1.5 units of CameraCtrl in 16 frames are a pan at speed 1.",
+            ),
+            CameraInfo.Input(
+                "end", optional=True, tooltip="camera_info where the clip ends. Without it nothing moves."
+            ),
+            PREVIOUS,
+        ],
+        outputs=OUTPUTS,
+    ),
+    node(
+        lambda camera_embedding, prev_poses=(): camera.joined(prev_poses, of_rays(camera_embedding)),
+        node_id="AnimateDiffCameraPosesFromWanCamera",
+        display_name="Camera Poses from Wan Camera",
+        category=CATEGORY,
+        description="The poses of the camera that ComfyUI's WanCameraEmbedding describes by its rays.",
+        aliases=("WanCameraEmbedding",),
+        inputs=[io.Custom("WAN_CAMERA_EMBEDDING").Input("camera_embedding"), PREVIOUS],
+        outputs=OUTPUTS,
+    ),
+    node(
+        _plot,
+        node_id="AnimateDiffPlotCameraPoses",
+        display_name="Plot Camera Poses",
+        category=CATEGORY,
+        description="Draws where the camera stands in each frame and where it looks, from above and from the side.",
+        inputs=[Poses.Input("poses")],
+        outputs=[io.Image.Output("IMAGE")],
+    ),
 ]

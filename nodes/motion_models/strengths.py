@@ -5,8 +5,6 @@ from functools import partial
 import torch
 from comfy_api.latest import io
 
-from ...sampling.keyframes import chained
-from ...sampling.motion.applied import Keyframe
 from ...sampling.strength import multival
 from ...sampling.strength.per_block import Block, BlockAt, PerBlock
 from .. import sockets
@@ -235,43 +233,4 @@ for model_family, short, levels in FAMILIES:
     )
 
 
-def _keyframe(
-    start_percent: float,
-    prev_ad_keyframes: tuple[Keyframe, ...] = (),
-    scale_multival: multival.Multival | None = None,
-    effect_multival: multival.Multival | None = None,
-    per_block_replace: PerBlock | None = None,
-    inherit_missing: bool = True,
-    guarantee_steps: int = 1,
-) -> tuple[Keyframe, ...]:
-    keyframe = Keyframe(
-        start_percent, scale_multival, effect_multival, per_block_replace, inherit_missing, guarantee_steps
-    )
-    return chained((keyframe,), prev_ad_keyframes)
-
-
-KEYFRAME_NODE = node(
-    _keyframe,
-    node_id="ADE_AnimateDiffKeyframe",
-    display_name="AnimateDiff Keyframe",
-    old_name="AnimateDiff Keyframe",
-    category="AnimateDiff",
-    description="Changes scale and effect of a motion model at a place in the sampling schedule.",
-    inputs=[
-        sockets.percent("start_percent", "From where in the sampling schedule on it counts."),
-        sockets.Keyframes.Input("prev_ad_keyframes", optional=True, tooltip="Keyframes that count besides this one."),
-        sockets.Multival.Input("scale_multival", optional=True, tooltip="Multiplies the scale of the Apply node."),
-        sockets.Multival.Input("effect_multival", optional=True, tooltip="Multiplies the effect of the Apply node."),
-        sockets.PerBlock.Input("per_block_replace", optional=True, tooltip="Replaces per_block of the Apply node."),
-        io.Boolean.Input(
-            "inherit_missing",
-            default=True,
-            optional=True,
-            tooltip="What is not connected here keeps the value of the keyframe before; else it is 1.",
-        ),
-        sockets.guarantee_steps(optional=True),
-    ],
-    outputs=[sockets.Keyframes.Output("AD_KEYFRAMES")],
-)
-
-NODES = [*MULTIVAL_NODES, *BLOCK_NODES, KEYFRAME_NODE]
+NODES = [*MULTIVAL_NODES, *BLOCK_NODES]

@@ -1,7 +1,7 @@
 """Motion models as a MODEL carries them: the network and how the user wants it applied."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from ...motion_models.network.strength import Strength, VaryingStrength, strengt
 from ...motion_models.spec import MotionModelSpec
 from ..strength.multival import Multival, combined, is_number
 from ..strength.per_block import Block, PerBlock
+from .adapter import Adapter, Values
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +21,7 @@ class Keyframe:
     """From ``start_percent`` of the sampling schedule on, these multiply what the Apply node says.
 
     What is None keeps the value of the keyframe before, or is 1 without ``inherit_missing``. ``per_block`` replaces.
+    ``of_adapters`` are the values of inputs that adapters know: of what it lacks, the same is true.
     """
 
     start_percent: float = 0.0
@@ -28,6 +30,7 @@ class Keyframe:
     per_block: PerBlock | None = None
     inherit_missing: bool = True
     guarantee_steps: int = 1
+    of_adapters: Values = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,7 @@ class MotionSettings:
     per_block: PerBlock | None = None
     keyframes: tuple[Keyframe, ...] = ()
     low_rank: tuple[tuple[Pairs, VaryingStrength], ...] = ()
+    adapters: tuple[Adapter, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +90,13 @@ def inputs_at_keyframes(settings: MotionSettings, spec: MotionModelSpec, frames:
     return tuple(_inputs(state, spec, frames) for state in _states(settings))
 
 
-def _states(settings: MotionSettings) -> Iterator[tuple[Multival | None, Multival | None, PerBlock | None]]:
-    """Scale, effect and per-block settings at each keyframe."""
+def values_at_keyframes(settings: MotionSettings) -> tuple[Values, ...]:
+    """What adapters are told at each of ``keyframes_of(settings)``."""
+    return tuple(state.of_adapters for state in _states(settings))
+
+
+def _states(settings: MotionSettings) -> Iterator[Keyframe]:
+    """What is in force at each keyframe: its values or inherited ones, times those of the settings."""
     current = Keyframe()
     for keyframe in keyframes_of(settings):
         before = current if keyframe.inherit_missing else Keyframe()
@@ -96,13 +105,18 @@ def _states(settings: MotionSettings) -> Iterator[tuple[Multival | None, Multiva
             scale=before.scale if keyframe.scale is None else keyframe.scale,
             effect=before.effect if keyframe.effect is None else keyframe.effect,
             per_block=before.per_block if keyframe.per_block is None else keyframe.per_block,
+            of_adapters={**before.of_adapters, **keyframe.of_adapters},
         )
-        per_block = settings.per_block if current.per_block is None else current.per_block
-        yield combined(settings.scale, current.scale), combined(settings.effect, current.effect), per_block
+        yield replace(
+            current,
+            scale=combined(settings.scale, current.scale),
+            effect=combined(settings.effect, current.effect),
+            per_block=settings.per_block if current.per_block is None else current.per_block,
+        )
 
 
-def _inputs(state, spec: MotionModelSpec, frames: int) -> MotionInputs:
-    scale, effect, per_block = state
+def _inputs(state: Keyframe, spec: MotionModelSpec, frames: int) -> MotionInputs:
+    scale, effect, per_block = state.scale, state.effect, state.per_block
     masks: dict[int, Strength] = {}
 
     def strength(value: Multival) -> Strength | None:

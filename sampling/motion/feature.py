@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from comfy.patcher_extension import PatcherInjection, WrappersMP
@@ -20,6 +21,8 @@ from .lengths import check_length
 
 # The host's module whose guider trains LoRAs.
 TRAINING = "nodes_train"
+# Under it a MODEL carries the networks of adapters, beside the motion models.
+ADAPTERS_KEY = f"{MODEL_KEY}.adapters"
 TIMESTEP_EMBED_PATCH = "forward_timestep_embed_patch"
 
 
@@ -38,6 +41,7 @@ class Motion(Feature):
         if not self.motion_models:
             return
         model.set_additional_models(MODEL_KEY, [motion_model.patcher.clone() for motion_model in self.motion_models])
+        model.set_additional_models(ADAPTERS_KEY, [patcher.clone() for patcher in self._adapters_patchers()])
         model.set_injections(MODEL_KEY, [PatcherInjection(_inject, _eject)])
         model.set_model_patch((MotionSlot, run_slot), TIMESTEP_EMBED_PATCH)
         if self.joint_group_norm:
@@ -46,6 +50,7 @@ class Motion(Feature):
     def detach(self, model) -> None:
         model.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, MODEL_KEY)
         model.remove_additional_models(MODEL_KEY)
+        model.remove_additional_models(ADAPTERS_KEY)
         model.remove_injections(MODEL_KEY)
         patches = model.model_options["transformer_options"].get("patches", {})
         if TIMESTEP_EMBED_PATCH in patches:
@@ -68,22 +73,28 @@ class Motion(Feature):
                 "For an animation set batch_size of the empty latent to the number of frames, for example 16."
             )
         check_length(run, self.motion_models, self.contexts)
+        for applied in self.motion_models:
+            for adapter in applied.settings.adapters:
+                adapter.check(run, applied.spec)
 
     def sample(self, run: Run, start: Pass, then: Callable[[Pass], torch.Tensor]) -> torch.Tensor:
-        in_run = tuple(
-            MotionInRun.of(applied, run.frames, run.model_sampling, run.first_sigma, run.device)
-            for applied in self.motion_models
-        )
+        # one frame has no motion: the modules would only disturb it
+        in_run = tuple(MotionInRun.of(applied, run) for applied in self.motion_models if run.frames > 1)
 
         def around_call(call: Call, then: Denoise) -> Predictions:
-            if run.frames > 1:
-                inputs = tuple(motion.inputs(call.step, call.window, call.views) for motion in in_run)
-            else:
-                # one frame has no motion: the modules would only disturb it
-                inputs = (BYPASS,) * len(in_run)
+            told = [motion.in_call(call) for motion in in_run]
+            inputs = tuple(inputs for inputs, _ in told) or (BYPASS,) * len(self.motion_models)
+            for _, of_model in told:
+                for adapter in of_model:
+                    then = partial(adapter, then=then)
             return then(call.with_options(**{CALL_KEY: MotionCall(inputs, call.frames)}))
 
         return then(start.around_each_call(around_call))
+
+    def _adapters_patchers(self) -> list:
+        """Each network once, though two motion models may have the same adapter."""
+        adapters = [adapter for applied in self.motion_models for adapter in applied.settings.adapters]
+        return list({id(patcher.model): patcher for adapter in adapters for patcher in adapter.patchers}.values())
 
 
 def _apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):

@@ -6,6 +6,7 @@ widget of each.
 
 from __future__ import annotations
 
+import torch
 from animatediff_faults_bad_inputs import Bad, bad
 from animatediff_faults_parts import Parts
 from animatediff_faults_running import output
@@ -51,6 +52,18 @@ MIXED_UP = [
     bad(APPLY, motion_model=APPLIED),
     bad(APPLY, motion_model=output_of("TinyModel")),
     bad(APPLY, "encoder_only", motion_model=output_of("ADE_LoadAnimateLCMI2VModel", 1)),
+    bad("ADE_ApplyAnimateLCMI2VModel", "image encoder", motion_model=MOTION_MODEL),
+    bad("ADE_ApplyAnimateLCMI2VModel", ref_latent={"samples": torch.zeros(1, 16, 8, 8)}),
+    bad("ADE_ApplyAnimateDiffModelWithCameraCtrl", "CameraCtrl", motion_model=MOTION_MODEL),
+    bad("ADE_ApplyAnimateDiffModelWithCameraCtrl", cameractrl_poses=[]),
+    bad("ADE_ApplyAnimateDiffModelWithCameraCtrl", cameractrl_poses=[[0.0] * 19]),
+    bad("AnimateDiffApplyMotionCtrlCamera", "MotionCtrl", motion_model=MOTION_MODEL),
+    bad("ADE_LoadAnimateDiffModelWithCameraCtrl", "v1.safetensors", camera_ctrl="v1.safetensors"),
+    bad("AnimateDiffLoadMotionModelWithMotionCtrl", "v1.safetensors", motionctrl="v1.safetensors"),
+    bad("ADE_InjectI2VIntoAnimateDiffModel", "v1", model_name="v1.safetensors"),
+    bad("AnimateDiffCameraPosesFromCameraInfo", "camera_info", start={"position": {}}),
+    bad("AnimateDiffCameraPosesFromWanCamera", camera_embedding=torch.zeros(1, 6, 2, 8, 8)),
+    bad("AnimateDiffPlotCameraPoses", poses=[]),
     bad(APPLY, motion_lora=MOTION_MODEL),
     bad(APPLY, motion_lora=output_of("AnimateDiffTrainDomainAdapter")),
     bad(APPLY, per_block=MULTIVAL),
@@ -71,6 +84,17 @@ MIXED_UP = [
     bad("ADE_AnimateDiffSamplingSettings", custom_cfg=output_of("ADE_CFGExtrasPAGSimple")),
     bad("ADE_AnimateDiffSamplingSettings", sigma_schedule=output_of("ADE_SigmaScheduleToSigmas")),
     bad("ADE_AnimateDiffSamplingSettings", ancestral_opts=SETTINGS),
+    bad("ADE_AnimateDiffSamplingSettings", image_inject=output_of("ADE_NoisedImageInjectOptions")),
+    bad("ADE_NoisedImageInjection", vae=output_of("TinyModel")),
+    bad("ADE_NoisedImageInjection", image=output_of("TinyMask")),
+    bad("ADE_NoisedImageInjection", img_inject_opts=output_of("ADE_NoisedImageInjection")),
+    bad("ADE_NoisedImageInjection", strength_multival=CFG),
+    bad("ADE_UpscaleAndVAEEncode", latent_size=output_of("TinyPictures")),
+    bad("ADE_SetLoraHookKeyframe", lora_hook=output_of("ADE_LoraHookKeyframe")),
+    bad("ADE_SetLoraHookKeyframe", hook_kf=CFG),
+    bad("ADE_CombineLoraHooks", lora_hook_B=output_of("ADE_AnimateDiffLoRALoader")),
+    bad("ADE_ConditioningSetMask", opt_timesteps=output_of("ADE_ValueScheduling")),
+    bad("ADE_PairedConditioningCombine", negative_B=output_of("TinyClip")),
     bad("ADE_CustomCFGSimple", cfg_extras=CFG),
     bad("ADE_PromptScheduling", clip=output_of("TinyModel")),
     bad("ADE_PromptScheduling", values_replace=output_of("ADE_ValueScheduling", 1)),

@@ -107,11 +107,12 @@ SCHEDULES: list[Bad] = [
 ]
 PATHS: list[Bad] = [
     bad(POSES, ("file_path",), file_path=""),
-    bad(POSES, ("no_such_file.txt",), file_path="/no/such/folder/no_such_file.txt"),
-    bad(POSES, ("'/'",), file_path="/"),
+    bad(POSES, ("file_path",), file_path="/no/such/folder/no_such_file.txt"),
+    bad(POSES, ("file_path",), file_path="/"),
+    bad(POSES, ("file_path",), file_path="\\\\server\\share\\poses.txt"),
     bad(POSES, ("file_path",), file_path="a\0b"),
     bad(POSES, ("file_path",), file_path=["a.txt"]),
-    bad(POSES, ("xxx",), file_path="x" * 10_000),
+    bad(POSES, ("file_path",), file_path="x" * 10_000),
 ]
 # Contents of a pose file: what the message must name besides the file.
 GOOD_LINE = " ".join(["0.5"] * 19)

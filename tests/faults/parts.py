@@ -20,6 +20,9 @@ GOOD: dict[str | tuple[str, str], object] = {
     "view_overlap": 1,
     "model_name": "v2.safetensors",
     ("ADE_LoadAnimateLCMI2VModel", "model_name"): "i2v.safetensors",
+    ("ADE_InjectI2VIntoAnimateDiffModel", "model_name"): "i2v.safetensors",
+    "camera_ctrl": "camera.safetensors",
+    "motionctrl": "cmcm.safetensors",
     "ckpt_name": "tiny.safetensors",
     "lora_name": "adapter.safetensors",
     "name": "zoom.safetensors",
@@ -58,6 +61,7 @@ GOOD: dict[str | tuple[str, str], object] = {
 SOURCES: dict[str, tuple[str, int]] = {
     "MODEL": ("TinyModel", 0),
     "CLIP": ("TinyClip", 0),
+    "VAE": ("TinyVae", 0),
     "CONDITIONING": ("TinyCond", 0),
     "LATENT": ("TinyLatent", 0),
     "IMAGE": ("TinyPictures", 0),
@@ -70,10 +74,18 @@ SOURCES: dict[str, tuple[str, int]] = {
     "MULTIVAL": ("ADE_MultivalDynamic", 0),
     "FLOATS": ("ADE_ValueScheduling", 1),
     "VIEW_OPTS": ("ADE_StandardStaticViewOptions", 0),
+    "HOOKS": ("ADE_RegisterLoraHookModelOnly", 1),
+    "HOOK_KEYFRAMES": ("ADE_LoraHookKeyframe", 0),
     "SIGMA_SCHEDULE": ("ADE_SigmaSchedule", 0),
     "SIGMAS": ("ADE_SigmaScheduleToSigmas", 0),
     "CAMERACTRL_POSES": ("ADE_CameraPoseBasic", 0),
+    "LOAD3D_CAMERA": ("TinyViewer", 0),
+    "WAN_CAMERA_EMBEDDING": ("TinyRays", 0),
     "FLOAT": ("ADE_ValueScheduling", 0),  # of inputs without a widget
+    # of one node
+    "ADE_ApplyAnimateLCMI2VModel.motion_model": ("ADE_LoadAnimateLCMI2VModel", 0),
+    "ADE_ApplyAnimateDiffModelWithCameraCtrl.motion_model": ("ADE_LoadAnimateDiffModelWithCameraCtrl", 0),
+    "AnimateDiffApplyMotionCtrlCamera.motion_model": ("AnimateDiffLoadMotionModelWithMotionCtrl", 0),
 }
 # Where an output of a type goes, on its way to a sampler: the node, and which of its inputs.
 CONSUMERS: dict[str, tuple[str, str]] = {
@@ -96,6 +108,11 @@ CONSUMERS: dict[str, tuple[str, str]] = {
     "SIGMA_SCHEDULE": ("ADE_AnimateDiffSamplingSettings", "sigma_schedule"),
     "ANCESTRAL_OPTS": ("ADE_AnimateDiffSamplingSettings", "ancestral_opts"),
     "CFG_EXTRAS": ("ADE_CustomCFGSimple", "cfg_extras"),
+    "IMAGE_INJECT": ("ADE_AnimateDiffSamplingSettings", "image_inject"),
+    "IMAGE_INJECT_OPTIONS": ("ADE_NoisedImageInjection", "img_inject_opts"),
+    "HOOKS": ("ADE_AttachLoraHookToConditioning", "lora_hook"),
+    "HOOK_KEYFRAMES": ("ADE_SetLoraHookKeyframe", "hook_kf"),
+    "TIMESTEPS_RANGE": ("ADE_ConditioningSetMask", "opt_timesteps"),
     "VALUES_REPLACE": ("ADE_PromptScheduling", "values_replace"),
     "FLOATS": ("ADE_MultivalDynamicFloats", "floats"),
     "MODEL": ("KSampler", "model"),
@@ -105,6 +122,7 @@ CONSUMERS: dict[str, tuple[str, str]] = {
 ALWAYS = {
     "ADE_UseEvolvedSampling": {"m_models": "M_MODELS"},
     "KSampler": {"model": "MODEL"},
+    **{f"ADE_CombineLoraHooks{count}": {"lora_hook_A": "HOOKS"} for count in ("", "Four", "Eight")},
 }
 
 
@@ -134,6 +152,8 @@ class Parts(Graph):
         for key in ((class_type, name), name):
             if key in GOOD:
                 return GOOD[key]
+        if f"{class_type}.{name}" in SOURCES:
+            return self.source(f"{class_type}.{name}")
         if name == "negative":
             return self("TinyCond", seed=2)
         if (class_type, name) == ("AnimateDiffTrainMotionLoRA", "model"):

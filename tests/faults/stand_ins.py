@@ -6,12 +6,23 @@ the loaders find.
 
 from __future__ import annotations
 
+import copy
 import os
 from types import SimpleNamespace
 
 import safetensors.torch
 import torch
-from animatediff_tests_tiny import CONTEXT, TINY, UNUSUAL, motion_model_tensors, randomise, tiny_model
+from animatediff_tests_tiny import (
+    CONTEXT,
+    TINY,
+    UNUSUAL,
+    camera_control_tensors,
+    image_encoder_tensors,
+    motion_ctrl_tensors,
+    motion_model_tensors,
+    randomise,
+    tiny_model,
+)
 
 LAYOUT = UNUSUAL
 FRAMES, SIZE = 6, 64  # pixels: latents of 8 x 8
@@ -62,6 +73,11 @@ class TinyClip:
     patcher = SimpleNamespace(forced_hooks=None)
     use_clip_schedule = False
 
+    def clone(self, **_) -> TinyClip:
+        made = copy.copy(self)
+        made.patcher = SimpleNamespace(forced_hooks=None, register_all_hook_patches=lambda *_: None)
+        return made
+
     def tokenize(self, text: str) -> str:
         return text
 
@@ -75,6 +91,22 @@ class TinyClip:
 
 def clip():
     return TinyClip()
+
+
+class TinyVae:
+    """Eight by eight pixels of a grey picture for each latent."""
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        small = torch.nn.functional.avg_pool2d(pictures.movedim(-1, 1), 8)
+        return small.mean(1, keepdim=True).expand(-1, 4, -1, -1).contiguous()
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        pictures = torch.nn.functional.interpolate(latents[:, :3].sigmoid(), scale_factor=8.0)
+        return pictures.movedim(1, -1)
+
+
+def vae():
+    return TinyVae()
 
 
 def cond(seed: int):
@@ -149,6 +181,19 @@ def watched(model, name: str):
     return model
 
 
+def viewer() -> dict:
+    """The camera of a 3D viewer."""
+    return {"position": {"x": 1, "y": 2, "z": 5}, "target": {"x": 0, "y": 0, "z": 0}, "fov": 40, "zoom": 1}
+
+
+def rays() -> torch.Tensor:
+    """Those of a camera that stands still for one frame, as Wan's camera node gives them."""
+    x, y = torch.meshgrid(torch.arange(8) + 0.5, torch.arange(8) + 0.5, indexing="xy")
+    direction = torch.stack([x / 4 - 1, y / 4 - 1, torch.ones(8, 8)])
+    direction = direction / direction.norm(dim=0)
+    return torch.cat([torch.zeros(3, 8, 8), direction]).repeat_interleave(4, dim=0)[None, :, None]
+
+
 def anything(value):
     CALLS.unet = 0  # a training that made ``value`` is none of what happens to it
     return value
@@ -169,10 +214,13 @@ STAND_INS = {
     "TinyModel": node(model, {"seed": "INT"}, ("MODEL",)),
     "OtherModel": node(other_model, {"seed": "INT"}, ("MODEL",)),
     "TinyClip": node(clip, {}, ("CLIP",)),
+    "TinyVae": node(vae, {}, ("VAE",)),
     "TinyCond": node(cond, {"seed": "INT"}, ("CONDITIONING",)),
     "TinyControlNet": node(control_net, {"seed": "INT"}, ("CONTROL_NET",)),
     "TinyPictures": node(pictures, {"frames": "INT", "seed": "INT"}, ("IMAGE",)),
     "TinyMask": node(mask, {"frames": "INT", "seed": "INT"}, ("MASK",)),
+    "TinyViewer": node(viewer, {}, ("LOAD3D_CAMERA",)),
+    "TinyRays": node(rays, {}, ("WAN_CAMERA_EMBEDDING",)),
     "TinyLatent": node(latent, {"frames": "INT", "seed": "INT"}, ("LATENT",)),
     "Tiles": node(tiles, {"model": "MODEL", "together": "BOOLEAN"}, ("MODEL",)),
     "Watched": node(watched, {"model": "MODEL", "name": "STRING"}, ("MODEL",), IS_CHANGED=always),
@@ -239,7 +287,9 @@ def write_files(pack) -> None:
     tableless = {name: value for name, value in v1.items() if not name.endswith(".pe")}
     save("animatediff_models", "v2", v2)
     save("animatediff_models", "v1", v1)
-    save("animatediff_models", "i2v", {**tableless, "img_encoder.conv.weight": torch.zeros(1)})
+    save("animatediff_models", "i2v", image_encoder_tensors(pack, tableless))
+    save("animatediff_models", "camera", camera_control_tensors(pack, v2))
+    save("animatediff_models", "cmcm", motion_ctrl_tensors(v2))
     save("animatediff_motion_lora", "zoom", motion_lora_tensors(v2))
     save("animatediff_motion_lora", "pan", motion_lora_tensors(v2, seed=90))
     save("loras", "adapter", adapter_tensors())

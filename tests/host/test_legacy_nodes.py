@@ -300,30 +300,10 @@ def test_empty_latents_may_be_many(nodes):
     assert not latent.any()
 
 
-def i2v(tensors: dict) -> None:
-    """Make the tensors those of an AnimateLCM-I2V file: no position tables, and an image encoder."""
+def without_encoder(tensors: dict) -> None:
+    """Make the tensors those of an AnimateLCM file: no position tables."""
     for name in [name for name in tensors if name.endswith(".pe")]:
         del tensors[name]
-    tensors["img_encoder.conv_in.weight"] = torch.zeros(32, 4, 3, 3)
-
-
-def without_encoder(tensors: dict) -> None:
-    i2v(tensors)
-    del tensors["img_encoder.conv_in.weight"]
-
-
-def test_animatelcm_i2v_files_load_and_say_what_is_not_built(nodes, motion_file, load, new_model, sample):
-    name = motion_file("AnimateLCM_sd15_i2v", mid=False, changed=i2v)
-    motion_model, encoder_only = nodes("ADE_LoadAnimateLCMI2VModel", model_name=name)
-    assert motion_model.model.spec.layout == "AnimateLCM"
-    applied = nodes("ADE_ApplyAnimateDiffModelSimple", motion_model=motion_model)[0]
-    use = {"model": new_model(), "beta_schedule": "autoselect"}
-    assert torch.equal(
-        sample(nodes("ADE_UseEvolvedSampling", **use, m_models=applied)[0]), sample(load(GEN1, name, "autoselect"))
-    )
-    with pytest.raises(ValueError, match="not built yet"):
-        applied = nodes("ADE_ApplyAnimateDiffModelSimple", motion_model=encoder_only)[0]
-        nodes("ADE_UseEvolvedSampling", **use, m_models=applied)
 
 
 @pytest.mark.parametrize("changed", [without_encoder, None])

@@ -384,6 +384,27 @@ def test_pictures_of_the_windows(server):
     assert len(outputs["map"]["images"]) == 1
 
 
+def test_an_injected_picture_comes_through(server):
+    """The example workflow, with the toy world's own VAE; and without its picture."""
+    colour = np.array([0.1, 0.6, 0.2])
+    Image.new("RGB", (SIZE, SIZE), tuple((colour * 255).astype(int))).save(server.run / "input" / "picture.png")
+    distances = []
+    for connected in (True, False):
+        graph = in_toyworld(
+            "image_injection", image="picture.png", batch_size=4, steps=8, start_percent=0.8, float_val=1.0
+        )
+        graph["positive"]["inputs"]["text"] = "a red circle"
+        graph["webp"] = node("SaveImage", images=["decode", 0], filename_prefix="image_injection")
+        del graph["video"], graph["mp4"]
+        if not connected:
+            del graph["settings"]["inputs"]["image_inject"]
+        files = server.outputs(server.queue(graph))
+        frames = np.stack([np.asarray(Image.open(file).convert("RGB"), np.float64) / 255 for file in files])
+        assert len(frames) == 4
+        distances.append(abs(frames.mean((0, 1, 2)) - colour).max())
+    assert distances[0] < 0.8 * distances[1]
+
+
 MOST_SEAM, SAME_DIRECTION = 1.3, 0.8
 
 

@@ -1,6 +1,8 @@
 """Camera poses: named motions, joining, replacing, files."""
 
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,7 +99,7 @@ def test_other_files_are_refused_in_plain_words(camera, tmp_path, text, message)
         camera.read_poses(str(path))
 
 
-def test_nodes_chain_and_read_files_again_when_they_change(pack, tmp_path):
+def test_nodes_chain_and_read_files_again_when_they_change(pack):
     nodes = {node.GET_SCHEMA().node_id: node for node in pack.submodule("nodes.motion_models.camera").NODES}
     first = nodes["ADE_CameraPoseBasic"].execute(motion_type="Pan Left", speed=1.0, frame_length=3).result[0]
     types = {f"motion_type{i}": "Static" for i in range(2, 7)} | {"motion_type1": "Zoom Out"}
@@ -114,8 +116,10 @@ def test_nodes_chain_and_read_files_again_when_they_change(pack, tmp_path):
     lens = nodes["ADE_ReplaceCameraParameters"].execute(poses=half, fx=0.1, fy=0.2, cx=0.3, cy=0.4).result[0]
     assert lens[1][1:5] == [0.1, 0.2, 0.3, 0.4]
 
+    import folder_paths
+
     load = nodes["ADE_LoadCameraPosesFromPath"]
-    path = tmp_path / "poses.txt"
+    path = Path(folder_paths.get_input_directory()) / "poses.txt"
     path.write_text(f"title\n{LINE}\n")
     quoted = f'"{path}"'
     before = load.fingerprint_inputs(file_path=quoted)
@@ -133,3 +137,109 @@ def test_pose_files_in_the_input_folder_are_listed(pack):
     load = pack.submodule("nodes.motion_models.camera").LoadCameraPoses
     assert "poses.txt" in load.define_schema().inputs[0].options
     assert len(load.execute(pose_filename="poses.txt").result[0]) == 1
+
+
+@pytest.fixture
+def load_path(pack, monkeypatch):
+    """The node that takes a path; without the permission that the environment of this test may give."""
+    monkeypatch.delenv("ANIMATEDIFF_ALLOW_ANY_PATH", raising=False)
+    return pack.submodule("nodes.motion_models.camera").LoadCameraPosesFromPath
+
+
+@pytest.fixture
+def looked_at(monkeypatch):
+    """Paths that the system is asked about."""
+    asked = []
+    for module, name in ((os, "stat"), (os, "lstat"), (os.path, "realpath"), (os.path, "exists"), (os.path, "isfile")):
+        function = getattr(module, name)
+
+        def watched(path, *args, function=function, **kwargs):
+            asked.append(str(path))
+            return function(path, *args, **kwargs)
+
+        monkeypatch.setattr(module, name, watched)
+    return asked
+
+
+def message(load, path: str) -> str:
+    with pytest.raises(ValueError) as told:
+        load.execute(file_path=path)
+    return str(told.value)
+
+
+def test_what_lies_outside_the_hosts_folders_is_not_read_and_not_revealed(load_path, tmp_path, looked_at):
+    secret = tmp_path / "poses.txt"
+    secret.write_text(f"title\n{LINE}\n")
+    missing = str(tmp_path / "missing.txt")
+    looked_at.clear()
+    told = message(load_path, str(secret))
+    assert told == message(load_path, missing)
+    assert (
+        load_path.fingerprint_inputs(file_path=str(secret)) is load_path.fingerprint_inputs(file_path=missing) is None
+    )
+    assert not any(str(tmp_path) in path for path in looked_at)
+    assert "ANIMATEDIFF_ALLOW_ANY_PATH=1" in told
+    assert "input folder" in told
+
+
+def test_a_link_out_of_the_hosts_folders_is_not_followed(load_path, tmp_path):
+    import folder_paths
+
+    (tmp_path / "poses.txt").write_text(f"title\n{LINE}\n")
+    link = Path(folder_paths.get_input_directory()) / "link.txt"
+    link.unlink(missing_ok=True)
+    link.symlink_to(tmp_path / "poses.txt")
+    try:
+        assert "not below ComfyUI's folders" in message(load_path, str(link))
+        assert load_path.fingerprint_inputs(file_path=str(link)) is None
+    finally:
+        link.unlink()
+
+
+@pytest.mark.parametrize("path", ["../../poses.txt", "sub/../../../poses.txt"])
+def test_dots_do_not_lead_out(load_path, path):
+    import folder_paths
+
+    told = message(load_path, os.path.join(folder_paths.get_input_directory(), path, "..", "..", "poses.txt"))
+    assert "not below ComfyUI's folders" in told
+
+
+@pytest.mark.parametrize("path", [r"\\server\share\poses.txt", "//server/share/poses.txt", r"\\.\pipe\poses.txt"])
+def test_other_machines_are_never_asked(load_path, looked_at, monkeypatch, path):
+    for allowed in ("0", "1"):
+        monkeypatch.setenv("ANIMATEDIFF_ALLOW_ANY_PATH", allowed)
+        assert "never opened" in message(load_path, f'"{path}"')
+        assert load_path.fingerprint_inputs(file_path=path) is None
+    assert not any("server" in each or "pipe" in each for each in looked_at)
+
+
+def test_who_starts_the_host_may_allow_every_path(load_path, tmp_path, monkeypatch):
+    path = tmp_path / "poses.txt"
+    path.write_text(f"title\n{LINE}\n")
+    monkeypatch.setenv("ANIMATEDIFF_ALLOW_ANY_PATH", "1")
+    assert len(load_path.execute(file_path=str(path)).result[0]) == 1
+    assert load_path.fingerprint_inputs(file_path=str(path)) is not None
+    assert "missing.txt" in message_of_missing(load_path, str(tmp_path / "missing.txt"))
+
+
+def message_of_missing(load, path: str) -> str:
+    with pytest.raises(FileNotFoundError) as told:
+        load.execute(file_path=path)
+    return str(told.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_and_other_kinds_of_files_are_refused_without_waiting(camera, tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "poses.json").write_text(f"title\n{LINE}\n")
+    (tmp_path / "folder.txt").mkdir()
+    for name in ("pipe.txt", "poses.json", "folder.txt"):
+        with pytest.raises(camera.PoseFileError, match=r"is no \.txt file"):
+            camera.read_poses(str(tmp_path / name))
+
+
+def test_the_node_for_files_stays_in_the_folders_too(pack, tmp_path):
+    (tmp_path / "poses.txt").write_text(f"title\n{LINE}\n")
+    load = pack.submodule("nodes.motion_models.camera").LoadCameraPoses
+    with pytest.raises(ValueError):  # the newest hosts refuse it with a message of their own
+        load.run(pose_filename=str(tmp_path / "poses.txt"))

@@ -1,0 +1,1 @@
+"""Adapters of motion models in a run: pictures to start from, cameras."""
