@@ -193,6 +193,27 @@ context options
     'num_video_frames' in comfy.model_base
     'pooled_output' in comfy.sd
 
+ContextRef
+    comfy.model_base.SDXL
+    comfy.ldm.modules.attention.SpatialTransformer().transformer_blocks
+    comfy.ldm.modules.attention.BasicTransformerBlock().disable_self_attn
+    comfy.ldm.modules.attention.BasicTransformerBlock().norm1
+    comfy.ldm.modules.attention.optimized_attention(_, _, _, _, attn_precision=, transformer_options=)
+    'patches_replace' in comfy.ldm.modules.attention
+    'attn1' in comfy.ldm.modules.attention
+    'attn1_patch' in comfy.ldm.modules.attention
+    'block' in comfy.ldm.modules.attention
+    'block_index' in comfy.ldm.modules.attention
+    'n_heads' in comfy.ldm.modules.attention
+    'attn_precision' in comfy.ldm.modules.attention
+    'activations_shape' in comfy.ldm.modules.attention
+    'input_block_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'output_block_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'patches' in comfy.ldm.modules.attention
+    'uuid' in comfy.samplers
+    'uuids' in comfy.samplers
+    'negative' in comfy.samplers
+
 MODELs of TorchCompileModel
     comfy.patcher_extension.WrappersMP.APPLY_MODEL
     comfy_api.torch_helpers.torch_compile.COMPILE_KEY

@@ -88,6 +88,11 @@ class FirstFrame:
         """
         frames: Mapping = options[FRAMES_KEY]
         window = frames["sub_idxs"] or list(range(frames["full_length"]))
+        if len(context) % len(window):
+            raise ValueError(
+                "Another node on the MODEL takes the frames of the clip apart inside self-attention, so which of them is the "
+                "first cannot be told. Take off that node (tiling or batching), or UniCtrl and Text2Video-Zero."
+            )
         own = tuple(source.unflatten(0, (-1, len(window))) for source in (context, value))
         at = window.index(0) if 0 in window else 0
         clips = own[0].shape[0]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from ..feature import Call, Denoise, Feature, Pass, Predictions, Run
-from ..motion.in_run import ActiveRange
+from ..keyframes import ActiveRange
 from .first_frame import (
     FirstFrame,
     attention_patches,

@@ -2,47 +2,17 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 import torch
 
 from ...motion_models.network.call import BYPASS, LowRank, LowRanks, MotionInputs, View
 from ...motion_models.network.low_rank import Pairs
 from ..feature import AroundCall, Call, Denoise, Predictions, Run, Step
-from ..keyframes import InForce, start_sigmas
+from ..keyframes import ActiveRange, InForce, start_sigmas
 from ..strength.in_run import StrengthInRun
 from ..windows.schedules import Window
 from .adapter import AdapterInPass, Values
 from .applied import AppliedMotionModel, inputs_at_keyframes, keyframes_of, values_at_keyframes
-
-
-class Ranged(Protocol):
-    """Acts from ``start_percent`` to ``end_percent`` of the sampling schedule."""
-
-    @property
-    def start_percent(self) -> float: ...
-
-    @property
-    def end_percent(self) -> float: ...
-
-
-@dataclass(frozen=True)
-class ActiveRange:
-    """Something is active while end_sigma <= sigma <= start_sigma."""
-
-    start_sigma: float
-    end_sigma: float
-
-    @classmethod
-    def of(cls, settings: Ranged, model_sampling) -> "ActiveRange | None":
-        """None if it is active from start to end, so that no sigma need be looked at."""
-        if settings.start_percent <= 0.0 and settings.end_percent >= 1.0:
-            return None
-        to_sigma = model_sampling.percent_to_sigma
-        return cls(float(to_sigma(settings.start_percent)), float(to_sigma(settings.end_percent)))
-
-    def holds(self, step: Step) -> bool:
-        return self.end_sigma <= step.sigma <= self.start_sigma
 
 
 @dataclass(frozen=True, eq=False)

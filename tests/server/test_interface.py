@@ -11,20 +11,6 @@ NOT_BUILT = {
     "ADE_PIA_AnimateDiffKeyframe",
     "ADE_InputPIA_Multival",
     "ADE_InputPIA_PaperPresets",
-    "ADE_ContextExtras_Set",
-    "ADE_ContextExtras_ContextRef",
-    "ADE_ContextExtras_ContextRef_Keyframe",
-    "ADE_ContextExtras_ContextRef_KeyframeFromList",
-    "ADE_ContextExtras_ContextRef_KeyframeInterpolation",
-    "ADE_ContextExtras_ContextRef_ModeFirst",
-    "ADE_ContextExtras_ContextRef_ModeIndexes",
-    "ADE_ContextExtras_ContextRef_ModeSliding",
-    "ADE_ContextExtras_ContextRef_TuneAttn",
-    "ADE_ContextExtras_ContextRef_TuneAttnAdain",
-    "ADE_ContextExtras_NaiveReuse",
-    "ADE_ContextExtras_NaiveReuse_Keyframe",
-    "ADE_ContextExtras_NaiveReuse_KeyframeFromList",
-    "ADE_ContextExtras_NaiveReuse_KeyframeInterpolation",
 }
 BUILT = sorted(INCUMBENT.keys() - NOT_BUILT)
 # Widget settings that change how a stored value is read, or what an omitted one becomes. Tooltips are ours.
