@@ -18,6 +18,7 @@ import torch
 
 from ..feature import Call, Denoise, Feature, Pass, Predictions, Run
 from ..keyframes import ActiveRange
+from ..windows.other_packs import skips_calls
 from .first_frame import (
     FirstFrame,
     attention_patches,
@@ -44,6 +45,11 @@ class UniCtrl(Feature):
 
     def check(self, run: Run) -> None:
         check_attention(run, "UniCtrl")
+        if skips_calls(run):
+            raise ValueError(
+                "UniCtrl evaluates the UNet twice on the same latents, and EasyCache would take the second time for a step that "
+                "it may skip. Remove EasyCache (LazyCache, which leaves out whole steps, works), or UniCtrl."
+            )
 
     def sample(self, run: Run, start: Pass, then: Callable[[Pass], torch.Tensor]) -> torch.Tensor:
         if self.strength == 0.0 or run.frames == 1:

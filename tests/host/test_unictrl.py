@@ -206,3 +206,11 @@ def test_compiled_models_are_refused(small, sample, unictrl):
     model = TorchCompileModel.execute(unictrl(small), "eager").result[0]
     with pytest.raises(ValueError, match="Take TorchCompileModel off the MODEL, or UniCtrl"):
         sample(model)
+
+
+def test_easycache_is_refused(small, sample, unictrl):
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    model = EasyCacheNode.execute(unictrl(small), 0.2, 0.15, 0.95, False).result[0]
+    with pytest.raises(ValueError, match="Remove EasyCache .* or UniCtrl"):
+        sample(model)
