@@ -212,5 +212,5 @@ def test_easycache_is_refused(small, sample, unictrl):
     from comfy_extras.nodes_easycache import EasyCacheNode
 
     model = EasyCacheNode.execute(unictrl(small), 0.2, 0.15, 0.95, False).result[0]
-    with pytest.raises(ValueError, match="Remove EasyCache .* or UniCtrl"):
+    with pytest.raises(ValueError, match=r"Remove EasyCache .* or UniCtrl"):
         sample(model)
