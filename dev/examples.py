@@ -13,6 +13,7 @@ FILE_INPUTS = {
     "lora_name": "loras",
     "model_name": "animatediff_models",
     "camera_ctrl": "animatediff_models",
+    "control_net_name": "controlnet",
     "name": "animatediff_motion_lora",
 }
 # What the examples name, as it is called in the toy world.

@@ -57,6 +57,8 @@ nodes with such inputs or outputs
     comfy_api.latest.io.Model.Input(_, optional=, tooltip=)
     comfy_api.latest.io.Sigmas.Input(_, optional=, tooltip=)
     comfy_api.latest.io.Vae.Input(_, optional=, tooltip=)
+    comfy_api.latest.io.ControlNet.Input(_, tooltip=)
+    comfy_api.latest.io.ControlNet.Output(_)
     comfy_api.latest.io.Clip.Output(_, tooltip=)
     comfy_api.latest.io.Conditioning.Output(_, _, tooltip=)
     comfy_api.latest.io.Float.Output(_, tooltip=)
@@ -129,9 +131,77 @@ adapters of motion models
     'uuids' in comfy.samplers
     comfy.utils.common_upscale(_, _, _, _, _)
 
+SparseCtrl
+    comfy.cldm.cldm.ControlNet(image_size=, in_channels=, model_channels=, hint_channels=, num_res_blocks=, channel_mult=)
+    comfy.cldm.cldm.ControlNet(dtype=, device=, operations=, num_heads=, use_spatial_transformer=, legacy=)
+    comfy.cldm.cldm.ControlNet(transformer_depth=, transformer_depth_middle=, transformer_depth_output=)
+    comfy.cldm.cldm.ControlNet(context_dim=, use_linear_in_transformer=)
+    comfy.cldm.cldm.ControlNet().input_blocks
+    comfy.cldm.cldm.ControlNet().zero_convs
+    comfy.cldm.cldm.ControlNet().middle_block
+    comfy.cldm.cldm.ControlNet().middle_block_out
+    comfy.cldm.cldm.ControlNet().time_embed
+    comfy.cldm.cldm.ControlNet().input_hint_block
+    comfy.ops.manual_cast.Conv2d(_, _, _, stride=, padding=, dtype=)
+    comfy.ldm.modules.diffusionmodules.util.timestep_embedding(_, _)
+    comfy.utils.unet_to_diffusers(_)
+    comfy.controlnet.ControlBase()
+    comfy.controlnet.ControlBase.get_models()
+    comfy.controlnet.ControlBase.pre_run(model, percent_to_timestep_function)
+    comfy.controlnet.ControlBase.cleanup()
+    comfy.controlnet.ControlBase.copy_to(_)
+    comfy.controlnet.ControlBase.control_merge(_, _, output_dtype=)
+    comfy.controlnet.ControlBase.set_cond_hint(_, _, _, _)
+    comfy.controlnet.ControlBase.set_previous_controlnet(_)
+    comfy.controlnet.ControlNet.get_control(x_noisy, t, cond, batched_number, transformer_options)
+    comfy.controlnet.ControlBase().cond_hint
+    comfy.controlnet.ControlBase().cond_hint_original
+    comfy.controlnet.ControlBase().vae
+    comfy.controlnet.ControlBase().timestep_range
+    comfy.controlnet.ControlBase().previous_controlnet
+    'crossattn_controlnet' in comfy.controlnet
+    'c_crossattn' in comfy.controlnet
+    'control' in comfy.samplers
+    'control_apply_to_uncond' in comfy.samplers
+    comfy.model_base.BaseModel().model_sampling
+    comfy.model_base.BaseModel().latent_format
+    comfy.model_sampling.ModelSamplingDiscrete.timestep(sigma)
+    comfy.latent_formats.LatentFormat.process_in(_)
+    comfy.model_management.loaded_models(only_currently_used=)
+    comfy.model_management.load_models_gpu(_)
+    comfy.utils.common_upscale(_, _, _, _, _)
+    comfy.sd.VAE.encode(_)
+    comfy.sd.VAE().latent_channels
+
+motion models with an image input
+    comfy.ops.manual_cast.Conv2d(_, _, _, padding=, bias=, dtype=)
+    comfy.conds.CONDNoiseShape(_)
+    comfy.conds.CONDNoiseShape.process_cond(batch_size=, area=)
+    'model_conds' in comfy.samplers
+    'input_block_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'emb_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'block' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'wrappers' in comfy.patcher_extension
+    comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    comfy.model_base.BaseModel._apply_model(x, t, c_concat, c_crossattn, control, transformer_options)
+    comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel().model_channels
+    comfy.latent_formats.LatentFormat.process_in(_)
+    comfy.utils.common_upscale(_, _, _, _, _)
+    comfy.sd.VAE.encode(_)
+    comfy.sd.VAE.spacial_compression_encode()
+    comfy.sd.VAE().latent_channels
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
 MotionLoRAs
     comfy.lora.load_lora(_, _)
     comfy.model_patcher.ModelPatcher.add_patches(_, _)
+
+merging
+    comfy.lora.calculate_weight(_, _, _)
+    comfy_api.latest.ui.PreviewText(_)
+    comfy.utils.ProgressBar(_)
+    comfy.utils.ProgressBar.update(_)
+    comfy.model_management.throw_exception_if_processing_interrupted()
 
 domain adapters
     comfy.lora.load_lora(_, _, log_missing=)
@@ -260,6 +330,25 @@ custom CFG and its extras
     'middle' in comfy.ldm.modules.diffusionmodules.openaimodel
     comfy.model_patcher.ModelPatcher.set_model_sampler_cfg_function(_)
     comfy.model_patcher.ModelPatcher.set_model_sampler_post_cfg_function(_)
+
+UniCtrl and Text2Video-Zero
+    comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE
+    comfy.samplers.KSAMPLER.sample(model_wrap, sigmas, extra_args, callback, noise, latent_image, denoise_mask, disable_pbar)
+    comfy.samplers.KSAMPLER.max_denoise(_, _)
+    comfy.model_sampling.EPS.noise_scaling(_, _, _, _)
+    comfy.model_sampling.ModelSamplingDiscrete.timestep(_)
+    comfy.model_sampling.ModelSamplingDiscrete.sigma(_)
+    comfy.model_patcher.ModelPatcher.add_wrapper_with_key(_, _, _)
+    comfy.model_patcher.ModelPatcher.remove_wrappers_with_key(_, _)
+    'attn1_patch' in comfy.ldm.modules.attention
+    'patches' in comfy.ldm.modules.attention
+    'block' in comfy.ldm.modules.attention
+    'block_index' in comfy.ldm.modules.attention
+    'wrappers' in comfy.patcher_extension
+    'uuids' in comfy.samplers
+    'uuid' in comfy.samplers
+    'model_options' in comfy.samplers
 
 Ancestral Options
     comfy.samplers.KSAMPLER().sampler_function

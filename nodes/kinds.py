@@ -13,6 +13,7 @@ from ..motion_models.adapters import camera
 from ..motion_models.adapters.other_cameras import WAN_CHANNELS, WAN_TOGETHER
 from ..motion_models.files.adjust import Adjustments, PositionAdjustment, WeightAdjustment
 from ..motion_models.network.temporal import MotionModel
+from ..sampling.adapters.pia import PiaInput
 from ..sampling.context_extras.context_ref import RefKeyframe, Tune
 from ..sampling.context_extras.extras import ContextExtras
 from ..sampling.context_extras.modes import Mode
@@ -146,6 +147,7 @@ KINDS = {
     "SIGMA_SCHEDULE": Kind("a sigma schedule", "Create Sigma Schedule", _one(SigmaSchedule)),
     "VALUES_REPLACE": Kind("values to replace", "Add Values Replace", _chain(tuple)),
     "CAMERACTRL_POSES": Kind("camera poses", "Create CameraCtrl Poses", _poses),
+    "PIA_INPUT": Kind("an input of PIA", "PIA Input (Paper Presets)", _one(PiaInput)),
     "LOAD3D_CAMERA": Kind("a camera of a 3D viewer", "camera_info of Load 3D", _camera),
     "WAN_CAMERA_EMBEDDING": Kind("the rays of a camera", "WanCameraEmbedding", _rays),
     "MULTIVAL": Kind("a multival", "Multival", _multival),
@@ -163,6 +165,9 @@ KINDS = {
     "TIMESTEPS_RANGE": Kind("a part of the sampling schedule", "Timesteps Range", _timesteps),
     "CLIP_VISION": Kind("a CLIP vision model", "Load CLIP Vision", _with("encode_image")),
     "VAE": Kind("a VAE", "a VAE, such as that of Load Checkpoint or Load VAE", _with("encode", "decode")),
+    "CONTROL_NET": Kind(
+        "a ControlNet", "a ControlNet, such as that of Load SparseCtrl Model", _with("set_cond_hint", "copy")
+    ),
     "CONDITIONING": Kind("a conditioning", "CLIP Text Encode (Prompt), or Prompt Scheduling", _conditioning),
     "LATENT": Kind("latents", "latents, such as those of Empty Latent Image or VAE Encode", _latents),
     "IMAGE": Kind("pictures", "pictures, such as those of VAE Decode or Load Image", _tensor(4)),

@@ -65,6 +65,8 @@ def animate(
 def _joint_group_norm(motion_models: MotionModels, apply_v2_properly: bool) -> bool:
     if not motion_models:
         return False
+    if any(adapter.joint_group_norm for adapter in motion_models[0].settings.adapters):
+        return True
     spec = _leading(motion_models)
     return spec.joint_group_norm or (spec.version == "v2" and not apply_v2_properly)
 

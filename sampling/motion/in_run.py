@@ -52,7 +52,7 @@ class MotionInRun:
         if not self.adapters:
             return inputs, ()
         values = self.values[self.keyframes.at(call.step)]
-        around = tuple(partial(_around, adapter, values) for adapter in self.adapters) if inputs.acts else ()
+        around = tuple(partial(_around, adapter, values, inputs) for adapter in self.adapters) if inputs.acts else ()
         for adapter in self.adapters:
             inputs = adapter.inputs(call, values, inputs)
         return inputs, around
@@ -74,8 +74,8 @@ class MotionInRun:
         return changes
 
 
-def _around(adapter: AdapterInPass, values: Values, call: Call, then: Denoise) -> Predictions:
-    return adapter.around_call(call, values, then)
+def _around(adapter: AdapterInPass, values: Values, inputs: MotionInputs, call: Call, then: Denoise) -> Predictions:
+    return adapter.around_call(call, values, inputs, then)
 
 
 def _on(device: torch.device, pairs: Pairs) -> Pairs:
