@@ -143,7 +143,7 @@ def attention_layers(unet) -> list:
 
 
 SIDE_BY_SIDE = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-TUNES = {"full": (1.0, 1.0, 1.0), "half strength": (0.4, 1.0, 0.5), "negative too": (0.0, 1.0, 1.0)}
+TUNES = {"full": (1.0, 1.0, 1.0), "part strength": (0.4, 1.0, 0.7), "negative too": (0.0, 1.0, 1.0)}
 
 
 @pytest.mark.parametrize("tune", TUNES.values(), ids=TUNES)
