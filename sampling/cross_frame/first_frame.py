@@ -16,9 +16,12 @@ from comfy.patcher_extension import WrappersMP
 
 from ...host.compiling import is_compiled
 from ...motion_models.network.injection import check_unet
+from ..animate import feature_of
 from ..feature import Call, Run
 from ..run import FRAMES_KEY
 from ..windows.conditioning import uuid_in_window
+from ..windows.context import cut_by, extras_of
+from ..windows.in_run import Windows
 
 # (hidden states, source of keys, source of values, options) -> the three; each ``(clips * frames, tokens, channels)``.
 AttentionPatch = Callable[
@@ -34,6 +37,13 @@ def check_attention(run: Run, what: str) -> None:
         raise ValueError(
             f"{what} changes the UNet's self-attention from step to step, which compiled code does not follow. Take "
             f"TorchCompileModel off the MODEL, or {what}."
+        )
+    windows = feature_of(run.patcher, Windows)
+    contexts = windows.contexts if windows is not None and cut_by(windows.contexts, run.frames) else ()
+    if extras_of(contexts).context_ref is not None:
+        raise ValueError(
+            f"{what} lets all frames look at the first one, ContextRef lets windows look at each other: self-attention can do "
+            f"one of the two. Remove {what}, or ContextRef from the context extras (NaiveReuse goes with it)."
         )
 
 

@@ -73,6 +73,23 @@ def batched_windows_joint_group_norm(g: Parts):
 
 
 @graph
+def windows_that_reuse_the_first(g: Parts):
+    keyframes = g("ADE_ContextExtras_NaiveReuse_Keyframe", start_percent=0.4, mult=0.5)
+    extras = g("ADE_ContextExtras_NaiveReuse", end_percent=1.0, naivereuse_kf=keyframes)
+    context = g("ADE_ContextExtras_Set", context_opts=g("ADE_LoopedUniformContextOptions"), context_extras=extras)
+    g.sample(g.animate(context_options=context), steps=3)
+
+
+@graph
+def windows_that_look_at_each_other(g: Parts):
+    tune = g("ADE_ContextExtras_ContextRef_TuneAttnAdain", attn_style_fidelity=0.5, adain_style_fidelity=0.5)
+    mode = g("ADE_ContextExtras_ContextRef_ModeSliding")
+    extras = g("ADE_ContextExtras_ContextRef", end_percent=1.0, contextref_tune=tune, contextref_mode=mode)
+    context = g("ADE_ContextExtras_Set", context_opts=g("ADE_StandardStaticContextOptions"), context_extras=extras)
+    g.sample(g.animate(context_options=context), steps=3)
+
+
+@graph
 def views_only(g: Parts):
     g.sample(g.animate(context_options=g("ADE_ViewsOnlyContextOptions")))
 

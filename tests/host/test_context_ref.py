@@ -143,7 +143,7 @@ def attention_layers(unet) -> list:
 
 
 SIDE_BY_SIDE = [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-TUNES = {"full": (1.0, 1.0, 1.0), "half strength": (0.4, 1.0, 0.5), "negative too": (0.0, 1.0, 1.0)}
+TUNES = {"full": (1.0, 1.0, 1.0), "part strength": (0.4, 1.0, 0.7), "negative too": (0.0, 1.0, 1.0)}
 
 
 @pytest.mark.parametrize("tune", TUNES.values(), ids=TUNES)
@@ -402,3 +402,20 @@ def test_a_unet_that_is_not_gone_through_is_told(referring, sample):
     model.add_wrapper(WrappersMP.DIFFUSION_MODEL, skip)
     with pytest.raises(ValueError, match=r"did not go through the whole UNet.*skips parts"):
         sample(model, noise=clip_noise(8))
+
+
+@pytest.mark.parametrize("node_id", ["AnimateDiffUniCtrl", "AnimateDiffText2VideoZero"])
+def test_nodes_that_take_self_attention_for_themselves(pack, referring, sample, node_id):
+    """Refused before anything is computed; without windows ContextRef does not act, and they do."""
+    nodes = {node.GET_SCHEMA().node_id: node for node in pack.submodule("nodes").NODES}
+    inputs = {
+        one.id: one.default
+        for one in nodes[node_id].define_schema().inputs
+        if getattr(one, "default", None) is not None
+    }
+    with pytest.raises(
+        ValueError, match=r"ContextRef lets windows look at each other.*or ContextRef from the context extras"
+    ):
+        sample(nodes[node_id].execute(model=referring("batched"), **inputs).result[0], noise=clip_noise(8), steps=1)
+    whole = nodes[node_id].execute(model=referring("batched", length=8), **inputs).result[0]
+    assert sample(whole, noise=clip_noise(8), steps=1).isfinite().all()
