@@ -13,6 +13,7 @@ FILE_INPUTS = {
     "lora_name": "loras",
     "model_name": "animatediff_models",
     "camera_ctrl": "animatediff_models",
+    "control_net_name": "controlnet",
     "name": "animatediff_motion_lora",
 }
 # What the examples name, as it is called in the toy world.
@@ -41,7 +42,7 @@ def in_toyworld(name: str, **changes) -> dict:
 
 
 def lay_out_files(prompts: Iterable[dict], models: Path, run: Path) -> None:
-    """Empty files and folders for all that the prompts name, so that the front end offers them."""
+    """Empty files and folders for all that the prompts name, and pictures, so that the front end offers them."""
     for node in (node for prompt in prompts for node in prompt.values()):
         for name, folder in FILE_INPUTS.items():
             if name in node["inputs"]:

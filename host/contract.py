@@ -56,8 +56,11 @@ nodes with such inputs or outputs
     comfy_api.latest.io.Mask.Input(_, optional=, tooltip=)
     comfy_api.latest.io.Model.Input(_, optional=, tooltip=)
     comfy_api.latest.io.Sigmas.Input(_, optional=, tooltip=)
+    comfy_api.latest.io.Vae.Input(_, optional=, tooltip=)
+    comfy_api.latest.io.ControlNet.Input(_, tooltip=)
+    comfy_api.latest.io.ControlNet.Output(_)
     comfy_api.latest.io.Clip.Output(_, tooltip=)
-    comfy_api.latest.io.Conditioning.Output(_, tooltip=)
+    comfy_api.latest.io.Conditioning.Output(_, _, tooltip=)
     comfy_api.latest.io.Float.Output(_, tooltip=)
     comfy_api.latest.io.Image.Output(_, tooltip=)
     comfy_api.latest.io.Int.Output(_, tooltip=)
@@ -127,6 +130,67 @@ adapters of motion models
     'uuid' in comfy.sampler_helpers
     'uuids' in comfy.samplers
     comfy.utils.common_upscale(_, _, _, _, _)
+
+SparseCtrl
+    comfy.cldm.cldm.ControlNet(image_size=, in_channels=, model_channels=, hint_channels=, num_res_blocks=, channel_mult=)
+    comfy.cldm.cldm.ControlNet(dtype=, device=, operations=, num_heads=, use_spatial_transformer=, legacy=)
+    comfy.cldm.cldm.ControlNet(transformer_depth=, transformer_depth_middle=, transformer_depth_output=)
+    comfy.cldm.cldm.ControlNet(context_dim=, use_linear_in_transformer=)
+    comfy.cldm.cldm.ControlNet().input_blocks
+    comfy.cldm.cldm.ControlNet().zero_convs
+    comfy.cldm.cldm.ControlNet().middle_block
+    comfy.cldm.cldm.ControlNet().middle_block_out
+    comfy.cldm.cldm.ControlNet().time_embed
+    comfy.cldm.cldm.ControlNet().input_hint_block
+    comfy.ops.manual_cast.Conv2d(_, _, _, stride=, padding=, dtype=)
+    comfy.ldm.modules.diffusionmodules.util.timestep_embedding(_, _)
+    comfy.utils.unet_to_diffusers(_)
+    comfy.controlnet.ControlBase()
+    comfy.controlnet.ControlBase.get_models()
+    comfy.controlnet.ControlBase.pre_run(model, percent_to_timestep_function)
+    comfy.controlnet.ControlBase.cleanup()
+    comfy.controlnet.ControlBase.copy_to(_)
+    comfy.controlnet.ControlBase.control_merge(_, _, output_dtype=)
+    comfy.controlnet.ControlBase.set_cond_hint(_, _, _, _)
+    comfy.controlnet.ControlBase.set_previous_controlnet(_)
+    comfy.controlnet.ControlNet.get_control(x_noisy, t, cond, batched_number, transformer_options)
+    comfy.controlnet.ControlBase().cond_hint
+    comfy.controlnet.ControlBase().cond_hint_original
+    comfy.controlnet.ControlBase().vae
+    comfy.controlnet.ControlBase().timestep_range
+    comfy.controlnet.ControlBase().previous_controlnet
+    'crossattn_controlnet' in comfy.controlnet
+    'c_crossattn' in comfy.controlnet
+    'control' in comfy.samplers
+    'control_apply_to_uncond' in comfy.samplers
+    comfy.model_base.BaseModel().model_sampling
+    comfy.model_base.BaseModel().latent_format
+    comfy.model_sampling.ModelSamplingDiscrete.timestep(sigma)
+    comfy.latent_formats.LatentFormat.process_in(_)
+    comfy.model_management.loaded_models(only_currently_used=)
+    comfy.model_management.load_models_gpu(_)
+    comfy.utils.common_upscale(_, _, _, _, _)
+    comfy.sd.VAE.encode(_)
+    comfy.sd.VAE().latent_channels
+
+motion models with an image input
+    comfy.ops.manual_cast.Conv2d(_, _, _, padding=, bias=, dtype=)
+    comfy.conds.CONDNoiseShape(_)
+    comfy.conds.CONDNoiseShape.process_cond(batch_size=, area=)
+    'model_conds' in comfy.samplers
+    'input_block_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'emb_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'block' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'wrappers' in comfy.patcher_extension
+    comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    comfy.model_base.BaseModel._apply_model(x, t, c_concat, c_crossattn, control, transformer_options)
+    comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel().model_channels
+    comfy.latent_formats.LatentFormat.process_in(_)
+    comfy.utils.common_upscale(_, _, _, _, _)
+    comfy.sd.VAE.encode(_)
+    comfy.sd.VAE.spacial_compression_encode()
+    comfy.sd.VAE().latent_channels
+    comfy.model_management.throw_exception_if_processing_interrupted()
 
 MotionLoRAs
     comfy.lora.load_lora(_, _)
@@ -199,6 +263,27 @@ context options
     'num_video_frames' in comfy.model_base
     'pooled_output' in comfy.sd
 
+ContextRef
+    comfy.model_base.SDXL
+    comfy.ldm.modules.attention.SpatialTransformer().transformer_blocks
+    comfy.ldm.modules.attention.BasicTransformerBlock().disable_self_attn
+    comfy.ldm.modules.attention.BasicTransformerBlock().norm1
+    comfy.ldm.modules.attention.optimized_attention(_, _, _, _, attn_precision=, transformer_options=)
+    'patches_replace' in comfy.ldm.modules.attention
+    'attn1' in comfy.ldm.modules.attention
+    'attn1_patch' in comfy.ldm.modules.attention
+    'block' in comfy.ldm.modules.attention
+    'block_index' in comfy.ldm.modules.attention
+    'n_heads' in comfy.ldm.modules.attention
+    'attn_precision' in comfy.ldm.modules.attention
+    'activations_shape' in comfy.ldm.modules.attention
+    'input_block_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'output_block_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'patches' in comfy.ldm.modules.attention
+    'uuid' in comfy.samplers
+    'uuids' in comfy.samplers
+    'negative' in comfy.samplers
+
 MODELs of TorchCompileModel
     comfy.patcher_extension.WrappersMP.APPLY_MODEL
     comfy_api.torch_helpers.torch_compile.COMPILE_KEY
@@ -245,6 +330,25 @@ custom CFG and its extras
     'middle' in comfy.ldm.modules.diffusionmodules.openaimodel
     comfy.model_patcher.ModelPatcher.set_model_sampler_cfg_function(_)
     comfy.model_patcher.ModelPatcher.set_model_sampler_post_cfg_function(_)
+
+UniCtrl and Text2Video-Zero
+    comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE
+    comfy.samplers.KSAMPLER.sample(model_wrap, sigmas, extra_args, callback, noise, latent_image, denoise_mask, disable_pbar)
+    comfy.samplers.KSAMPLER.max_denoise(_, _)
+    comfy.model_sampling.EPS.noise_scaling(_, _, _, _)
+    comfy.model_sampling.ModelSamplingDiscrete.timestep(_)
+    comfy.model_sampling.ModelSamplingDiscrete.sigma(_)
+    comfy.model_patcher.ModelPatcher.add_wrapper_with_key(_, _, _)
+    comfy.model_patcher.ModelPatcher.remove_wrappers_with_key(_, _)
+    'attn1_patch' in comfy.ldm.modules.attention
+    'patches' in comfy.ldm.modules.attention
+    'block' in comfy.ldm.modules.attention
+    'block_index' in comfy.ldm.modules.attention
+    'wrappers' in comfy.patcher_extension
+    'uuids' in comfy.samplers
+    'uuid' in comfy.samplers
+    'model_options' in comfy.samplers
 
 Ancestral Options
     comfy.samplers.KSAMPLER().sampler_function
@@ -376,6 +480,46 @@ Load Checkpoint with Noise Schedule
 Empty Latent Image (Big Batch)
     nodes.EmptyLatentImage.generate(_, _, _)
     'samples' in nodes
+
+deprecated LoRA hooks
+    comfy.hooks.HookGroup()
+    comfy.hooks.HookGroup.combine_all_hooks(_)
+    comfy.hooks.HookKeyframe(strength, start_percent, guarantee_steps)
+    comfy.hooks.HookKeyframeGroup()
+    comfy.hooks.HookKeyframeGroup.add(_)
+    comfy.hooks.HookKeyframeGroup.clone()
+    comfy.hooks.create_hook_lora(lora, strength_model, strength_clip)
+    comfy.hooks.combine_with_new_conds(_, _)
+    comfy.hooks.set_conds_props(_, strength=, set_cond_area=, mask=, hooks=, timesteps_range=)
+    comfy.hooks.set_conds_props_and_combine(_, _, strength=, set_cond_area=, mask=, hooks=, timesteps_range=)
+    comfy.hooks.set_default_conds_and_combine(_, _, hooks=)
+    comfy.hooks.set_hooks_for_conditioning(_, _)
+    comfy_extras.nodes_hooks.ConditioningTimestepsRange.create_range(start_percent, end_percent)
+    comfy_extras.nodes_hooks.CreateHookKeyframesFromFloats.create_hook_keyframes(_, start_percent=, end_percent=)
+    comfy_extras.nodes_hooks.CreateHookKeyframesFromFloats.create_hook_keyframes(_, _, _, print_keyframes=, prev_hook_kf=)
+    comfy_extras.nodes_hooks.CreateHookKeyframesInterpolated.create_hook_keyframes(strength_start, strength_end, _, _, _, _)
+    comfy_extras.nodes_hooks.CreateHookKeyframesInterpolated.create_hook_keyframes(_, _, interpolation, start_percent, _, _)
+    comfy_extras.nodes_hooks.CreateHookKeyframesInterpolated.create_hook_keyframes(_, _, _, _, end_percent, keyframes_count)
+    comfy_extras.nodes_hooks.CreateHookKeyframesInterpolated.create_hook_keyframes(_, _, _, _, _, _, print_keyframes=, prev_hook_kf=)
+    comfy_extras.nodes_hooks.CreateHookModelAsLora.create_hook(ckpt_name, strength_model, strength_clip)
+    comfy_extras.nodes_hooks.SetClipHooks.apply_hooks(_, schedule_clip=, apply_to_conds=, hooks=)
+    comfy_extras.nodes_hooks.SetHookKeyframes.set_hook_keyframes(_, _)
+
+image injection
+    comfy.latent_formats.LatentFormat.process_in(_)
+    comfy.latent_formats.LatentFormat.process_out(_)
+    comfy.model_sampling.EPS.noise_scaling(sigma, noise, latent_image)
+    comfy.model_sampling.ModelSamplingDiscrete.timestep(sigma)
+    comfy.sd.VAE.decode(_)
+    comfy.sd.VAE.encode(_)
+    comfy.sd.VAE().downscale_ratio
+    comfy.sd.VAE().latent_channels
+    comfy.sd.VAE().latent_dim
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+Scale Ref Image and VAE Encode
+    comfy.sd.VAE.encode(_)
+    comfy.utils.common_upscale(_, _, _, _, _)
 
 telling whether another pack has the same nodes
     nodes.NODE_CLASS_MAPPINGS

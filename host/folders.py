@@ -13,6 +13,7 @@ MOTION_MODELS = "animatediff_models"
 MOTION_LORAS = "animatediff_motion_lora"
 LORAS = "loras"
 CHECKPOINTS = "checkpoints"
+CONTROLNETS = "controlnet"
 
 
 def register() -> None:

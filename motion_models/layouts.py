@@ -71,6 +71,9 @@ TO_DIFFUSERS = (
 DIFFUSERS_TABLE = ".pos_embed.pe"  # one for both attention blocks
 TABLE = ".pos_encoder.pe"
 FANCY_VIDEO = "FancyVideo"  # the entry, in a file of this layout, that marks it
+PIA = "PIA"
+# What layouts with pictures for input have beside their motion modules.
+IMAGE_INPUT_KEY = re.compile(rf"^(?:{WRAPPERS})?((?:conv_in|(?:fps|motion)_embedding\.linear)\.(?:weight|bias))$")
 
 
 def _is_fancy_video(name: str, tensors: Tensors) -> bool:
@@ -79,7 +82,8 @@ def _is_fancy_video(name: str, tensors: Tensors) -> bool:
 
 def _is_pia(name: str, tensors: Tensors) -> bool:
     """A file with the base UNet in it has a conv_in as well."""
-    return {"conv_in.weight", "conv_in.bias"} <= tensors.keys() and not any(".resnets." in key for key in tensors)
+    found = {match[1] for match in map(IMAGE_INPUT_KEY.match, tensors) if match}
+    return {"conv_in.weight", "conv_in.bias"} <= found and not any(".resnets." in key for key in tensors)
 
 
 def _is_hotshot(name: str, tensors: Tensors) -> bool:
@@ -116,12 +120,12 @@ class Layout:
     not_saved: str = ""  # why it cannot be written to a file, if it cannot
 
 
-IMAGE_INPUT = "its image input is not built yet and would be missing from the file"
+IMAGE_INPUT = "the half of its image input that belongs to a checkpoint is not kept and would be missing from the file"
 LAYOUTS = {  # in the order in which they are tried
     row.name: row
     for row in (
         Layout(FANCY_VIDEO, _is_fancy_video, not_saved=IMAGE_INPUT),
-        Layout("PIA", _is_pia, joint_group_norm=True, not_saved=IMAGE_INPUT),
+        Layout(PIA, _is_pia, joint_group_norm=True, not_saved=IMAGE_INPUT),
         Layout(
             "HotshotXL",
             _is_hotshot,

@@ -74,7 +74,7 @@ def node(
     display_name: str,
     category: str,
     description: str,
-    inputs: list[io.Input],
+    inputs: list[io.Input] | Callable[[], list[io.Input]],
     outputs: list[io.Output],
     old_name: str = "",
     aliases: tuple[str, ...] = (),
@@ -82,8 +82,8 @@ def node(
 ) -> type[Node]:
     """A node that hands its inputs to ``run``: a row of a table of nodes that differ in inputs and texts only.
 
-    The search finds it by ``old_name``, with the mark that ADE's names end with, and by ``aliases`` as well; ``fields``
-    are more of io.Schema's.
+    ``inputs`` that list files are a function, which is asked for each request. The search finds the node by ``old_name``,
+    with the mark that ADE's names end with, and by ``aliases`` as well; ``fields`` are more of io.Schema's.
     """
 
     class Row(Node):
@@ -95,7 +95,7 @@ def node(
                 category=category,
                 description=description,
                 search_aliases=[*([f"{old_name} 🎭🅐🅓"] if old_name else []), *aliases],
-                inputs=inputs,
+                inputs=inputs() if callable(inputs) else inputs,
                 outputs=outputs,
                 **fields,
             )

@@ -1,11 +1,14 @@
 """Loading, saving and undoing around an animation."""
 
+import comfy.utils
 import torch
 from comfy_api.latest import io
 
 from ..host import folders, loading, media
+from ..host import vae as host_vae
 from ..host.schema import schema
 from ..sampling.animate import without_features
+from ..sampling.checks import check_latents
 from ..sampling.schedules import beta_schedules
 from . import sockets
 from .base import Node, node
@@ -142,6 +145,19 @@ def _empty_latent(width: int, height: int, batch_size: int) -> dict:
     return loading.empty_latent(width, height, batch_size)
 
 
+def _scaled_and_encoded(image: torch.Tensor, vae, latent_size: dict, scale_method: str, crop: str) -> dict:
+    check_latents(latent_size["samples"])
+    height, width = (host_vae.PIXELS * side for side in latent_size["samples"].shape[-2:])
+
+    def latents(pictures: torch.Tensor) -> torch.Tensor:
+        scaled = comfy.utils.common_upscale(pictures.movedim(-1, 1), width, height, scale_method, crop)
+        return host_vae.encode(vae, scaled.movedim(1, -1))
+
+    host_vae.check(vae, latent_size["samples"].shape[1], "Scale Ref Image and VAE Encode")
+    pictures = image[..., :3]
+    return {"samples": torch.cat([latents(pictures[part]) for part in host_vae.parts(len(pictures))])}
+
+
 NODES = [
     node(
         without_features,
@@ -167,6 +183,27 @@ NODES = [
             io.Int.Input("width", default=512, min=64, max=16384, step=8),
             io.Int.Input("height", default=512, min=64, max=16384, step=8),
             io.Int.Input("batch_size", default=1, min=1, max=262144, tooltip="Number of frames."),
+        ],
+        outputs=[io.Latent.Output("LATENT")],
+    ),
+    node(
+        _scaled_and_encoded,
+        node_id="ADE_UpscaleAndVAEEncode",
+        display_name="Scale Ref Image and VAE Encode",
+        old_name="Scale Ref Image and VAE Encode",
+        category="AnimateDiff/AnimateLCM-I2V",
+        description="Latents of pictures, scaled to the size of the clip.",
+        inputs=lambda: [
+            io.Image.Input("image", tooltip="One for all frames, or one for each."),
+            io.Vae.Input("vae", tooltip="That of the checkpoint."),
+            io.Latent.Input("latent_size", tooltip="The latents of the clip."),
+            io.Combo.Input("scale_method", options=["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]),
+            io.Combo.Input(
+                "crop",
+                options=["disabled", "center"],
+                default="center",
+                tooltip="center: cut to the shape of the clip first. disabled: distorted to it.",
+            ),
         ],
         outputs=[io.Latent.Output("LATENT")],
     ),

@@ -13,7 +13,13 @@ from ..motion_models.adapters import camera
 from ..motion_models.adapters.other_cameras import WAN_CHANNELS, WAN_TOGETHER
 from ..motion_models.files.adjust import Adjustments, PositionAdjustment, WeightAdjustment
 from ..motion_models.network.temporal import MotionModel
+from ..sampling.adapters.pia import PiaInput
+from ..sampling.context_extras.context_ref import RefKeyframe, Tune
+from ..sampling.context_extras.extras import ContextExtras
+from ..sampling.context_extras.modes import Mode
+from ..sampling.context_extras.naive_reuse import ReuseKeyframe
 from ..sampling.guidance.custom_cfg import CfgKeyframe, Extra
+from ..sampling.image_injection.picture import InjectedPicture, Place
 from ..sampling.motion.applied import AppliedMotionModel, Keyframe
 from ..sampling.noise.ancestral import AncestralOptions
 from ..sampling.noise.initial import NoiseLayer
@@ -61,6 +67,12 @@ def _model(value: object) -> bool:
 
 def _with(*methods: str) -> Test:
     return lambda value: all(hasattr(value, name) for name in methods)
+
+
+def _timesteps(value: object) -> bool:
+    return (
+        isinstance(value, tuple) and len(value) == 2 and all(isinstance(one, Real) and 0 <= one <= 1 for one in value)
+    )
 
 
 def _latents(value: object) -> bool:
@@ -118,6 +130,11 @@ KINDS = {
     "PE_ADJUST": Kind("position adjustments", "Adjust PE (Sweetspot)", _chain(PositionAdjustment)),
     "WEIGHT_ADJUST": Kind("weight adjustments", "Adjust Weight (All, Mult)", _chain(WeightAdjustment)),
     "CONTEXT_OPTIONS": Kind("context options", "Context Options: Standard Static", _chain(Context)),
+    "CONTEXT_EXTRAS": Kind("context extras", "Context Extras: ContextRef", _one(ContextExtras)),
+    "CONTEXTREF_MODE": Kind("a mode of ContextRef", "ContextRef Mode: First", _one(Mode)),
+    "CONTEXTREF_TUNE": Kind("a tune of ContextRef", "ContextRef Tune: Attn", _one(Tune)),
+    "CONTEXTREF_KEYFRAME": Kind("keyframes of ContextRef", "ContextRef Keyframe", _chain(RefKeyframe)),
+    "NAIVEREUSE_KEYFRAME": Kind("keyframes of NaiveReuse", "NaiveReuse Keyframe", _chain(ReuseKeyframe)),
     "VIEW_OPTS": Kind("view options", "View Options: Standard Static", _one(Views)),
     "SAMPLE_SETTINGS": Kind("sample settings", "Sample Settings", _one(SampleSettings)),
     "NOISE_LAYERS": Kind("noise layers", "Noise Layer (Add)", _chain(NoiseLayer)),
@@ -125,9 +142,12 @@ KINDS = {
     "ANCESTRAL_OPTS": Kind("ancestral options", "Ancestral Options", _one(AncestralOptions)),
     "CUSTOM_CFG": Kind("a custom CFG", "Custom CFG", _chain(CfgKeyframe)),
     "CFG_EXTRAS": Kind("CFG extras", "CFG Extras: PAG", _chain(Extra)),
+    "IMAGE_INJECT": Kind("injected pictures", "Image Injection", _chain(InjectedPicture)),
+    "IMAGE_INJECT_OPTIONS": Kind("the place of a picture", "Image Injection Options", _one(Place)),
     "SIGMA_SCHEDULE": Kind("a sigma schedule", "Create Sigma Schedule", _one(SigmaSchedule)),
     "VALUES_REPLACE": Kind("values to replace", "Add Values Replace", _chain(tuple)),
     "CAMERACTRL_POSES": Kind("camera poses", "Create CameraCtrl Poses", _poses),
+    "PIA_INPUT": Kind("an input of PIA", "PIA Input (Paper Presets)", _one(PiaInput)),
     "LOAD3D_CAMERA": Kind("a camera of a 3D viewer", "camera_info of Load 3D", _camera),
     "WAN_CAMERA_EMBEDDING": Kind("the rays of a camera", "WanCameraEmbedding", _rays),
     "MULTIVAL": Kind("a multival", "Multival", _multival),
@@ -140,7 +160,14 @@ KINDS = {
         "a CLIP, such as that of Load Checkpoint (a file without a text encoder gives none)",
         _with("tokenize", "encode_from_tokens"),
     ),
+    "HOOKS": Kind("LoRA hooks", "Create Hook LoRA", _with("hooks", "clone_and_combine")),
+    "HOOK_KEYFRAMES": Kind("keyframes of hooks", "Create Hook Keyframe", _with("keyframes", "initialize_timesteps")),
+    "TIMESTEPS_RANGE": Kind("a part of the sampling schedule", "Timesteps Range", _timesteps),
     "CLIP_VISION": Kind("a CLIP vision model", "Load CLIP Vision", _with("encode_image")),
+    "VAE": Kind("a VAE", "a VAE, such as that of Load Checkpoint or Load VAE", _with("encode", "decode")),
+    "CONTROL_NET": Kind(
+        "a ControlNet", "a ControlNet, such as that of Load SparseCtrl Model", _with("set_cond_hint", "copy")
+    ),
     "CONDITIONING": Kind("a conditioning", "CLIP Text Encode (Prompt), or Prompt Scheduling", _conditioning),
     "LATENT": Kind("latents", "latents, such as those of Empty Latent Image or VAE Encode", _latents),
     "IMAGE": Kind("pictures", "pictures, such as those of VAE Decode or Load Image", _tensor(4)),

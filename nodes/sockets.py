@@ -17,6 +17,7 @@ CustomCfg = io.Custom("CUSTOM_CFG")
 Settings = io.Custom("AD_SETTINGS")
 ContextOptions = io.Custom("CONTEXT_OPTIONS")
 SampleSettings = io.Custom("SAMPLE_SETTINGS")
+ImageInject = io.Custom("IMAGE_INJECT")
 # The host's own types: its nodes for them (loss graph, LoRA saving and loading) work on what we return.
 LossMap = io.Custom("LOSS_MAP")
 LoraModel = io.Custom("LORA_MODEL")

@@ -17,6 +17,7 @@ LARGEST = torch.finfo(torch.float32).max  # pictures are computed in float32 or 
 LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
 CHECKED = ("FLOAT", "INT", "FLOATS", "MULTIVAL", "MASK", "SIGMAS")
 MOST_NUMBERS = MOST_FRAMES  # of a list with one for each frame
+MOST_KEYFRAMES = 10_000  # the most steps of a sampler node
 
 
 def number_problem(entry: io.Input, value: object) -> str | None:
@@ -83,3 +84,7 @@ def at_most(name: str, value: float, most: float, reason: str) -> None:
     """``reason`` says why, as the end of a sentence."""
     if not value <= most:
         raise ValueError(f"{name} is {_written(value)}, but can be at most {_written(most)}: {reason}. Lower it.")
+
+
+def check_keyframes(name: str, count: int) -> None:
+    at_most(name, count, MOST_KEYFRAMES, "no sampler has more steps, so no more keyframes can act")

@@ -8,6 +8,7 @@ from .animate import with_features
 from .compiled import Compiled
 from .feature import Feature
 from .guidance.custom_cfg import Guidance
+from .image_injection.feature import ImageInjection
 from .motion.applied import MotionModels
 from .motion.feature import Motion
 from .noise.start import StartNoise
@@ -50,18 +51,22 @@ def animate(
         _noise_schedule(model, motion_models, beta_schedule, settings),
         StartNoise(settings.noise, settings.iterations, partial(noise_window, contexts)),
     ]
-    if settings.ancestral is not None:
-        features.append(settings.ancestral)
     if settings.custom_cfg:
         features.append(Guidance(settings.custom_cfg))
     features.append(Windows(contexts))
     features.append(Motion(motion_models, contexts, _joint_group_norm(motion_models, apply_v2_properly)))
+    if settings.pictures:
+        features.append(ImageInjection(settings.pictures))
+    if settings.ancestral is not None:
+        features.append(settings.ancestral)
     return with_features(model, features)
 
 
 def _joint_group_norm(motion_models: MotionModels, apply_v2_properly: bool) -> bool:
     if not motion_models:
         return False
+    if any(adapter.joint_group_norm for adapter in motion_models[0].settings.adapters):
+        return True
     spec = _leading(motion_models)
     return spec.joint_group_norm or (spec.version == "v2" and not apply_v2_properly)
 

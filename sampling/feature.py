@@ -25,7 +25,8 @@ class Run:
 
     ``latents (frames, channels, height, width)`` and ``noise`` are what the sampler node gave, the latents in the scale
     of the VAE; ``sigmas (steps + 1,)`` descend, on the CPU. ``guider`` is the host's, and so are its ``conds`` and
-    ``model_options``, copies that it made for this run.
+    ``model_options``, copies that it made for this run. ``denoise_mask`` says where the clip is made anew (1) and where
+    it keeps its latents (0); None: everywhere anew.
     """
 
     guider: Any
@@ -33,6 +34,7 @@ class Run:
     noise: torch.Tensor
     sigmas: torch.Tensor
     seed: int
+    denoise_mask: torch.Tensor | None = None
 
     @property
     def frames(self) -> int:
@@ -111,13 +113,23 @@ Denoise = Callable[[Call], Predictions]
 AroundCall = Callable[[Call, Denoise], Predictions]
 
 
+# Called after each step, as the host does: (step, denoised, latents on the way, number of steps). Both are in the model's
+# scale.
+AfterStep = Callable[[int, torch.Tensor, torch.Tensor, int], object]
+
+
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """One pass over the sampling schedule: what it begins with, and what goes on around its denoiser calls."""
+    """One pass over the sampling schedule: what it begins with, and what goes on around its denoiser calls.
+
+    ``sigmas`` are those of the run, or some of them in a row: a part of the schedule.
+    """
 
     noise: torch.Tensor
     latents: torch.Tensor
     sampler: Any
+    sigmas: torch.Tensor
+    after_step: tuple[AfterStep, ...] = ()
     around_calls: tuple[AroundCall, ...] = ()
 
     def around_each_call(self, function: AroundCall) -> Pass:

@@ -52,7 +52,7 @@ def outer_sample(
     """OUTER_SAMPLE wrapper: the life of one run, in as many passes as its features make."""
     guider = executor.class_obj
     check_latents(latent_image)
-    run = Run(guider, latent_image, noise, sigmas, seed or 0)
+    run = Run(guider, latent_image, noise, sigmas, seed or 0, denoise_mask)
     features = features_of(run.patcher)
     for feature in features:
         feature.check(run)
@@ -65,17 +65,17 @@ def outer_sample(
         guider.conds = _copied(conds)
 
         def counted(step, *args):
-            if callback is not None:
-                callback(step, *args)
+            for function in start.after_step:
+                function(step, *args)
             under_way.step = step + 1
 
         return executor(
-            start.noise, start.latents, start.sampler, sigmas, denoise_mask, counted, disable_pbar, seed, **kwargs
+            start.noise, start.latents, start.sampler, start.sigmas, denoise_mask, counted, disable_pbar, seed, **kwargs
         )
 
     try:
         return _nested([partial(feature.sample, run) for feature in features], one_pass)(
-            Pass(noise, latent_image, sampler)
+            Pass(noise, latent_image, sampler, sigmas, () if callback is None else (callback,))
         )
     finally:
         # The host leaves models injected until another takes their place. Then a LoRA node looking for layers by name

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from .guidance.custom_cfg import CustomCfg
+from .image_injection.picture import InjectedPicture
 from .noise.ancestral import AncestralOptions
 from .noise.initial import NoiseSettings
 from .noise.iterations import Iterations
@@ -16,3 +17,4 @@ class SampleSettings:
     custom_cfg: CustomCfg = ()
     sigma_schedule: SigmaSchedule | None = None
     ancestral: AncestralOptions | None = None
+    pictures: tuple[InjectedPicture, ...] = ()

@@ -5,7 +5,8 @@ import os
 
 import torch
 
-from ...host.patcher import make_patcher, weight_dtype
+from ...host.patcher import make_patcher, weight_dtype, with_parts
+from ..adapters.image_inputs import KINDS, load_image_input
 from ..layouts import LAYOUTS, PREFIX, Tensors, our_names, recognise
 from ..network.temporal import MotionModel
 from ..spec import MotionModelSpec
@@ -26,10 +27,14 @@ SILENT = ("AnimateDiff", "AnimateLCM")
 def load_motion_model(path: str, adjustments: Adjustments | None = None, disable_dynamic: bool = False):
     """Load a motion model file as a model patcher of the host. ``patcher.model`` is a MotionModel with its spec.
 
-    ``adjustments`` are made to its tensors before. Raises what ``read_motion_model`` raises.
+    Of a layout that takes pictures, the image input comes with it (``host.patcher.parts``). ``adjustments`` are made to its
+    tensors before. Raises what ``read_motion_model`` raises.
     """
     spec, tensors = read_motion_model(path)
-    return built(spec, tensors, adjustments, (load_motion_model, (path, adjustments)), disable_dynamic)
+    patcher = built(spec, tensors, adjustments, (load_motion_model, (path, adjustments)), disable_dynamic)
+    if spec.layout not in KINDS:
+        return patcher
+    return with_parts(patcher, {KINDS[spec.layout]: load_image_input(path, spec.layout)})
 
 
 def read_motion_model(path: str) -> tuple[MotionModelSpec, Tensors]:

@@ -110,7 +110,8 @@ def what_is_it(keys: Iterable[str]) -> str | None:
         )
     if any(CONTROL.search(key) for key in keys):
         kind = "a SparseCtrl (a ControlNet with motion modules)" if motion else "a ControlNet"
-        return f"It is {kind}: put it in models/controlnet and load it with a Load ControlNet node."
+        loader = "Load SparseCtrl Model" if motion else "a Load ControlNet node"
+        return f"It is {kind}: put it in models/controlnet and load it with {loader}."
     if any(".qkv_merge." in key for key in keys):
         return "It is CameraCtrl: choose it for camera_ctrl of Load AnimateDiff Model with CameraCtrl, beside a motion model."
     if any(key.endswith(".cc_projection.weight") for key in keys):

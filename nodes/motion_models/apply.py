@@ -3,11 +3,14 @@
 import logging
 
 from ...host import folders
+from ...host.patcher import parts
 from ...host.schema import schema
 from ...lora.apply import apply_motion_loras
 from ...lora.motion_lora import MotionLoras
+from ...motion_models.adapters.image_inputs import KINDS
 from ...motion_models.files.adjust import Adjustments
 from ...motion_models.files.motion_model import load_motion_model
+from ...motion_models.layouts import FANCY_VIDEO, PIA
 from ...sampling.motion.adapter import Adapter
 from ...sampling.motion.applied import Keyframe, MotionModels, MotionSettings, apply
 from ...sampling.strength.multival import Multival
@@ -52,7 +55,21 @@ FURTHER = [
     sockets.MotionModelsSocket.Input("prev_m_models", optional=True, tooltip="Motion models applied before this one."),
     sockets.PER_BLOCK,
 ]
+# Motion models with an image input, and the nodes that give them their picture.
+TAKE_PICTURES = {KINDS[PIA]: "Apply AnimateDiff-PIA Model", KINDS[FANCY_VIDEO]: "Apply FancyVideo Model"}
 OUTPUTS = [sockets.MotionModelsSocket.Output("M_MODELS")]
+
+
+def warn_without_picture(motion_model) -> None:
+    """Tell in the log that a motion model could take a picture where it gets none."""
+    for kind in parts(motion_model).keys() & TAKE_PICTURES.keys():
+        logging.warning(
+            "[AnimateDiff] The motion model '%s' has an %s, which gets no picture here: it is applied as an ordinary motion "
+            "model. To animate a picture, apply it with %s.",
+            motion_model.model.spec.name,
+            kind,
+            TAKE_PICTURES[kind],
+        )
 
 
 def applied(
@@ -74,6 +91,8 @@ def applied(
             "Connect it to Apply AnimateLCM-I2V Model, which takes the picture to encode; or apply the output MOTION_MODEL of its "
             "loader."
         )
+    if not adapters:
+        warn_without_picture(motion_model)
     if start_percent >= end_percent:
         logging.warning(
             "[AnimateDiff] start_percent is %g and end_percent %g, so the motion model '%s' never acts. Set start_percent "

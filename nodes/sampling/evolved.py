@@ -18,6 +18,7 @@ from ...sampling.strength.per_block import PerBlock
 from ...sampling.windows.context import Contexts
 from .. import sockets
 from ..base import Node
+from ..motion_models.apply import warn_without_picture
 
 CATEGORY = "AnimateDiff"
 
@@ -107,6 +108,7 @@ def load_and_apply(
 ) -> MotionModels:
     """What loaders do that apply the motion model as well: a scale in ``ad_settings`` counts in these only."""
     motion_model = load_motion_model(folders.full_path(folders.MOTION_MODELS, model_name), ad_settings)
+    warn_without_picture(motion_model)
     motion_model, varying = apply_motion_loras(motion_model, motion_lora)
     scale = settings.scale if ad_settings is None else combined(settings.scale, ad_settings.scale)
     return apply(motion_model, replace(settings, scale=scale, low_rank=varying))

@@ -8,15 +8,14 @@ from ...sampling.guidance import custom_cfg as guidance
 from ...sampling.guidance.custom_cfg import CfgKeyframe, CustomCfg, Extra
 from ...sampling.guidance.perturbed_attention import PerturbedAttention
 from ...sampling.guidance.rescale_cfg import RescaleCfg
-from ...sampling.keyframes import chained
+from ...sampling.keyframes import chained, log_keyframes
 from ...sampling.schedules.interpolation import METHODS, interpolated
 from ...sampling.strength.multival import Multival
 from .. import sockets
 from ..base import Node, node
-from ..values import at_most
+from ..values import check_keyframes
 
 CATEGORY = "AnimateDiff/sample settings"
-MOST_KEYFRAMES = 10_000  # the most steps of a sampler node
 CfgExtras = io.Custom("CFG_EXTRAS")
 Extras = tuple[Extra, ...]
 
@@ -45,18 +44,14 @@ def _one_keyframe(
 def _interpolated_keyframes(
     cfg_start: float, cfg_end: float, interpolation: str, intervals: int, **keyframes
 ) -> CustomCfg:
-    _check_count("intervals", intervals)
+    check_keyframes("intervals", intervals)
     return _many_keyframes(interpolated(cfg_start, cfg_end, intervals, interpolation).tolist(), **keyframes)
 
 
 def _keyframes_of_list(cfgs_float: float | list[float], **keyframes) -> CustomCfg:
     values = cfgs_float if isinstance(cfgs_float, list) else [cfgs_float]
-    _check_count("The number of cfgs_float", len(values))
+    check_keyframes("The number of cfgs_float", len(values))
     return _many_keyframes([float(cfg) for cfg in values], **keyframes)
-
-
-def _check_count(name: str, keyframes: int) -> None:
-    at_most(name, keyframes, MOST_KEYFRAMES, "no sampler has more steps, so no more keyframes can act")
 
 
 def _many_keyframes(
@@ -69,7 +64,7 @@ def _many_keyframes(
 ) -> CustomCfg:
     keyframes = guidance.keyframes_between(start_percent, end_percent, values, cfg_extras)
     if print_keyframes:
-        guidance.log_keyframes(keyframes)
+        log_keyframes("CFG", ((keyframe.start_percent, keyframe.cfg) for keyframe in keyframes))
     return chained(keyframes, prev_custom_cfg)
 
 

@@ -6,6 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ...sampling.guidance.custom_cfg import CustomCfg
+from ...sampling.image_injection.picture import InjectedPicture
 from ...sampling.noise.ancestral import ANCESTRAL_TYPES, AncestralOptions
 from ...sampling.noise.free_init import FILTERS
 from ...sampling.noise.initial import GENERATORS, NOISE_TYPES, USE_EXISTING, NoiseLayer, NoiseSettings, Seed, Source
@@ -22,7 +23,6 @@ LAST_TIMESTEP = 999
 NoiseLayers = io.Custom("NOISE_LAYERS")
 IterationOptions = io.Custom("ITERATION_OPTS")
 AncestralSocket = io.Custom("ANCESTRAL_OPTS")
-ImageInject = io.Custom("IMAGE_INJECT")
 _node = partial(node, category=CATEGORY)
 
 
@@ -71,11 +71,9 @@ def _settings(
     adapt_denoise_steps: bool = False,
     custom_cfg: CustomCfg = (),
     sigma_schedule: SigmaSchedule | None = None,
-    image_inject=None,
+    image_inject: tuple[InjectedPicture, ...] = (),
     ancestral_opts: AncestralOptions | None = None,
 ) -> SampleSettings:
-    if image_inject is not None:
-        raise ValueError("Image injection is not built yet. Disconnect image_inject to go on.")
     source = Source(noise_type, seed_gen, batch_offset, seed_offset, _whole(seed_override))
     return SampleSettings(
         noise=NoiseSettings(source, noise_layers),
@@ -83,6 +81,7 @@ def _settings(
         custom_cfg=custom_cfg,
         sigma_schedule=sigma_schedule,
         ancestral=ancestral_opts,
+        pictures=image_inject,
     )
 
 
@@ -107,7 +106,9 @@ SETTINGS_NODE = _node(
         io.Boolean.Input("adapt_denoise_steps", default=False, optional=True, tooltip="Has no effect."),
         sockets.CustomCfg.Input("custom_cfg", optional=True, tooltip="Takes the place of the sampler's CFG."),
         sockets.SigmaSchedule.Input("sigma_schedule", optional=True, tooltip="Takes the place of beta_schedule."),
-        ImageInject.Input("image_inject", optional=True),
+        sockets.ImageInject.Input(
+            "image_inject", optional=True, tooltip="Pictures that are laid into the clip while it is sampled."
+        ),
         AncestralSocket.Input("ancestral_opts", optional=True),
     ],
     outputs=[sockets.SampleSettings.Output("settings")],

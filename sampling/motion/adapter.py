@@ -36,13 +36,19 @@ class AdapterInPass:
         """
         return inputs
 
-    def around_call(self, call: Call, values: Values, then: Denoise) -> Predictions:
-        """Around each denoiser call in which the motion model acts: in its percent range, with an effect other than 0."""
+    def around_call(self, call: Call, values: Values, inputs: MotionInputs, then: Denoise) -> Predictions:
+        """Around each denoiser call in which the motion model acts: in its percent range, with an effect other than 0.
+
+        ``inputs``: what the motion model is told, but for what adapters add.
+        """
         return then(call)
 
 
 class Adapter:
     """What the user connected. Immutable: what lasts for one pass is in the AdapterInPass."""
+
+    # Whether it was trained in a UNet with joint group norm, whatever its motion model was.
+    joint_group_norm = False
 
     @property
     def patchers(self) -> tuple[Any, ...]:

@@ -40,6 +40,47 @@ WINDOWS = [
 ]
 
 
+class VideoVae:
+    """As far as it is looked at."""
+
+    latent_dim, latent_channels = 3, 16
+
+    def encode(self, pictures):
+        return torch.zeros(1, 16, len(pictures), 8, 8)
+
+    decode = encode
+
+
+INJECTION, KEYFRAMES = "ADE_NoisedImageInjection", "ADE_LoraHookKeyframeInterpolation"
+PICTURES_AND_HOOKS = [
+    bad(INJECTION, guarantee_steps=0),
+    bad(INJECTION, guarantee_steps=NAN),
+    bad(INJECTION, guarantee_steps=1 << 62, bounded=True),
+    bad(INJECTION, start_percent=NAN),
+    bad(INJECTION, mask_opt=NAN_MASK),
+    bad(INJECTION, mask_opt=EMPTY_MASK),
+    bad(INJECTION, strength_multival=NAN),
+    bad(INJECTION, image=torch.zeros(0, 8, 8, 3)),
+    bad(INJECTION, vae=VideoVae()),
+    bad("ADE_NoisedImageInjectOptions", composite_x=-8),
+    bad("ADE_NoisedImageInjectOptions", composite_y=1 << 62, bounded=True),
+    bad("ADE_UpscaleAndVAEEncode", vae=VideoVae()),
+    bad("ADE_UpscaleAndVAEEncode", scale_method="nearest"),
+    bad("ADE_UpscaleAndVAEEncode", "frame", latent_size={"samples": torch.zeros(1, 16, 2, 8, 8)}),
+    bad("ADE_RegisterLoraHookModelOnly", strength_model=NAN),
+    bad("ADE_RegisterLoraHookModelOnly", lora_name="none.safetensors"),
+    bad("ADE_LoraHookKeyframe", strength_model=INF),
+    bad("ADE_LoraHookKeyframe", guarantee_steps=-1),
+    bad(KEYFRAMES, intervals=1_000_000_000),
+    bad(KEYFRAMES, intervals=0),
+    bad(KEYFRAMES, interpolation="ease"),
+    bad("ADE_LoraHookKeyframeFromStrengthList", strengths_float=[0.5, NAN]),
+    bad("ADE_LoraHookKeyframeFromStrengthList", strengths_float=[0.5] * 100_000),
+    bad("ADE_ConditioningSetMask", opt_mask=NAN_MASK),
+    bad("ADE_ConditioningSetMask", strength=INF),
+]
+
+
 def clip_of(frames: int):
     return linked(f"clip of {frames}", {"samples": torch.zeros(frames, 4, 8, 8)})
 
@@ -412,6 +453,7 @@ ALL: dict[str, list[Bad]] = {
     "guidance": GUIDANCE,
     "noise schedules": SCHEDULES,
     "LoRA nodes": LORAS,
+    "injected pictures and hooks": PICTURES_AND_HOOKS,
     "adjustments": ADJUSTMENTS,
     "camera poses": POSES,
     "saving and measuring": OUTPUTS,

@@ -61,6 +61,7 @@ GOOD: dict[str | tuple[str, str], object] = {
 SOURCES: dict[str, tuple[str, int]] = {
     "MODEL": ("TinyModel", 0),
     "CLIP": ("TinyClip", 0),
+    "VAE": ("TinyVae", 0),
     "CONDITIONING": ("TinyCond", 0),
     "LATENT": ("TinyLatent", 0),
     "IMAGE": ("TinyPictures", 0),
@@ -73,6 +74,8 @@ SOURCES: dict[str, tuple[str, int]] = {
     "MULTIVAL": ("ADE_MultivalDynamic", 0),
     "FLOATS": ("ADE_ValueScheduling", 1),
     "VIEW_OPTS": ("ADE_StandardStaticViewOptions", 0),
+    "HOOKS": ("ADE_RegisterLoraHookModelOnly", 1),
+    "HOOK_KEYFRAMES": ("ADE_LoraHookKeyframe", 0),
     "SIGMA_SCHEDULE": ("ADE_SigmaSchedule", 0),
     "SIGMAS": ("ADE_SigmaScheduleToSigmas", 0),
     "CAMERACTRL_POSES": ("ADE_CameraPoseBasic", 0),
@@ -105,6 +108,11 @@ CONSUMERS: dict[str, tuple[str, str]] = {
     "SIGMA_SCHEDULE": ("ADE_AnimateDiffSamplingSettings", "sigma_schedule"),
     "ANCESTRAL_OPTS": ("ADE_AnimateDiffSamplingSettings", "ancestral_opts"),
     "CFG_EXTRAS": ("ADE_CustomCFGSimple", "cfg_extras"),
+    "IMAGE_INJECT": ("ADE_AnimateDiffSamplingSettings", "image_inject"),
+    "IMAGE_INJECT_OPTIONS": ("ADE_NoisedImageInjection", "img_inject_opts"),
+    "HOOKS": ("ADE_AttachLoraHookToConditioning", "lora_hook"),
+    "HOOK_KEYFRAMES": ("ADE_SetLoraHookKeyframe", "hook_kf"),
+    "TIMESTEPS_RANGE": ("ADE_ConditioningSetMask", "opt_timesteps"),
     "VALUES_REPLACE": ("ADE_PromptScheduling", "values_replace"),
     "FLOATS": ("ADE_MultivalDynamicFloats", "floats"),
     "MODEL": ("KSampler", "model"),
@@ -114,6 +122,7 @@ CONSUMERS: dict[str, tuple[str, str]] = {
 ALWAYS = {
     "ADE_UseEvolvedSampling": {"m_models": "M_MODELS"},
     "KSampler": {"model": "MODEL"},
+    **{f"ADE_CombineLoraHooks{count}": {"lora_hook_A": "HOOKS"} for count in ("", "Four", "Eight")},
 }
 
 

@@ -6,6 +6,7 @@ the loaders find.
 
 from __future__ import annotations
 
+import copy
 import os
 from types import SimpleNamespace
 
@@ -72,6 +73,11 @@ class TinyClip:
     patcher = SimpleNamespace(forced_hooks=None)
     use_clip_schedule = False
 
+    def clone(self, **_) -> TinyClip:
+        made = copy.copy(self)
+        made.patcher = SimpleNamespace(forced_hooks=None, register_all_hook_patches=lambda *_: None)
+        return made
+
     def tokenize(self, text: str) -> str:
         return text
 
@@ -85,6 +91,22 @@ class TinyClip:
 
 def clip():
     return TinyClip()
+
+
+class TinyVae:
+    """Eight by eight pixels of a grey picture for each latent."""
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        small = torch.nn.functional.avg_pool2d(pictures.movedim(-1, 1), 8)
+        return small.mean(1, keepdim=True).expand(-1, 4, -1, -1).contiguous()
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        pictures = torch.nn.functional.interpolate(latents[:, :3].sigmoid(), scale_factor=8.0)
+        return pictures.movedim(1, -1)
+
+
+def vae():
+    return TinyVae()
 
 
 def cond(seed: int):
@@ -192,6 +214,7 @@ STAND_INS = {
     "TinyModel": node(model, {"seed": "INT"}, ("MODEL",)),
     "OtherModel": node(other_model, {"seed": "INT"}, ("MODEL",)),
     "TinyClip": node(clip, {}, ("CLIP",)),
+    "TinyVae": node(vae, {}, ("VAE",)),
     "TinyCond": node(cond, {"seed": "INT"}, ("CONDITIONING",)),
     "TinyControlNet": node(control_net, {"seed": "INT"}, ("CONTROL_NET",)),
     "TinyPictures": node(pictures, {"frames": "INT", "seed": "INT"}, ("IMAGE",)),

@@ -29,8 +29,8 @@ CASES = [
     for group, cases in GROUPS.items()
     for case in cases
 ]
-# Nodes for families of motion models that no tiny UNet has, and one that needs a path.
-ELSEWHERE = re.compile("ADE_PerBlock_SD|ADE_LoadCameraPosesFromPath")
+# Nodes for families of motion models that no tiny UNet has, one that needs a path, and those that need a whole checkpoint.
+ELSEWHERE = re.compile("ADE_PerBlock_SD|ADE_LoadCameraPosesFromPath|ADE_RegisterModelAsLoraHook")
 
 
 class TookTooLong(BaseException):

@@ -62,13 +62,38 @@ def encoder_file(motion: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value for name, value in motion.items() if not name.endswith(".pe")} | encoder
 
 
+def pia_file(motion: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return motion | random_tensors(with_biases({"conv_in": (WIDTH, 9, 3, 3)}), 1.0)
+
+
+def sparse_ctrl_file() -> dict[str, torch.Tensor]:
+    """Of diffusers' own network, for a UNet as the toy world's."""
+    diffusers = pytest.importorskip("diffusers", reason="needs diffusers: pip install diffusers")
+    torch.manual_seed(1)
+    network = diffusers.SparseControlNetModel(
+        down_block_types=("CrossAttnDownBlockMotion",),
+        block_out_channels=(WIDTH,),
+        layers_per_block=1,
+        cross_attention_dim=768,
+        conditioning_channels=4,
+    )
+    for name, value in network.named_parameters():
+        if "controlnet_" in name:  # which begin with zeros
+            torch.nn.init.normal_(value, std=0.1)
+    return network.state_dict()
+
+
 @pytest.fixture(scope="module")
 def server(new_server, host, toyworld_models):
     with new_server(host, models=[toyworld_models]) as server:
         motion = load_file(toyworld_models / "animatediff_models" / "toyworld.safetensors")
         folder = server.run / "models" / "animatediff_models"
         folder.mkdir(parents=True, exist_ok=True)
-        for name, tensors in (("camera", camera_file(motion)), ("i2v", encoder_file(motion))):
+        for name, tensors in (
+            ("camera", camera_file(motion)),
+            ("i2v", encoder_file(motion)),
+            ("pia", pia_file(motion)),
+        ):
             save_file(
                 {key: value.half().contiguous() for key, value in tensors.items()}, folder / f"{name}.safetensors"
             )
@@ -111,6 +136,29 @@ def test_the_example_that_starts_from_a_picture(server):
     drifting = clip(server, "image_to_video", **given, ref_drift=1.0)
     assert np.abs(with_picture - drifting).max() > 0.05
     assert np.array_equal(clip(server, "image_to_video", **given), with_picture)
+
+
+def test_the_example_that_animates_a_picture(server):
+    given = {"model_name": "pia.safetensors", "batch_size": 4}
+    with_picture = clip(server, "pia", **given)
+    assert len(with_picture) == 4
+    assert with_picture.std() > 0.01
+    other = clip(server, "pia", **given, preset="Style Transfer (Large Motion)", batch_index=-1)
+    assert np.abs(with_picture - other).max() > 0.05
+    assert np.array_equal(clip(server, "pia", **given), with_picture)
+
+
+def test_the_example_that_is_guided_by_a_picture(server):
+    folder = server.run / "models" / "controlnet"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(sparse_ctrl_file(), folder / "sparse.safetensors")
+    given = {"control_net_name": "sparse.safetensors", "batch_size": 4}
+    guided = clip(server, "sparse_control", **given)
+    assert len(guided) == 4
+    assert guided.std() > 0.01
+    for changes in ({"indexes": "-1"}, {"strength": 0.0}, {"strengths": "0.0: 0.2"}):
+        assert np.abs(guided - clip(server, "sparse_control", **given, **changes)).max() > 0.02, changes
+    assert np.array_equal(clip(server, "sparse_control", **given), guided)
 
 
 def test_a_path_outside_is_refused_whether_it_exists_or_not(server, tmp_path):

@@ -384,6 +384,52 @@ def test_pictures_of_the_windows(server):
     assert len(outputs["map"]["images"]) == 1
 
 
+def test_windows_tied_together_by_context_extras(server):
+    """The example workflow, with windows side by side: alone each shows something else."""
+    graph = in_toyworld("context_extras", batch_size=16, steps=3, cfg=2.0, seed=5)
+    graph["windows"]["inputs"] |= {"context_length": 8, "context_overlap": 0}
+    graph["webp"] = node("SaveImage", images=["decode", 0], filename_prefix="context_extras")
+    graph["naive_reuse"]["inputs"]["end_percent"] = graph["context_ref"]["inputs"]["end_percent"] = 1.0
+
+    def difference(extras: str | None) -> tuple[np.ndarray, float]:
+        """The clip, and how far its second window is from the first."""
+        changed = {**graph, "model": node("ADE_UseEvolvedSampling", **graph["model"]["inputs"])}
+        changed["model"]["inputs"]["context_options"] = ["windows" if extras is None else "extras", 0]
+        changed["extras"] = node("ADE_ContextExtras_Set", context_opts=["windows", 0], context_extras=[extras, 0])
+        clip = check(server, changed, 16)
+        return clip, float(np.abs(clip[8:] - clip[:8]).mean())
+
+    plain, apart = difference(None)
+    looking, _ = difference("context_ref")
+    assert np.array_equal(looking[:8], plain[:8])  # the first window looks at none
+    assert np.abs(looking[8:] - plain[8:]).mean() > 0.003
+    both, together = difference("naive_reuse")
+    print(f"the second window differs from the first by {together:.4f}, without extras by {apart:.4f}")
+    assert together < apart / 2
+    assert np.abs(both[8:] - looking[8:]).mean() > 0.003
+
+
+def test_an_injected_picture_comes_through(server):
+    """The example workflow, with the toy world's own VAE; and without its picture."""
+    colour = np.array([0.1, 0.6, 0.2])
+    Image.new("RGB", (SIZE, SIZE), tuple((colour * 255).astype(int))).save(server.run / "input" / "picture.png")
+    distances = []
+    for connected in (True, False):
+        graph = in_toyworld(
+            "image_injection", image="picture.png", batch_size=4, steps=8, start_percent=0.8, float_val=1.0
+        )
+        graph["positive"]["inputs"]["text"] = "a red circle"
+        graph["webp"] = node("SaveImage", images=["decode", 0], filename_prefix="image_injection")
+        del graph["video"], graph["mp4"]
+        if not connected:
+            del graph["settings"]["inputs"]["image_inject"]
+        files = server.outputs(server.queue(graph))
+        frames = np.stack([np.asarray(Image.open(file).convert("RGB"), np.float64) / 255 for file in files])
+        assert len(frames) == 4
+        distances.append(abs(frames.mean((0, 1, 2)) - colour).max())
+    assert distances[0] < 0.8 * distances[1]
+
+
 MOST_SEAM, SAME_DIRECTION = 1.3, 0.8
 
 

@@ -63,7 +63,7 @@ def test_messages_send_users_to_nodes_that_give_what_is_missing(nodes, pack):
         schema = node.GET_SCHEMA()
         gives[schema.display_name] = {str(output.io_type) for output in schema.outputs}
     types = {str(entry.get_io_type()) for node in nodes for entry in node.GET_SCHEMA().inputs}
-    assert types - sources.keys() == {"IMAGE_INJECT"}  # nothing gives it yet
+    assert types <= sources.keys()
     ours = {kind: sources[kind] for kind in types & set.union(*gives.values()) if sources[kind] in gives}
     assert len(ours) > 15
     for kind, name in ours.items():
@@ -89,8 +89,8 @@ def test_an_empty_optional_input_is_not_connected(base):
 
 
 def test_the_name_of_before_counts_where_the_new_one_is_empty(base, pack):
-    schema = pack.submodule("nodes.legacy").AnimateDiffLoaderWithContext.GET_SCHEMA()
-    renamed = pack.submodule("nodes.legacy").AnimateDiffLoaderWithContext.renamed
+    schema = pack.submodule("nodes.deprecated.loaders").AnimateDiffLoaderWithContext.GET_SCHEMA()
+    renamed = pack.submodule("nodes.deprecated.loaders").AnimateDiffLoaderWithContext.renamed
     required = {
         "model": SimpleNamespace(clone=None, model_options={}),
         "model_name": "m",
@@ -105,7 +105,6 @@ def test_the_name_of_before_counts_where_the_new_one_is_empty(base, pack):
 
 
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
-NEVER_CHECKED = {"IMAGE_INJECT"}  # refused whatever it is
 # What fits nowhere.
 NONSENSE = {
     "an object": object(),
@@ -137,8 +136,6 @@ def test_what_is_no_such_thing_is_refused_by_name(nodes, base, kind):
     checked = 0
     for node in nodes:
         for entry in node.GET_SCHEMA().inputs:
-            if str(entry.get_io_type()) in NEVER_CHECKED:
-                continue
             schema = node.GET_SCHEMA()
             with pytest.raises(base.WrongInput) as error:
                 one_input(base, schema, next(e for e in schema.inputs if e.id == entry.id), NONSENSE[kind])

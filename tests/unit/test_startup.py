@@ -26,6 +26,17 @@ SIGMA_SCHEDULES = {
     "ADE_SigmaScheduleSplitAndCombine",
     "ADE_SigmaScheduleToSigmas",
 }
+ADAPTERS = {
+    "ADE_LoadAnimateLCMI2VModel",
+    "ADE_ApplyAnimateLCMI2VModel",
+    "ADE_InjectI2VIntoAnimateDiffModel",
+    "ADE_LoadAnimateDiffModelWithCameraCtrl",
+    "ADE_ApplyAnimateDiffModelWithCameraCtrl",
+    "ADE_CameraCtrlAnimateDiffKeyframe",
+    "AnimateDiffLoadMotionModelWithMotionCtrl",
+    "AnimateDiffApplyMotionCtrlCamera",
+}
+POSE_FILES = {"ADE_LoadCameraPoses", "ADE_LoadCameraPosesFromPath"}
 SCHEDULED_PROMPTS = {"ADE_PromptScheduling", "ADE_PromptSchedulingLatents", "AnimateDiffPromptScheduling"}
 
 MERGING = {
@@ -38,13 +49,12 @@ MERGING = {
 # Names that the host lacks -> the nodes that are left out then, all of them.
 CASES = {
     # found out by the contract: the modules of the pack can be loaded
-    ("comfy.samplers.encode_model_conds",): TRAINING,
     ("comfy.lora.calculate_weight",): {*TRAINING, *MERGING},
-    ("comfy.utils.common_upscale",): set(),
+    ("comfy.utils.common_upscale",): {*ADAPTERS, "ADE_UpscaleAndVAEEncode"},
     ("comfy.controlnet.ControlBase",): set(),
     ("comfy.sd.CLIP.add_hooks_to_dict",): SCHEDULED_PROMPTS,
     ("nodes.EmptyLatentImage",): {"ADE_EmptyLatentImageLarge"},
-    ("folder_paths.get_temp_directory",): {"ADE_AnimateDiffCombine"},
+    ("folder_paths.get_temp_directory",): {*POSE_FILES, "ADE_AnimateDiffCombine"},
     ("comfy.samplers.calculate_sigmas",): {"ADE_SigmaScheduleToSigmas"},
     ("comfy_extras.nodes_model_advanced.LCM",): set(),
     ("comfy.model_patcher.ModelPatcher.set_injections",): {*EVOLVED, "ADE_AnimateDiffUnload"},
@@ -56,8 +66,12 @@ CASES = {
     ("comfy.samplers.SCHEDULER_NAMES",): SIGMA_SCHEDULES,
     ("comfy.samplers.KSampler",): VISUALIZE,
     # found out when a node's inputs are made
-    ("folder_paths.get_input_directory",): {"ADE_LoadCameraPoses"},
-    ("comfy_api.latest.io.Vae",): {"CheckpointLoaderSimpleWithNoiseSelect"},
+    ("folder_paths.get_input_directory",): POSE_FILES,
+    ("comfy_api.latest.io.Vae",): {
+        "CheckpointLoaderSimpleWithNoiseSelect",
+        "ADE_UpscaleAndVAEEncode",
+        "ADE_NoisedImageInjection",
+    },
     ("comfy_api.latest.io.ClipVision",): {"AnimateDiffMetrics"},
     ("comfy_api.latest.io.Sigmas",): {*VISUALIZE, *SIGMA_SCHEDULES},
     # several at once

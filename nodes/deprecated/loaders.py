@@ -7,20 +7,20 @@ from typing import ClassVar
 import torch
 from comfy_api.latest import io
 
-from ..host.schema import schema
-from ..lora.motion_lora import MotionLoras
-from ..motion_models.files.adjust import MULTIPLY, Adjustments, PositionAdjustment, WeightAdjustment, stretched
-from ..sampling.evolved import animate
-from ..sampling.motion.applied import Keyframe, MotionSettings
-from ..sampling.sample_settings import SampleSettings
-from ..sampling.schedules import beta_schedules
-from ..sampling.strength.multival import pictures
-from ..sampling.windows.context import Context, Contexts
-from ..sampling.windows.schedules import LOOPED_UNIFORM, WindowOptions
-from . import sockets
-from .base import Node, node
-from .motion_models.settings import ATTENTION, SOME
-from .sampling.evolved import load_and_apply
+from ...host.schema import schema
+from ...lora.motion_lora import MotionLoras
+from ...motion_models.files.adjust import MULTIPLY, Adjustments, PositionAdjustment, WeightAdjustment, stretched
+from ...sampling.evolved import animate
+from ...sampling.motion.applied import Keyframe, MotionSettings
+from ...sampling.sample_settings import SampleSettings
+from ...sampling.schedules import beta_schedules
+from ...sampling.strength.multival import pictures
+from ...sampling.windows.context import Context, Contexts
+from ...sampling.windows.schedules import LOOPED_UNIFORM, WindowOptions
+from .. import sockets
+from ..base import Node, node
+from ..motion_models.settings import ATTENTION, SOME
+from ..sampling.evolved import load_and_apply
 
 CATEGORY = "AnimateDiff/deprecated"
 

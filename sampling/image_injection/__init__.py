@@ -1,0 +1,1 @@
+"""Pictures that are laid into a clip while it is sampled."""
