@@ -49,6 +49,7 @@ MERGING = {
 # Names that the host lacks -> the nodes that are left out then, all of them.
 CASES = {
     # found out by the contract: the modules of the pack can be loaded
+    ("comfy.samplers.encode_model_conds",): TRAINING,
     ("comfy.lora.calculate_weight",): {*TRAINING, *MERGING},
     ("comfy.utils.common_upscale",): {*ADAPTERS, "ADE_UpscaleAndVAEEncode"},
     ("comfy.controlnet.ControlBase",): set(),
