@@ -44,7 +44,17 @@ DEFAULT = "0.30.0"
 # The requirements of the default release run all of them, with these three pinned: left alone,
 # pip may pick a torch and a torchaudio that do not import together.
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
-TEST_TOOLS = ("pytest", "pytest_timeout", "hypothesis", "ruff", "basedpyright", "diffusers", "cv2", "playwright")
+TEST_TOOLS = (
+    "pytest",
+    "pytest_timeout",
+    "hypothesis",
+    "ruff",
+    "basedpyright",
+    "diffusers",
+    "peft",
+    "cv2",
+    "playwright",
+)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,12 @@ def compile_apart(model_options: dict, unet: torch.nn.Module) -> None:
 
 
 @cache
+def kept_out(function: Callable) -> Callable:
+    """``function`` as no part of compiled code, which would go by the options of its first call."""
+    return torch.compiler.disable(function)
+
+
+@cache
 def _backend_apart(name: str) -> Callable:
     """The backend ``name`` as an object of its own: code is shared only between equal backends."""
     backend = torch._dynamo.lookup_backend(name)

@@ -196,6 +196,13 @@ MotionLoRAs
     comfy.lora.load_lora(_, _)
     comfy.model_patcher.ModelPatcher.add_patches(_, _)
 
+merging
+    comfy.lora.calculate_weight(_, _, _)
+    comfy_api.latest.ui.PreviewText(_)
+    comfy.utils.ProgressBar(_)
+    comfy.utils.ProgressBar.update(_)
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
 domain adapters
     comfy.lora.load_lora(_, _, log_missing=)
     comfy.lora.model_lora_keys_unet(_, _)
@@ -255,6 +262,27 @@ context options
     'cross_attn' in comfy.model_base
     'num_video_frames' in comfy.model_base
     'pooled_output' in comfy.sd
+
+ContextRef
+    comfy.model_base.SDXL
+    comfy.ldm.modules.attention.SpatialTransformer().transformer_blocks
+    comfy.ldm.modules.attention.BasicTransformerBlock().disable_self_attn
+    comfy.ldm.modules.attention.BasicTransformerBlock().norm1
+    comfy.ldm.modules.attention.optimized_attention(_, _, _, _, attn_precision=, transformer_options=)
+    'patches_replace' in comfy.ldm.modules.attention
+    'attn1' in comfy.ldm.modules.attention
+    'attn1_patch' in comfy.ldm.modules.attention
+    'block' in comfy.ldm.modules.attention
+    'block_index' in comfy.ldm.modules.attention
+    'n_heads' in comfy.ldm.modules.attention
+    'attn_precision' in comfy.ldm.modules.attention
+    'activations_shape' in comfy.ldm.modules.attention
+    'input_block_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'output_block_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'patches' in comfy.ldm.modules.attention
+    'uuid' in comfy.samplers
+    'uuids' in comfy.samplers
+    'negative' in comfy.samplers
 
 MODELs of TorchCompileModel
     comfy.patcher_extension.WrappersMP.APPLY_MODEL

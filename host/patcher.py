@@ -5,9 +5,10 @@ Nothing of the host is looked up while this file is imported: all nodes import i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import comfy.lora
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
@@ -87,3 +88,19 @@ def plain_state_dict(patcher: comfy.model_patcher.ModelPatcher) -> dict[str, tor
     """The weights and buffers of ``patcher.model`` without the weight patches that a run may have left in them."""
     # for each name the weight before any patch, then the patches
     return {key: original for key, ((original, _), *_) in patcher.get_key_patches().items()}
+
+
+def weights_as_sampled(patcher: comfy.model_patcher.ModelPatcher) -> Callable[[str], torch.Tensor]:
+    """A function from the name of a weight or buffer of ``patcher.model`` to its value: a copy on the CPU, in float32.
+
+    Weight patches (MotionLoRAs of constant strength) are in it, as they are when the model samples; the model stays as
+    it is, wherever the host keeps it.
+    """
+    found = patcher.get_key_patches()
+
+    def read(name: str) -> torch.Tensor:
+        (original, _), *patches = found[name]
+        value = original.detach().to("cpu", torch.float32, copy=True)
+        return comfy.lora.calculate_weight(patches, value, name) if patches else value
+
+    return read

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -48,6 +49,19 @@ def whole_file(path: str) -> Iterator[str]:
     finally:
         with suppress(OSError):
             os.remove(unfinished)
+
+
+@contextmanager
+def whole_folder(path: str) -> Iterator[str]:
+    """A new folder to write into, beside ``path``; the same for it as ``whole_file`` is for a file."""
+    unfinished = f"{path}.{os.getpid()}.part"
+    try:
+        with told_in_words(path):
+            os.mkdir(unfinished)
+            yield unfinished
+            os.rename(unfinished, path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch
 
 from ..motion_models.files.saving import METADATA_PREFIX, save_tensors
 from ..motion_models.files.wrong_files import is_motion_lora, what_is_it
+from ..motion_models.layouts import diffusers_name
 from ..motion_models.network.low_rank import Pairs
 from ..motion_models.network.strength import VaryingStrength
 from .change import low_rank
@@ -100,18 +101,32 @@ def read_motion_lora(path: str) -> MotionLora:
     return lora
 
 
+# How a file calls its tensors: names of a layer's down and up.
+ANIMATEDIFF, DIFFUSERS = "AnimateDiff", "diffusers"
+
+
+def _names(layer: str, layout: str) -> tuple[str, ...]:
+    if layout == DIFFUSERS:
+        return tuple(f"unet.{diffusers_name(layer)}.lora_{half}.weight" for half in "AB")
+    attention, projection = layer.removesuffix(".0").rsplit(".", 1)
+    return tuple(f"{attention}.processor.{projection}_lora.{half}.weight" for half in ("down", "up"))
+
+
 def save_motion_lora(
-    lora: MotionLora, path: str, metadata: Mapping[str, object] | None = None, dtype: torch.dtype = torch.float16
+    lora: MotionLora,
+    path: str,
+    metadata: Mapping[str, object] | None = None,
+    dtype: torch.dtype = torch.float16,
+    layout: str = ANIMATEDIFF,
 ) -> None:
-    """Write ``lora`` to a new file in AnimateDiff's layout, which other programs read.
+    """Write ``lora`` to a new file in the names of ``layout``: those of the published MotionLoRAs, or those that diffusers'
+    ``load_lora_weights`` takes.
 
     ``metadata`` goes into the file beside that of ``lora``; its keys are ``animatediff.base``, ``animatediff.steps``
     and so on (motion_models/files/saving.py). Raises what save_tensors raises.
     """
     tensors = {}
-    for layer, (down, up) in lora.pairs.items():
-        attention, projection = layer.removesuffix(".0").rsplit(".", 1)
-        for half, value in (("down", down), ("up", up)):
-            tensors[f"{attention}.processor.{projection}_lora.{half}.weight"] = value.to(dtype)
+    for layer, pair in lora.pairs.items():
+        tensors |= {name: half.to(dtype) for name, half in zip(_names(layer, layout), pair, strict=True)}
     rank = {f"{METADATA_PREFIX}rank": lora.rank}
     save_tensors(tensors, path, {**lora.metadata, **rank, **(metadata or {})})

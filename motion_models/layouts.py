@@ -59,6 +59,15 @@ DIFFUSERS_NAMES = (
     (r"(\.motion_modules\..*)\.norm2\.", r"\1.norms.1."),
     (r"(\.motion_modules\..*)\.norm3\.", r"\1.ff_norm."),
 )
+# The way back: part of AnimateDiff's name, diffusers'.
+TO_DIFFUSERS = (
+    (".temporal_transformer.", "."),
+    (".attention_blocks.0.", ".attn1."),
+    (".attention_blocks.1.", ".attn2."),
+    (".norms.0.", ".norm1."),
+    (".norms.1.", ".norm2."),
+    (".ff_norm.", ".norm3."),
+)
 DIFFUSERS_TABLE = ".pos_embed.pe"  # one for both attention blocks
 TABLE = ".pos_encoder.pe"
 FANCY_VIDEO = "FancyVideo"  # the entry, in a file of this layout, that marks it
@@ -133,6 +142,13 @@ LAYOUTS = {  # in the order in which they are tried
 def recognise(name: str, tensors: Tensors) -> Layout:
     """The layout of a file called ``name``, from its tensors without prefixes."""
     return next(row for row in LAYOUTS.values() if row.recognised(name, tensors))
+
+
+def diffusers_name(name: str) -> str:
+    """What diffusers calls a tensor or layer of a motion module; position tables have another form there."""
+    for ours, theirs in TO_DIFFUSERS:
+        name = name.replace(ours, theirs)
+    return name
 
 
 def is_diffusers(names: Iterable[str]) -> bool:

@@ -14,6 +14,10 @@ from ..motion_models.adapters.other_cameras import WAN_CHANNELS, WAN_TOGETHER
 from ..motion_models.files.adjust import Adjustments, PositionAdjustment, WeightAdjustment
 from ..motion_models.network.temporal import MotionModel
 from ..sampling.adapters.pia import PiaInput
+from ..sampling.context_extras.context_ref import RefKeyframe, Tune
+from ..sampling.context_extras.extras import ContextExtras
+from ..sampling.context_extras.modes import Mode
+from ..sampling.context_extras.naive_reuse import ReuseKeyframe
 from ..sampling.guidance.custom_cfg import CfgKeyframe, Extra
 from ..sampling.image_injection.picture import InjectedPicture, Place
 from ..sampling.motion.applied import AppliedMotionModel, Keyframe
@@ -126,6 +130,11 @@ KINDS = {
     "PE_ADJUST": Kind("position adjustments", "Adjust PE (Sweetspot)", _chain(PositionAdjustment)),
     "WEIGHT_ADJUST": Kind("weight adjustments", "Adjust Weight (All, Mult)", _chain(WeightAdjustment)),
     "CONTEXT_OPTIONS": Kind("context options", "Context Options: Standard Static", _chain(Context)),
+    "CONTEXT_EXTRAS": Kind("context extras", "Context Extras: ContextRef", _one(ContextExtras)),
+    "CONTEXTREF_MODE": Kind("a mode of ContextRef", "ContextRef Mode: First", _one(Mode)),
+    "CONTEXTREF_TUNE": Kind("a tune of ContextRef", "ContextRef Tune: Attn", _one(Tune)),
+    "CONTEXTREF_KEYFRAME": Kind("keyframes of ContextRef", "ContextRef Keyframe", _chain(RefKeyframe)),
+    "NAIVEREUSE_KEYFRAME": Kind("keyframes of NaiveReuse", "NaiveReuse Keyframe", _chain(ReuseKeyframe)),
     "VIEW_OPTS": Kind("view options", "View Options: Standard Static", _one(Views)),
     "SAMPLE_SETTINGS": Kind("sample settings", "Sample Settings", _one(SampleSettings)),
     "NOISE_LAYERS": Kind("noise layers", "Noise Layer (Add)", _chain(NoiseLayer)),

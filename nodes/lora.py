@@ -1,6 +1,7 @@
 """MotionLoRAs and domain adapters: loading, scheduling, saving; saving motion models."""
 
 import logging
+import os
 from dataclasses import replace
 
 import torch
@@ -9,7 +10,15 @@ from comfy_api.latest import io, ui
 from ..host import folders
 from ..host.schema import schema
 from ..lora import domain_adapter
-from ..lora.motion_lora import AppliedMotionLora, MotionLoras, read_motion_lora, save_motion_lora
+from ..lora.motion_lora import (
+    ANIMATEDIFF,
+    DIFFUSERS,
+    AppliedMotionLora,
+    MotionLoras,
+    read_motion_lora,
+    save_motion_lora,
+)
+from ..motion_models.files.diffusers_folder import save_motion_adapter
 from ..motion_models.files.saving import METADATA_PREFIX, save_motion_model
 from ..motion_models.network.strength import HOLD, LINEAR, VaryingStrength
 from ..sampling.strength.multival import pictures
@@ -156,6 +165,12 @@ def _dtype(options: list[str]) -> io.Combo.Input:
     return io.Combo.Input("dtype", options=options, default=options[0], tooltip=tooltip)
 
 
+def _format(tooltip: str) -> io.Combo.Input:
+    return io.Combo.Input(
+        "format", options=[ANIMATEDIFF, DIFFUSERS], default=ANIMATEDIFF, optional=True, tooltip=tooltip
+    )
+
+
 def _caption() -> io.String.Input:
     return io.String.Input(
         "caption", default="", multiline=True, optional=True, tooltip="Noted in the file's metadata."
@@ -193,8 +208,8 @@ class SaveMotionLora(Node):
             display_name="Save MotionLoRA",
             category=CATEGORY,
             description=(
-                "Saves MotionLoRAs where Load AnimateDiff LoRA finds them, in the format that other programs read. "
-                "Each of a chain gets a file of its own; strengths and schedules are not part of it."
+                "Saves MotionLoRAs where Load AnimateDiff LoRA finds them, in the names of AnimateDiff's own or in those of "
+                "diffusers. Each of a chain gets a file of its own; strengths and schedules are not part of it."
             ),
             is_output_node=True,
             inputs=[
@@ -202,12 +217,17 @@ class SaveMotionLora(Node):
                 _filename_prefix("motion_lora", folders.MOTION_LORAS),
                 _dtype(list(DTYPES)),
                 _caption(),
+                _format(
+                    "AnimateDiff: as the published MotionLoRAs, which all ComfyUI packs read. diffusers: for load_lora_weights."
+                ),
             ],
             outputs=[],
         )
 
     @classmethod
-    def run(cls, motion_lora: MotionLoras, filename_prefix: str, dtype: str, caption: str = "") -> io.NodeOutput:
+    def run(
+        cls, motion_lora: MotionLoras, filename_prefix: str, dtype: str, caption: str = "", format: str = ANIMATEDIFF
+    ) -> io.NodeOutput:
         if not motion_lora:
             raise EmptyInput(
                 "The input motion_lora of Save MotionLoRA holds no MotionLoRA. Connect Train MotionLoRA or Load AnimateDiff LoRA."
@@ -215,7 +235,7 @@ class SaveMotionLora(Node):
         paths = []
         for applied in motion_lora:
             paths.append(folders.new_file(folders.MOTION_LORAS, filename_prefix))
-            save_motion_lora(applied.lora, paths[-1], _noted(caption=caption), DTYPES[dtype])
+            save_motion_lora(applied.lora, paths[-1], _noted(caption=caption), DTYPES[dtype], format)
         return _saved(paths)
 
 
@@ -253,21 +273,31 @@ class SaveMotionModel(Node):
             node_id="AnimateDiffSaveMotionModel",
             display_name="Save Motion Model",
             category=CATEGORY,
-            description="Saves a motion model where Load AnimateDiff Model finds it. MotionLoRAs are not merged into it.",
+            description=(
+                "Saves a motion model where Load AnimateDiff Model finds it, as one file in AnimateDiff's names or as a folder for "
+                "diffusers. MotionLoRAs are not merged into it."
+            ),
             is_output_node=True,
             inputs=[
                 sockets.MotionModelSocket.Input("motion_model"),
                 _filename_prefix("motion_model", folders.MOTION_MODELS),
                 _dtype([AS_LOADED, *DTYPES]),
                 *_training_notes(),
+                _format(
+                    "AnimateDiff: one file, which all ComfyUI packs read. diffusers: a folder for MotionAdapter.from_pretrained."
+                ),
             ],
             outputs=[],
         )
 
     @classmethod
-    def run(cls, motion_model, filename_prefix: str, dtype: str, **notes) -> io.NodeOutput:
+    def run(cls, motion_model, filename_prefix: str, dtype: str, format: str = ANIMATEDIFF, **notes) -> io.NodeOutput:
         path = folders.new_file(folders.MOTION_MODELS, filename_prefix)
-        save_motion_model(motion_model, path, _noted(**notes), DTYPES.get(dtype))
+        if format == DIFFUSERS:
+            path = os.path.splitext(path)[0]
+            save_motion_adapter(motion_model, path, _noted(**notes), DTYPES.get(dtype))
+        else:
+            save_motion_model(motion_model, path, _noted(**notes), DTYPES.get(dtype))
         return _saved([path])
 
 

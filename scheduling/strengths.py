@@ -50,11 +50,12 @@ def parse_points(
         if not reader.take(":"):
             raise reader.error(f"':' and a strength behind {cut(key)}")
         reader.skip_blank()
-        points[float(key)] = _strength(reader, cut(key))
+        points[float(key)] = read_strength(reader, cut(key))
     return tuple(sorted(points.items()))
 
 
-def _strength(reader: Reader, key: str) -> float:
+def read_strength(reader: Reader, key: str) -> float:
+    """The number behind ``key:``, where ``reader`` stands. Raises TextError."""
     start = reader.at
     value = reader.match(NUMBER)
     if not value:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from ..host import training as host
-from ..host.patcher import make_patcher, weight_dtype
 from ..motion_models.files.checking import tensor_shapes
+from ..motion_models.files.motion_model import new_motion_model
 from ..motion_models.layouts import LAYOUTS, VERSIONS
 from ..motion_models.network.call import MotionInputs
 from ..motion_models.network.injection import check_fit, check_unet, find_sites
@@ -114,14 +114,4 @@ def train_motion_module(
     unet.prepare([*positive, negative], clips.size, settings.frames)
     record = train(unet, list(motion_model.parameters()), clips, settings, lambda: (MotionInputs(),), node_id)
     tensors = {key: value.detach().cpu().clone() for key, value in motion_model.state_dict().items()}
-    return motion_model_patcher(replace(spec, name=NAME), tensors), record
-
-
-def motion_model_patcher(spec: MotionModelSpec, tensors: dict[str, torch.Tensor], disable_dynamic: bool = False):
-    """A motion model from its tensors, as the host samples with it."""
-    dtype = weight_dtype()
-    motion_model = MotionModel(spec, dtype)
-    tensors_as_loaded = {k: v.to(torch.float32 if k.endswith(".pe") else dtype) for k, v in tensors.items()}
-    motion_model.load_state_dict(tensors_as_loaded)
-    motion_model.eval().requires_grad_(False)
-    return make_patcher(motion_model, (motion_model_patcher, (spec, tensors)), disable_dynamic)
+    return new_motion_model(replace(spec, name=NAME), tensors), record

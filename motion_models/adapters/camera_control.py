@@ -6,6 +6,7 @@ published file.
 
 import os
 import re
+from typing import Any
 
 import torch
 from torch import nn
@@ -64,6 +65,8 @@ class PoseEncoder(nn.Module):
         ``views`` divide the frames where there are more than ``max_frames``.
         """
         x, features = self.encoder_conv_in(rays), []
+        convs: Any
+        attentions: Any
         for convs, attentions in zip(self.encoder_down_conv_blocks, self.encoder_down_attention_blocks, strict=True):
             for conv, attention in zip(convs, attentions, strict=True):
                 x = _along_frames(attention, conv(x), MotionInputs(views=views))
@@ -100,7 +103,7 @@ class CameraControl(nn.Module):
         self.encoder = PoseEncoder(channels, max_frames, dtype)
         self.merges = nn.ModuleDict({name: operations().Linear(c, c, dtype=dtype) for name, c in merges.items()})
 
-    def merge(self, attention: str) -> nn.Module:
+    def merge(self, attention: str) -> Any:
         """The layer for the temporal attention of that name."""
         return self.merges[_key(attention)]
 

@@ -8,6 +8,7 @@ model's.
 import os
 import re
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -120,7 +121,8 @@ def _check_fit(spec: MotionModelSpec, camera: MotionCtrlCamera, file_name: str) 
         for i, level in enumerate(levels)
         for j, channels in enumerate(level)
     }
-    have = {name.replace("/", "."): layer.weight.shape[0] for name, layer in camera.projections.items()}
+    projections: Any = camera.projections
+    have = {name.replace("/", "."): layer.weight.shape[0] for name, layer in projections.items()}
     lacking = [name for name, channels in wanted.items() if have.get(name) != channels]
     if lacking:
         raise MotionModelMismatch(

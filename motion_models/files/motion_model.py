@@ -7,7 +7,7 @@ import torch
 
 from ...host.patcher import make_patcher, weight_dtype, with_parts
 from ..adapters.image_inputs import KINDS, load_image_input
-from ..layouts import PREFIX, Tensors, our_names, recognise
+from ..layouts import LAYOUTS, PREFIX, Tensors, our_names, recognise
 from ..network.temporal import MotionModel
 from ..spec import MotionModelSpec
 from .adjust import Adjustments
@@ -17,8 +17,11 @@ from .errors import MotionModelFileError
 from .numbers import refuse_impossible_numbers
 from .quantised import unquantised
 from .reading import read_tensors
-from .saving import HEADS_METADATA
+from .saving import HEADS_METADATA, LAYOUT_METADATA
 from .wrong_files import what_is_it
+
+# Layouts that files in diffusers' names are taken for, whatever they were before.
+SILENT = ("AnimateDiff", "AnimateLCM")
 
 
 def load_motion_model(path: str, adjustments: Adjustments | None = None, disable_dynamic: bool = False):
@@ -54,14 +57,33 @@ def built(spec: MotionModelSpec, tensors: Tensors, adjustments: Adjustments | No
     """The patcher of a motion model, with the function that makes another one (``make_patcher``)."""
     if adjustments is not None:
         spec, tensors = adjustments.apply(spec, tensors)
-    dtype = weight_dtype()
-    model = MotionModel(spec, dtype)
-    # Cast here, not by the layers: some of the host's layers adopt the dtype of what they are given.
-    tensors = {key: value.to(torch.float32 if key.endswith(".pe") else dtype) for key, value in tensors.items()}
-    model.load_state_dict(tensors, strict=False)  # a layout without tables keeps the generated ones
-    model.eval().requires_grad_(False)
+    model = _network(spec, as_loaded(tensors))
     logging.info("[AnimateDiff] Loaded %s", spec)
     return make_patcher(model, reload, disable_dynamic)
+
+
+def new_motion_model(spec: MotionModelSpec, tensors: Tensors, disable_dynamic: bool = False):
+    """A motion model that comes from no file, as the host samples with it.
+
+    ``tensors`` are all of the state dict; they are kept in the dtype of the weights, for the copies that the host makes.
+    """
+    tensors = as_loaded(tensors)
+    return make_patcher(_network(spec, tensors), (new_motion_model, (spec, tensors)), disable_dynamic)
+
+
+def as_loaded(tensors: Tensors) -> Tensors:
+    """In the dtypes that they have in the network: position tables float32, the rest as the host has its UNets.
+
+    Cast here, not by the layers: some of the host's layers adopt the dtype of what they are given.
+    """
+    dtype = weight_dtype()
+    return {key: value.to(torch.float32 if key.endswith(".pe") else dtype) for key, value in tensors.items()}
+
+
+def _network(spec: MotionModelSpec, tensors: Tensors) -> MotionModel:
+    model = MotionModel(spec, weight_dtype())
+    model.load_state_dict(tensors, strict=False)  # a layout without tables keeps the generated ones
+    return model.eval().requires_grad_(False)
 
 
 def interpret(name: str, tensors: Tensors, metadata: dict[str, str]) -> tuple[MotionModelSpec, Tensors]:
@@ -70,7 +92,10 @@ def interpret(name: str, tensors: Tensors, metadata: dict[str, str]) -> tuple[Mo
     other = what_is_it(tensors)
     if other is not None:
         raise MotionModelFileError(f"'{name}' is no motion model. {other}")
+    # what the tensors tell goes first where they tell all: an image input must not be overlooked
     layout = recognise(name, tensors)
+    if layout.name in SILENT:
+        layout = LAYOUTS.get(metadata.get(LAYOUT_METADATA, ""), layout)
     tensors = {key: value for key, value in our_names(tensors).items() if MODULE_KEY.match(key)}
     tensors = unquantised(name, tensors)
     return specification(name, layout, tensors, metadata), tensors

@@ -19,9 +19,16 @@ PACK_VERSION = "0.1.0"
 # Metadata keys are "animatediff." and one of: heads, version (motion models); rank, alpha (LoRAs); base, steps,
 # objective, caption.
 METADATA_PREFIX = "animatediff."
-# What tensors do not tell: the heads, and the version of modules of other levels or without a mid block.
+# What tensors do not tell: the heads, the version of modules of other levels or without a mid block, and the layout of
+# those that were saved in diffusers' names.
 HEADS_METADATA = f"{METADATA_PREFIX}heads"
 VERSION_METADATA = f"{METADATA_PREFIX}version"
+LAYOUT_METADATA = f"{METADATA_PREFIX}layout"
+
+
+def check_new(path: str) -> None:
+    if os.path.exists(path):
+        raise FileExistsError(f"'{path}' exists already and was not overwritten. Choose another name.")
 
 
 def save_tensors(tensors: Mapping[str, torch.Tensor], path: str, metadata: Mapping[str, object]) -> None:
@@ -30,8 +37,7 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: str, metadata: Mappi
     Raises FileExistsError if there is a file, NotSaved if it cannot be written, and ValueError if a tensor holds NaN or
     infinity: a reader would take such a file without a word, and every picture made with it would be black.
     """
-    if os.path.exists(path):
-        raise FileExistsError(f"'{path}' exists already and was not overwritten. Choose another name.")
+    check_new(path)
     broken = [name for name, value in tensors.items() if value.is_floating_point() and not is_finite(value)]
     if broken:
         raise ValueError(
@@ -47,6 +53,27 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: str, metadata: Mappi
         )
 
 
+def check_savable(patcher) -> None:
+    """Raise MotionModelFileError for models whose image inputs would be lost; what stays behind else is told in the log."""
+    spec: MotionModelSpec = patcher.model.spec
+    layout = LAYOUTS[spec.layout]
+    if not spec.attention_blocks:
+        raise MotionModelFileError(
+            f"'{spec.name}' has no motion modules to save: it is an image encoder alone. Connect the output MOTION_MODEL of its "
+            "loader, or keep the file that it came from."
+        )
+    if layout.not_saved:
+        raise MotionModelFileError(
+            f"'{spec.name}' is a {layout.name} model; {layout.not_saved}. Save a motion model without one."
+        )
+    if parts(patcher):
+        logging.warning(
+            "[AnimateDiff] '%s' is saved without its %s, which stays in the file that it came from.",
+            spec.name,
+            " and ".join(parts(patcher)),
+        )
+
+
 def save_motion_model(
     patcher, path: str, metadata: Mapping[str, object] | None = None, dtype: torch.dtype | None = None
 ) -> None:
@@ -56,22 +83,8 @@ def save_motion_model(
     Raises what save_tensors raises, and MotionModelFileError for models whose image inputs would be lost.
     """
     spec: MotionModelSpec = patcher.model.spec
+    check_savable(patcher)
     layout = LAYOUTS[spec.layout]
-    if not spec.attention_blocks:
-        raise MotionModelFileError(
-            f"'{spec.name}' has no motion modules to save: it is an image encoder alone. Connect the output MOTION_MODEL of its "
-            "loader, or keep the file that it came from."
-        )
-    if parts(patcher):
-        logging.warning(
-            "[AnimateDiff] '%s' is saved without its %s, which stays in the file that it came from.",
-            spec.name,
-            " and ".join(parts(patcher)),
-        )
-    if layout.not_saved:
-        raise MotionModelFileError(
-            f"'{spec.name}' is a {layout.name} model; {layout.not_saved}. Save a motion model without one."
-        )
     tensors = {}
     for name, value in plain_state_dict(patcher).items():
         if not name.endswith(TABLE):

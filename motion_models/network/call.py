@@ -42,8 +42,8 @@ class Merge:
     """
 
     layer: Any
-    features: FrameFeatures | torch.Tensor
-    strength: Strength | torch.Tensor = 1.0
+    features: Any  # FrameFeatures, or laid out
+    strength: Any = 1.0  # Strength, or laid out
 
 
 # The name of a temporal attention (….attention_blocks.0) to what is merged there.
@@ -56,7 +56,7 @@ class Projection:
     """``layer`` makes of hidden states and features, side by side in the channels, the hidden states that go on."""
 
     layer: Any
-    features: FrameFeatures | torch.Tensor
+    features: Any  # FrameFeatures, or laid out
 
 
 # The name of a temporal attention to what follows it.
@@ -127,7 +127,7 @@ class MotionInputs:
             return self
         projections = {}
         for name, one in self.projections.items():
-            features = one.features.in_batch(conds, clips)  # pyright: ignore[reportAttributeAccessIssue] - not laid out yet
+            features = one.features.in_batch(conds, clips)
             projections[name] = replace(one, features=features)
         return replace(self, projections=projections)
 

@@ -135,7 +135,7 @@ class TemporalBlock(nn.Module):
         scales = scales or (None,) * len(self.norms)
         for attention, norm, scale in zip(self.attention_blocks, self.norms, scales, strict=True):
             x = attention(norm(x), inputs, scale).add_(x)
-            if inputs.projections and (after := inputs.projections.get(attention.layer_name)) is not None:
+            if inputs.projections and (after := inputs.projections.get(str(attention.layer_name))) is not None:
                 x = after.layer(torch.cat([x, after.features], dim=-1))
         return x
 

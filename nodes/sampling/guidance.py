@@ -8,7 +8,7 @@ from ...sampling.guidance import custom_cfg as guidance
 from ...sampling.guidance.custom_cfg import CfgKeyframe, CustomCfg, Extra
 from ...sampling.guidance.perturbed_attention import PerturbedAttention
 from ...sampling.guidance.rescale_cfg import RescaleCfg
-from ...sampling.keyframes import chained
+from ...sampling.keyframes import chained, log_keyframes
 from ...sampling.schedules.interpolation import METHODS, interpolated
 from ...sampling.strength.multival import Multival
 from .. import sockets
@@ -64,7 +64,7 @@ def _many_keyframes(
 ) -> CustomCfg:
     keyframes = guidance.keyframes_between(start_percent, end_percent, values, cfg_extras)
     if print_keyframes:
-        guidance.log_keyframes(keyframes)
+        log_keyframes("CFG", ((keyframe.start_percent, keyframe.cfg) for keyframe in keyframes))
     return chained(keyframes, prev_custom_cfg)
 
 

@@ -54,7 +54,7 @@ NODES = [
         display_name="Image Injection",
         old_name="Image Injection",
         description="Lays a picture into the clip while it is sampled: the steps that follow make it a part of it.",
-        inputs=[
+        inputs=lambda: [
             io.Image.Input("image", tooltip="One for all frames, or one for each; the last one serves the rest."),
             io.Vae.Input("vae", tooltip="That of the checkpoint."),
             io.Mask.Input("mask_opt", optional=True, tooltip="Where the picture covers the clip."),

@@ -12,7 +12,7 @@ from ...motion_models.adapters.network import compute_dtype
 from ...motion_models.adapters.plucker import rays
 from ...motion_models.network.call import Merge, MotionInputs, View
 from ...motion_models.network.features import FrameFeatures
-from ...motion_models.network.strength import Strength, strength_of
+from ...motion_models.network.strength import FrameMask, Strength, strength_of
 from ...motion_models.spec import MotionModelSpec
 from ..feature import Call, Run
 from ..motion.adapter import Adapter, AdapterInPass, PerWindow, Values
@@ -59,7 +59,7 @@ class CameraControlInPass(AdapterInPass):
         strength = self._strength(values)
         if strength == 0.0 or not inputs.acts:
             return inputs
-        if not isinstance(strength, float):
+        if isinstance(strength, FrameMask):
             strength = strength.in_window(call.window)
         levels = [FrameFeatures(values) for values in self._features(call)]
         merges = {

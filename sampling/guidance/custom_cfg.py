@@ -13,13 +13,11 @@ from functools import partial
 import torch
 
 from ..feature import Call, Denoise, Feature, Pass, Predictions, Run, Step
-from ..keyframes import InForce, start_sigmas
-from ..schedules.interpolation import interpolated
+from ..keyframes import InForce, evenly, start_sigmas
 from ..strength.multival import Multival, for_latents, is_number
 from .perturbed_attention import PerturbedAttention
 from .rescale_cfg import RescaleCfg
 
-MOST_LINES = 1000  # of keyframes in the log: more than anyone reads
 PRE_CFG, CFG, POST_CFG = "sampler_pre_cfg_function", "sampler_cfg_function", "sampler_post_cfg_function"
 KEEP_UNCOND = "disable_cfg1_optimization"
 # Our value of KEEP_UNCOND: the host then always has the negative prediction asked for, and we leave it out at CFG 1.
@@ -45,18 +43,7 @@ CustomCfg = tuple[CfgKeyframe, ...]
 
 def keyframes_between(start: float, end: float, values: list[float], extras: tuple[Extra, ...]) -> CustomCfg:
     """One keyframe for each of ``values``, evenly from percent ``start`` to ``end``; the first one lasts a step at least."""
-    percents = interpolated(start, end, len(values), "linear").tolist()
-    return tuple(
-        CfgKeyframe(value, percent, int(i == 0), extras)
-        for i, (percent, value) in enumerate(zip(percents, values, strict=True))
-    )
-
-
-def log_keyframes(keyframes: CustomCfg) -> None:
-    for keyframe in keyframes[:MOST_LINES]:
-        logging.info("[AnimateDiff] CFG %s from %.3f", keyframe.cfg, keyframe.start_percent)
-    if len(keyframes) > MOST_LINES:
-        logging.info("[AnimateDiff] and %d more keyframes", len(keyframes) - MOST_LINES)
+    return evenly(start, end, values, partial(CfgKeyframe, extras=extras))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from ...motion_models.network.call import ModuleInputs, MotionInputs
 from ...motion_models.network.low_rank import Pairs
 from ...motion_models.network.strength import Strength, VaryingStrength, strength_of
 from ...motion_models.spec import MotionModelSpec
+from ..keyframes import from_the_start, inherited
 from ..strength.multival import Multival, combined, is_number
 from ..strength.per_block import Block, PerBlock
 from .adapter import Adapter, Values
@@ -81,8 +82,7 @@ def apply(patcher, settings: MotionSettings, previous: MotionModels = ()) -> Mot
 
 def keyframes_of(settings: MotionSettings) -> tuple[Keyframe, ...]:
     """The keyframes in order. Where none begins at 0, one that changes nothing does."""
-    first = () if any(keyframe.start_percent == 0.0 for keyframe in settings.keyframes) else (Keyframe(),)
-    return (*first, *settings.keyframes)
+    return from_the_start(settings.keyframes, Keyframe())
 
 
 def inputs_at_keyframes(settings: MotionSettings, spec: MotionModelSpec, frames: int) -> tuple[MotionInputs, ...]:
@@ -97,21 +97,15 @@ def values_at_keyframes(settings: MotionSettings) -> tuple[Values, ...]:
 
 def _states(settings: MotionSettings) -> Iterator[Keyframe]:
     """What is in force at each keyframe: its values or inherited ones, times those of the settings."""
-    current = Keyframe()
-    for keyframe in keyframes_of(settings):
-        before = current if keyframe.inherit_missing else Keyframe()
-        current = replace(
-            keyframe,
-            scale=before.scale if keyframe.scale is None else keyframe.scale,
-            effect=before.effect if keyframe.effect is None else keyframe.effect,
-            per_block=before.per_block if keyframe.per_block is None else keyframe.per_block,
-            of_adapters={**before.of_adapters, **keyframe.of_adapters},
-        )
+    of_adapters: Values = {}
+    for keyframe in inherited(keyframes_of(settings), ("scale", "effect", "per_block")):
+        of_adapters = {**(of_adapters if keyframe.inherit_missing else {}), **keyframe.of_adapters}
         yield replace(
-            current,
-            scale=combined(settings.scale, current.scale),
-            effect=combined(settings.effect, current.effect),
-            per_block=settings.per_block if current.per_block is None else current.per_block,
+            keyframe,
+            scale=combined(settings.scale, keyframe.scale),
+            effect=combined(settings.effect, keyframe.effect),
+            per_block=settings.per_block if keyframe.per_block is None else keyframe.per_block,
+            of_adapters=of_adapters,
         )
 
 

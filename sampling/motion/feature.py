@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from comfy.patcher_extension import PatcherInjection, WrappersMP
@@ -12,7 +11,7 @@ from ...host.extra_nodes import is_from
 from ...motion_models.network.call import BYPASS, CALL_KEY, MotionCall
 from ...motion_models.network.group_norm import joint_group_norm
 from ...motion_models.network.injection import MotionSlot, eject, inject, run_slot
-from ..feature import Call, Denoise, Feature, Pass, Predictions, Run
+from ..feature import AroundCall, Call, Denoise, Feature, Pass, Predictions, Run
 from ..run import MODEL_KEY
 from ..windows.context import Contexts
 from .applied import MotionModels
@@ -86,7 +85,7 @@ class Motion(Feature):
             inputs = tuple(inputs for inputs, _ in told) or (BYPASS,) * len(self.motion_models)
             for _, of_model in told:
                 for adapter in of_model:
-                    then = partial(adapter, then=then)
+                    then = _within(adapter, then)
             return then(call.with_options(**{CALL_KEY: MotionCall(inputs, call.frames)}))
 
         return then(start.around_each_call(around_call))
@@ -95,6 +94,10 @@ class Motion(Feature):
         """Each network once, though two motion models may have the same adapter."""
         adapters = [adapter for applied in self.motion_models for adapter in applied.settings.adapters]
         return list({id(patcher.model): patcher for adapter in adapters for patcher in adapter.patchers}.values())
+
+
+def _within(adapter: AroundCall, then: Denoise) -> Denoise:
+    return lambda call: adapter(call, then)
 
 
 def _apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):

@@ -8,27 +8,11 @@ import torch
 from ...motion_models.network.call import BYPASS, LowRank, LowRanks, MotionInputs, View
 from ...motion_models.network.low_rank import Pairs
 from ..feature import AroundCall, Call, Denoise, Predictions, Run, Step
-from ..keyframes import InForce, start_sigmas
+from ..keyframes import ActiveRange, InForce, start_sigmas
 from ..strength.in_run import StrengthInRun
 from ..windows.schedules import Window
 from .adapter import AdapterInPass, Values
-from .applied import AppliedMotionModel, MotionSettings, inputs_at_keyframes, keyframes_of, values_at_keyframes
-
-
-@dataclass(frozen=True)
-class ActiveRange:
-    """A motion model is active while end_sigma <= sigma <= start_sigma."""
-
-    start_sigma: float
-    end_sigma: float
-
-    @classmethod
-    def of(cls, settings: MotionSettings, model_sampling) -> "ActiveRange | None":
-        """None if the model is active from start to end, so that no sigma need be looked at."""
-        if settings.start_percent <= 0.0 and settings.end_percent >= 1.0:
-            return None
-        to_sigma = model_sampling.percent_to_sigma
-        return cls(float(to_sigma(settings.start_percent)), float(to_sigma(settings.end_percent)))
+from .applied import AppliedMotionModel, inputs_at_keyframes, keyframes_of, values_at_keyframes
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +60,7 @@ class MotionInRun:
     def inputs(self, step: Step, window: Window | None, views: tuple[View, ...]) -> MotionInputs:
         """For a denoiser call at ``step`` with the frames ``window`` of the clip (None: all)."""
         inputs = self.at_keyframe[self.keyframes.at(step)]
-        if self.range is not None and not self.range.end_sigma <= step.sigma <= self.range.start_sigma:
+        if self.range is not None and not self.range.holds(step):
             return BYPASS
         return replace(inputs.in_window(window), low_rank=self._low_ranks(step, window), views=views)
 

@@ -4,9 +4,9 @@ import torch
 
 from ...host.context_windows import frames_attending
 from ..feature import Run
+from ..keyframes import ActiveRange
 from ..windows.context import Context, Contexts, cut_by
 from .applied import AppliedMotionModel, MotionModels
-from .in_run import ActiveRange
 
 
 def check_length(run: Run, motion_models: MotionModels, contexts: Contexts) -> None:

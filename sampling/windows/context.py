@@ -1,7 +1,8 @@
 """Context options: how a clip longer than the motion model can handle is cut into windows, as a MODEL carries it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..context_extras.extras import ContextExtras
 from ..noise.initial import NoiseWindow
 from .schedules import ALL_FRAMES, WindowOptions, windows
 
@@ -22,7 +23,10 @@ class Views:
 
 @dataclass(frozen=True)
 class Context:
-    """One way of cutting, from ``start_percent`` of the sampling schedule on, for ``guarantee_steps`` steps at least."""
+    """One way of cutting, from ``start_percent`` of the sampling schedule on, for ``guarantee_steps`` steps at least.
+
+    ``extras`` act in the whole chain (``extras_of``), whichever context is in force.
+    """
 
     windows: WindowOptions
     fuse: str
@@ -30,6 +34,7 @@ class Context:
     start_percent: float = 0.0
     guarantee_steps: int = 1
     views: Views | None = None
+    extras: ContextExtras | None = None
 
     def cuts(self, frames: int) -> bool:
         """Whether a clip of ``frames`` frames is divided into windows."""
@@ -57,6 +62,15 @@ class Context:
 
 
 Contexts = tuple[Context, ...]
+
+
+def with_extras(contexts: Contexts, extras: ContextExtras) -> Contexts:
+    """A chain with ``extras`` in place of those that it has; contexts that are added to it later do not change that."""
+    return tuple(replace(context, extras=extras) for context in contexts)
+
+
+def extras_of(contexts: Contexts) -> ContextExtras:
+    return next((context.extras for context in contexts if context.extras is not None), ContextExtras())
 
 
 def cut_by(contexts: Contexts, frames: int) -> Context | None:

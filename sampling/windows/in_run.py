@@ -3,18 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 
 import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...motion_models.network.call import View
 from .. import advanced_controlnet
+from ..context_extras.extra import InPass
 from ..feature import Call, Denoise, Feature, Pass, Predictions, Run, Step
 from ..keyframes import InForce, start_sigmas
 from ..run import MODEL_KEY
 from . import other_packs
 from .conditioning import WindowedControls, controls_of_window, warn_about_lengths
-from .context import Context, Contexts, cut_by
+from .context import Context, Contexts, cut_by, extras_of
 from .fuse import FuseContext, depends_on_sigma, fuse_weights
 from .schedules import Window, windows
 from .windowed import in_windows
@@ -29,6 +31,7 @@ class WindowsInRun:
     in_force: InForce
     generator: torch.Generator
     controls: WindowedControls
+    extras: tuple[InPass, ...] = ()
 
     @classmethod
     def of(
@@ -39,9 +42,11 @@ class WindowsInRun:
         first_sigma: float,
         seed: int,
         controls: WindowedControls | None = None,
+        extras: tuple[InPass, ...] = (),
     ) -> "WindowsInRun":
         in_force = InForce(contexts, start_sigmas(contexts, model_sampling), first_sigma)
-        return cls(contexts, frames, in_force, torch.Generator().manual_seed(seed), controls or WindowedControls())
+        generator = torch.Generator().manual_seed(seed)
+        return cls(contexts, frames, in_force, generator, controls or WindowedControls(), extras)
 
     def context(self, step: Step) -> Context:
         return self.contexts[self.in_force.at(step)]
@@ -68,14 +73,28 @@ class WindowsInRun:
             return then(call)  # the host's own windows, or a part that another pack cut out
 
         context = self.context(call.step)
+        cut = self.windows(context, call.step)
+        extras = [extra for in_pass in self.extras if (extra := in_pass.in_call(call, cut)) is not None]
+        numbers = count()
 
         def evaluate(conds, x, timestep, window: Window) -> Predictions:
+            number, go_on = next(numbers), then
+            for extra in reversed(extras):
+                go_on = partial(extra.around_window, number, then=go_on)
             views = self.views(context, len(window), call.step)
-            return then(replace(call, conds=conds, x=x, timestep=timestep, window=window, views=views))
+            return go_on(replace(call, conds=conds, x=x, timestep=timestep, window=window, views=views))
 
         fuse_context = self.fuse_context(self.frames, context.windows.overlap, context.fuse, call.step)
-        cut = self.windows(context, call.step)
-        return in_windows(evaluate, call.conds, call.x, call.timestep, cut, context.fuse, fuse_context, self.controls)
+        try:
+            predictions = in_windows(
+                evaluate, call.conds, call.x, call.timestep, cut, context.fuse, fuse_context, self.controls
+            )
+            for extra in extras:
+                predictions = extra.blended(predictions)
+            return predictions
+        finally:
+            for extra in extras:
+                extra.end()
 
 
 class HostWindows:
@@ -102,7 +121,7 @@ class Windows(Feature):
     contexts: Contexts = ()
 
     def attach(self, model) -> None:
-        advanced_controlnet.attach(model, self.contexts)
+        advanced_controlnet.attach(model, self.contexts, extras_of(self.contexts))
         if self.contexts:
             wrapper = partial(_prepare_sampling, self.contexts)
             model.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, MODEL_KEY, wrapper)
@@ -117,6 +136,8 @@ class Windows(Feature):
             for context in self.contexts:
                 context.check(run.frames)
             other_packs.check(run)
+            for extra in extras_of(self.contexts).extras():
+                extra.check(run)
         warn_about_lengths(run.guider.conds, run.frames, windowed=cut)
 
     def sample(self, run: Run, start: Pass, then: Callable[[Pass], torch.Tensor]) -> torch.Tensor:
@@ -125,7 +146,10 @@ class Windows(Feature):
         try:
             if cut_by(self.contexts, run.frames) is None:
                 return then(start)
-            in_run = WindowsInRun.of(self.contexts, run.frames, run.model_sampling, run.first_sigma, run.seed, controls)
+            extras = tuple(extra.in_pass(run) for extra in extras_of(self.contexts).extras())
+            in_run = WindowsInRun.of(
+                self.contexts, run.frames, run.model_sampling, run.first_sigma, run.seed, controls, extras
+            )
             return then(
                 start.around_each_call(in_run.around_call).around_each_call(other_packs.OneCacheEach().around_call)
             )

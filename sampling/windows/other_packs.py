@@ -38,6 +38,16 @@ def check(run: Run) -> None:
         )
 
 
+def check_nothing_skips(run: Run) -> None:
+    """Raise WindowsUnsupported where single windows of a step may not go through the UNet, which others look at."""
+    holder: Any = run.model_options["transformer_options"].get(CACHE_KEY)
+    if holder is not None and holder.name == EASYCACHE:
+        raise WindowsUnsupported(
+            "EasyCache leaves out UNet calls of single context windows, which ContextRef lets the other windows look at. Remove "
+            "EasyCache (LazyCache, which leaves out whole steps, works), or remove ContextRef from the context extras."
+        )
+
+
 class OneCacheEach:
     """A memory of its own for each window, where the host's EasyCache has one for all.
 

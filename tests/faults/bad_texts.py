@@ -105,6 +105,29 @@ SCHEDULES: list[Bad] = [
     bad(SCHEDULE, bounded=True, strengths=f"0.{'0' * 5000}1: 1"),
     bad(SCHEDULE, bounded=True, strengths=f"0: {'9' * 5000}"),
 ]
+MERGE, STRENGTH = "AnimateDiffMergeMotionModels", "AnimateDiffMotionStrength"
+NO_BLOCKS = [
+    "sideways: 1",
+    "down",
+    "down: much",
+    "down: 1, down: 0",
+    "down_9: 1",
+    "up_0__99: 1",
+    "down_1_0: 1",
+    "mid: nan",
+]
+SCHEDULES += [
+    *(bad(MERGE, blocks=text) for text in NO_BLOCKS),
+    bad(MERGE, bounded=True, blocks=", ".join(f"down_{i}: 1" for i in range(999))),
+    bad(MERGE, bounded=True, blocks="down: 1" + " " * 2_000_000 + "x"),
+    *(bad(STRENGTH, over_run=text) for text in NO_STRENGTHS if text.strip()),
+    *(bad(STRENGTH, over_frames=text) for text in NO_FRAMES),
+    bad(STRENGTH, interpolation="smooth"),
+    bad(STRENGTH, acts_on="speed"),
+    bad(
+        STRENGTH, bounded=True, over_run=", ".join(f"0.{i:04}: {i % 2}" for i in range(1, 9999)), interpolation="linear"
+    ),
+]
 PATHS: list[Bad] = [
     bad(POSES, ("file_path",), file_path=""),
     bad(POSES, ("file_path",), file_path="/no/such/folder/no_such_file.txt"),

@@ -311,10 +311,54 @@ OUTPUTS = [
         for prefix in ("../../../outside", "/etc/lora")
     ),
     bad("AnimateDiffSaveMotionLoRA", dtype="int8"),
+    bad("AnimateDiffSaveMotionLoRA", format="kohya"),
+    bad("AnimateDiffSaveMotionModel", format="onnx"),
     bad("AnimateDiffSaveMotionModel", dtype="float8"),
     bad("AnimateDiffSaveMotionLoRA", motion_lora=()),
     bad("AnimateDiffSaveDomainAdapter", lora={}),
     bad("AnimateDiffSaveDomainAdapter", "NaN", lora={"a.lora_up.weight": torch.full((2, 2), NAN)}),
+]
+EXTRACT, MERGE_LORAS = "AnimateDiffExtractMotionLoRA", "AnimateDiffMergeMotionLoRAs"
+
+
+def without_mid(graph: Parts):
+    """a motion model without a mid block"""
+    return graph("ADE_LoadAnimateDiffModel", model_name="v1.safetensors")
+
+
+def scheduled(graph: Parts):
+    """a MotionLoRA whose strength varies"""
+    return graph("AnimateDiffScheduleMotionLoRA")
+
+
+MERGING = [
+    bad("AnimateDiffMergeMotionModels", ("v1", "v2"), motion_model_2=without_mid),
+    bad("AnimateDiffMergeMotionModels", weight=NAN),
+    bad("AnimateDiffAddMotionModelDifference", ("v1", "v2"), minus=without_mid),
+    bad("AnimateDiffAddMotionModelDifference", strength=INF),
+    bad(EXTRACT, ("v1", "v2"), goal=without_mid),
+    bad(EXTRACT, rank=0),
+    bad(EXTRACT, rank=-4),
+    bad(EXTRACT, rank=NAN),
+    bad(EXTRACT, layers="convolutions"),
+    bad(EXTRACT, clamp_quantile=0),
+    bad(EXTRACT, clamp_quantile=1.5),
+    bad(EXTRACT, clamp_quantile=NAN),
+    bad(MERGE_LORAS, motion_lora=()),
+    bad(MERGE_LORAS, rank=-1),
+    bad(MERGE_LORAS, ("strength",), motion_lora=scheduled),
+    bad("AnimateDiffMergeMotionLoRAsIntoModel", ("strength",), motion_lora=scheduled),
+]
+LOOPS = [
+    bad("AnimateDiffSeamlessLoop", context_length=-3),
+    bad("AnimateDiffSeamlessLoop", context_overlap=4),
+    bad("AnimateDiffSeamlessLoop", shared_noise=-0.5),
+    bad("AnimateDiffSeamlessLoop", shared_noise=2),
+    bad("AnimateDiffSeamlessLoop", shared_noise=NAN),
+    bad("AnimateDiffInBetweenFrames", between=0),
+    bad("AnimateDiffInBetweenFrames", between=10**9),
+    bad("AnimateDiffInBetweenFrames", between=NAN),
+    bad("AnimateDiffInBetweenFrames", "latents", samples={"samples": torch.zeros(1, 4, 3, 8, 8)}),
 ]
 SHOW, SHOW_SIGMAS = "ADE_VisualizeContextOptionsK", "ADE_VisualizeContextOptionsSCustom"
 VISUALIZE = [
@@ -413,6 +457,8 @@ ALL: dict[str, list[Bad]] = {
     "adjustments": ADJUSTMENTS,
     "camera poses": POSES,
     "saving and measuring": OUTPUTS,
+    "merging": MERGING,
+    "loops and in-between frames": LOOPS,
     "visualising": VISUALIZE,
     "training": TRAINING,
 }

@@ -158,6 +158,8 @@ class Parts(Graph):
             return self("TinyCond", seed=2)
         if (class_type, name) == ("AnimateDiffTrainMotionLoRA", "model"):
             return self.animate()
+        if (class_type, name) == ("AnimateDiffExtractMotionLoRA", "goal"):
+            return self("AnimateDiffMergeMotionLoRAsIntoModel")  # not the same as motion_model
         if (
             isinstance(kind, str)
             and kind in SOURCES

@@ -328,3 +328,141 @@ def test_scale_and_clean_up(pack, sparse_tensors, control_net):
         layer(x[:7])
     motion.eject(patcher)
     assert len(patcher.model.input_blocks[1]) == 2
+
+
+class ReferenceControl:
+    """The object with which Advanced-ControlNet does ContextRef; notes what it is told."""
+
+    def __init__(self, mode=None, runs=True):
+        self.mode, self.runs, self.told = mode, runs, []
+        self.contextref_cond_idx = -1
+
+    def prepare_current_timestep(self, *args):
+        self.told.append(("step", float(args[0][0]), len(args)))
+
+    def should_run(self):
+        return self.runs
+
+    def get_contextref_mode_replace(self):
+        return self.mode
+
+
+@pytest.fixture
+def acn_reference(acn, monkeypatch):
+    """`acn_reference(*objects)`: its wrapper puts these into the run, and notes what its attention would see."""
+    import comfy.hooks
+    from comfy.patcher_extension import WrappersMP
+
+    def install(*objects, version=10002):
+        seen = {"windows": [], "cleaned": 0, "read": []}
+
+        def clean_up():
+            seen["cleaned"] += 1
+
+        def outer_sample(executor, *args, **kwargs):
+            guider = executor.class_obj
+            reference = guider.model_patcher.get_attachment("ADE_params").context_options.extras.context_ref
+            tune, keyframes = reference.tune.create_dict(), reference.keyframe.create_list_of_dicts()
+            seen["read"].append((reference.version, tune, keyframes, reference.strength, reference.mask))
+            options = guider.model_options["transformer_options"]
+            guider.model_options = {
+                **guider.model_options,
+                "transformer_options": {
+                    **options,
+                    "contextref_control_list_all": list(objects),
+                    "contextref_clean_func": clean_up,
+                },
+            }
+            return executor(*args, **kwargs)
+
+        def unet(apply, given):
+            options = given["c"]["transformer_options"]
+            seen["windows"].append(
+                (options.get("contextref_machine_state"), options["ad_params"]["sub_idxs"], tuple(options["uuids"]))
+            )
+            for one in objects:
+                assert one.contextref_cond_idx == 0
+                one.contextref_cond_idx = 5
+            return apply(given["input"], given["timestep"], **given["c"])
+
+        entry = {
+            "version": version,
+            "create_outer_sample_wrapper": (WrappersMP.OUTER_SAMPLE, "ACN_outer_sample_wrapper", outer_sample),
+        }
+        monkeypatch.setitem(getattr(comfy.hooks, "__DINKLINK"), "ACN", entry)
+        return seen, unet
+
+    return install
+
+
+@pytest.fixture
+def referring(pack, animated):
+    """A MODEL with windows and ContextRef."""
+    extras = pack.submodule("sampling.context_extras.extras")
+    reference = pack.submodule("sampling.context_extras.context_ref")
+
+    def make(**asked):
+        asked = {"end_percent": 1.0, **asked}
+        return animated(extras=extras.ContextExtras(context_ref=reference.ContextRef(**asked)))
+
+    return make
+
+
+def test_its_context_ref_is_told_what_each_window_does(pack, acn_reference, referring, animated, new_cond):
+    """Its objects do the work then, and ours leaves every bit alone."""
+    modes, reference = (pack.submodule(f"sampling.context_extras.{name}") for name in ("modes", "context_ref"))
+    one, two = ReferenceControl(), ReferenceControl(modes.Sliding(2))
+    seen, unet = acn_reference(one, two)
+    keyframe = reference.RefKeyframe(0.5, 0.5, None, reference.Tune(attn_strength=0.3), start_percent=0.2)
+    masked = reference.RefKeyframe(0.5, torch.ones(1, 2, 2), modes.First(), start_percent=0.4, inherit_missing=False)
+    model = referring(strength=0.7, keyframes=(keyframe, masked))
+    assert list(model.wrappers["outer_sample"]) == ["AnimateDiff", "ACN_outer_sample_wrapper"]
+    model.set_model_unet_function_wrapper(unet)
+    conds = [new_cond(1), new_cond(2)]
+    found = sampled(model, conds)
+    assert [state for state, _, _ in seen["windows"]] == ["write", "read_write"] * 2
+    assert [frames for _, frames, _ in seen["windows"]] == [*HALVES, *HALVES]
+    assert len({uuids for _, _, uuids in seen["windows"]}) == 1  # by which it knows a prompt again
+    assert [told for told in one.told] == [("step", pytest.approx(sigma), 2) for sigma in (14.6146, 3.0)]
+    assert seen["cleaned"] == 2
+    ((version, tune, keyframes, strength, mask),) = seen["read"]
+    assert (version, strength, mask) == (1, 0.7, None)
+    assert tune["attn_strength"] == 1.0
+    assert tune["adain_ref_weight"] == 0.0
+    first, second = keyframes
+    assert (first["start_percent"], first["guarantee_steps"], first["inherit_missing"]) == (0.2, 1, True)
+    assert (first["strength"], first["mask"], first["mode"]) == (0.25, None, None)
+    assert first["tune"].create_dict()["attn_strength"] == 0.3
+    assert (second["strength"], second["tune"], second["inherit_missing"]) == (0.5, None, False)
+    assert second["mask"].shape == (1, 2, 2)
+    assert isinstance(second["mode"], modes.First)
+    plain = animated()
+    plain.remove_wrappers_with_key("outer_sample", "ACN_outer_sample_wrapper")
+    assert torch.equal(found, sampled(plain, conds))
+
+
+@pytest.mark.parametrize(("runs", "end"), [(False, 1.0), (True, 0.0)])
+def test_its_context_ref_is_told_when_it_is_off(acn_reference, referring, new_cond, runs, end):
+    one = ReferenceControl(runs=runs)
+    seen, unet = acn_reference(one, ReferenceControl(), version=10000)
+    model = referring(end_percent=end)
+    model.set_model_unet_function_wrapper(unet)
+    sampled(model, [new_cond(1), new_cond(2)])
+    assert [state for state, _, _ in seen["windows"]] == ["off"] * 4
+    assert seen["cleaned"] == 0
+    assert {arguments for _, _, arguments in one.told} == ({1} if end else set())  # an old version: sigma alone
+
+
+def test_without_its_objects_ours_does_context_ref(acn_reference, referring, animated, new_cond):
+    conds = [new_cond(1), new_cond(2)]
+    seen, unet = acn_reference()
+    model = referring()
+    model.set_model_unet_function_wrapper(unet)
+    found = sampled(model, conds)
+    assert seen["cleaned"] == 0
+    assert {state for state, _, _ in seen["windows"]} == {None}
+    plain = animated()
+    plain.remove_wrappers_with_key("outer_sample", "ACN_outer_sample_wrapper")
+    without = sampled(plain, conds)
+    close(found[:4], without[:4])
+    assert not torch.allclose(found[4:], without[4:], rtol=1e-2, atol=1e-2)

@@ -172,7 +172,7 @@ def control(pack):
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 5])
-@pytest.mark.parametrize("size", [(6, 10), (10, 6), (9, 16)])
+@pytest.mark.parametrize("size", [(6, 10), (10, 6), (9, 16), (6, 20)])
 def test_rays_are_those_of_the_cameras(pack, camera, frames, size):
     """Of three frames too, whose number is that of the axes."""
     poses = camera.replaced(moving(camera, frames, speed=4.0), {camera.CX: 0.45, camera.CY: 0.55})

@@ -62,6 +62,36 @@ def test_settings_count_whatever_was_compiled_before(compiled, variants, sample,
         )
 
 
+def test_windows_that_look_at_each_other(pack, compiled, layouts, new_model, new_motion, animate, sample):
+    """ContextRef changes from window to window and from step to step what the UNet's layers are told."""
+    names = (
+        "windows.context",
+        "windows.schedules",
+        "context_extras.extras",
+        "context_extras.context_ref",
+        "context_extras.modes",
+    )
+    context, schedules, extras, reference, modes = (pack.submodule(f"sampling.{name}") for name in names)
+    model = new_model(layouts["unusual"])
+    motion = pack.submodule("sampling.motion.feature").Motion
+    applied = pack.submodule("sampling.animate").feature_of(animate(model, new_motion(layouts["unusual"])), motion)
+    windows = (context.Context(schedules.WindowOptions("batched", 2), "flat"),)
+
+    def made(**asked):
+        tied = context.with_extras(windows, extras.ContextExtras(context_ref=reference.ContextRef(**asked)))
+        return pack.submodule("sampling.evolved").animate(model, applied.motion_models, "autoselect", tied)
+
+    everything = reference.Tune(0.5, 1.0, 1.0, 0.5, 1.0, 1.0)
+    for name, one in {
+        "first half": made(end_percent=0.5),
+        "none": made(end_percent=0.0),
+        "statistics too": made(end_percent=1.0, tune=everything, mode=modes.Sliding(2), strength=0.5),
+        "first half again": made(end_percent=0.5, strength=0.3),
+    }.items():
+        eager = sample(one, frames=6, steps=2)
+        torch.testing.assert_close(sample(compiled(one), frames=6, steps=2), eager, rtol=1e-3, atol=1e-3, msg=name)
+
+
 @pytest.mark.long
 def test_the_compiler_itself(compiled, variants, sample):
     for name in ("whole range", "first half", "plain"):

@@ -384,6 +384,31 @@ def test_pictures_of_the_windows(server):
     assert len(outputs["map"]["images"]) == 1
 
 
+def test_windows_tied_together_by_context_extras(server):
+    """The example workflow, with windows side by side: alone each shows something else."""
+    graph = in_toyworld("context_extras", batch_size=16, steps=3, cfg=2.0, seed=5)
+    graph["windows"]["inputs"] |= {"context_length": 8, "context_overlap": 0}
+    graph["webp"] = node("SaveImage", images=["decode", 0], filename_prefix="context_extras")
+    graph["naive_reuse"]["inputs"]["end_percent"] = graph["context_ref"]["inputs"]["end_percent"] = 1.0
+
+    def difference(extras: str | None) -> tuple[np.ndarray, float]:
+        """The clip, and how far its second window is from the first."""
+        changed = {**graph, "model": node("ADE_UseEvolvedSampling", **graph["model"]["inputs"])}
+        changed["model"]["inputs"]["context_options"] = ["windows" if extras is None else "extras", 0]
+        changed["extras"] = node("ADE_ContextExtras_Set", context_opts=["windows", 0], context_extras=[extras, 0])
+        clip = check(server, changed, 16)
+        return clip, float(np.abs(clip[8:] - clip[:8]).mean())
+
+    plain, apart = difference(None)
+    looking, _ = difference("context_ref")
+    assert np.array_equal(looking[:8], plain[:8])  # the first window looks at none
+    assert np.abs(looking[8:] - plain[8:]).mean() > 0.003
+    both, together = difference("naive_reuse")
+    print(f"the second window differs from the first by {together:.4f}, without extras by {apart:.4f}")
+    assert together < apart / 2
+    assert np.abs(both[8:] - looking[8:]).mean() > 0.003
+
+
 def test_an_injected_picture_comes_through(server):
     """The example workflow, with the toy world's own VAE; and without its picture."""
     colour = np.array([0.1, 0.6, 0.2])
@@ -438,3 +463,21 @@ def test_64_frames_in_windows_go_on_moving_in_one_direction(server, toyworld):
     print(f"seam ratios {seams}, share of frames that go on in the clip's direction {directions}")
     assert np.mean(seams) <= MOST_SEAM
     assert np.mean(directions) >= SAME_DIRECTION
+
+
+@pytest.mark.long
+def test_a_seamless_loop_jumps_no_further_at_its_end_than_elsewhere(server, toyworld):
+    """On the shipped weights, whose training videos all go one way and never come back."""
+    prompts, measure, at_the_end, elsewhere = toyworld("prompts"), toyworld("measure"), [], []
+    for seed in (910_001, 910_002):
+        graph = prompts.sampling_prompt(prompts.Clip("a red circle", seed, frames=24))
+        graph["loop"] = node("AnimateDiffSeamlessLoop", context_length=16, context_overlap=4, shared_noise=0.0)
+        graph["animated"]["inputs"] |= {"context_options": ["loop", 0], "sample_settings": ["loop", 1]}
+        files = server.outputs(server.queue(graph))
+        seen = [measure.look(np.asarray(Image.open(file).convert("RGB"), np.float32) / 255) for file in files]
+        places = np.array([(np.nan, np.nan) if one is None else (one.x, one.y) for one in seen])
+        jumps = np.linalg.norm(np.roll(places, -1, axis=0) - places, axis=1)
+        at_the_end.append(jumps[-1])
+        elsewhere.append(np.nanmean(jumps[:-1]))
+    print(f"from the last to the first frame {at_the_end} pixels, from frame to frame {elsewhere}")
+    assert np.mean(at_the_end) <= np.mean(elsewhere)

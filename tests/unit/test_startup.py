@@ -26,17 +26,35 @@ SIGMA_SCHEDULES = {
     "ADE_SigmaScheduleSplitAndCombine",
     "ADE_SigmaScheduleToSigmas",
 }
+ADAPTERS = {
+    "ADE_LoadAnimateLCMI2VModel",
+    "ADE_ApplyAnimateLCMI2VModel",
+    "ADE_InjectI2VIntoAnimateDiffModel",
+    "ADE_LoadAnimateDiffModelWithCameraCtrl",
+    "ADE_ApplyAnimateDiffModelWithCameraCtrl",
+    "ADE_CameraCtrlAnimateDiffKeyframe",
+    "AnimateDiffLoadMotionModelWithMotionCtrl",
+    "AnimateDiffApplyMotionCtrlCamera",
+}
+POSE_FILES = {"ADE_LoadCameraPoses", "ADE_LoadCameraPosesFromPath"}
 SCHEDULED_PROMPTS = {"ADE_PromptScheduling", "ADE_PromptSchedulingLatents", "AnimateDiffPromptScheduling"}
 
+MERGING = {
+    "AnimateDiffMergeMotionModels",
+    "AnimateDiffAddMotionModelDifference",
+    "AnimateDiffMergeMotionLoRAsIntoModel",
+    "AnimateDiffExtractMotionLoRA",
+    "AnimateDiffMergeMotionLoRAs",
+}
 # Names that the host lacks -> the nodes that are left out then, all of them.
 CASES = {
     # found out by the contract: the modules of the pack can be loaded
-    ("comfy.lora.calculate_weight",): TRAINING,
-    ("comfy.utils.common_upscale",): set(),
+    ("comfy.lora.calculate_weight",): {*TRAINING, *MERGING},
+    ("comfy.utils.common_upscale",): {*ADAPTERS, "ADE_UpscaleAndVAEEncode"},
     ("comfy.controlnet.ControlBase",): set(),
     ("comfy.sd.CLIP.add_hooks_to_dict",): SCHEDULED_PROMPTS,
     ("nodes.EmptyLatentImage",): {"ADE_EmptyLatentImageLarge"},
-    ("folder_paths.get_temp_directory",): {"ADE_AnimateDiffCombine"},
+    ("folder_paths.get_temp_directory",): {*POSE_FILES, "ADE_AnimateDiffCombine"},
     ("comfy.samplers.calculate_sigmas",): {"ADE_SigmaScheduleToSigmas"},
     ("comfy_extras.nodes_model_advanced.LCM",): set(),
     ("comfy.model_patcher.ModelPatcher.set_injections",): {*EVOLVED, "ADE_AnimateDiffUnload"},
@@ -48,12 +66,16 @@ CASES = {
     ("comfy.samplers.SCHEDULER_NAMES",): SIGMA_SCHEDULES,
     ("comfy.samplers.KSampler",): VISUALIZE,
     # found out when a node's inputs are made
-    ("folder_paths.get_input_directory",): {"ADE_LoadCameraPoses"},
-    ("comfy_api.latest.io.Vae",): {"CheckpointLoaderSimpleWithNoiseSelect"},
+    ("folder_paths.get_input_directory",): POSE_FILES,
+    ("comfy_api.latest.io.Vae",): {
+        "CheckpointLoaderSimpleWithNoiseSelect",
+        "ADE_UpscaleAndVAEEncode",
+        "ADE_NoisedImageInjection",
+    },
     ("comfy_api.latest.io.ClipVision",): {"AnimateDiffMetrics"},
     ("comfy_api.latest.io.Sigmas",): {*VISUALIZE, *SIGMA_SCHEDULES},
     # several at once
-    ("comfy.lora.calculate_weight", "comfy_execution.graph_utils.ExecutionBlocker", "nodes.EmptyLatentImage"): {
+    ("comfy.samplers.encode_model_conds", "comfy_execution.graph_utils.ExecutionBlocker", "nodes.EmptyLatentImage"): {
         *TRAINING,
         "AnimateDiffMetrics",
         "ADE_EmptyLatentImageLarge",
@@ -125,9 +147,9 @@ def test_only_what_lacks_something_is_left_out(started, all_ids, names):
 
 
 def test_the_line_names_nodes_as_users_know_them(started):
-    _, [(_, line)] = started(("comfy.lora.calculate_weight",))
+    _, [(_, line)] = started(("comfy.samplers.encode_model_conds",))
     assert line == (
-        "[AnimateDiff] This ComfyUI (0.31.0) lacks comfy.lora.calculate_weight (needed for training). "
+        "[AnimateDiff] This ComfyUI (0.31.0) lacks comfy.samplers.encode_model_conds (needed for training). "
         "Left out: Train MotionLoRA, Train Domain Adapter, Train Motion Module. "
         "Update ComfyUI-AnimateDiff-Next, or use ComfyUI 0.30.0."
     )

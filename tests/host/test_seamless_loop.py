@@ -1,0 +1,95 @@
+"""Seamless Loop: closed windows, and noise that knows no seam."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def nodes(pack) -> dict[str, type]:
+    return {node.GET_SCHEMA().node_id: node for node in pack.submodule("nodes").NODES}
+
+
+@pytest.fixture
+def loop(nodes):
+    def loop(length=4, overlap=2, shared=0.0, **optional):
+        inputs = {"context_length": length, "context_overlap": overlap, "shared_noise": shared}
+        return nodes["AnimateDiffSeamlessLoop"].execute(**inputs, **optional).args
+
+    return loop
+
+
+@pytest.mark.parametrize("frames", [4, 6, 8, 12])
+def test_at_each_step_every_pair_of_neighbours_is_together_in_a_window(pack, loop, frames):
+    """The last frame and the first as well; with open windows some pair is apart in every step of these clips."""
+    contexts, _ = loop()
+    schedules = pack.submodule("sampling.windows.schedules")
+    assert contexts[0].cuts(frames)
+    pairs = {(frame, (frame + 1) % frames) for frame in range(frames)}
+    for step in range(16):
+        windows = schedules.windows(frames, contexts[0].windows, step)
+        assert {pair for window in windows for pair in itertools.pairwise(window)} == pairs
+
+
+def test_a_clip_turned_round_in_its_loop_is_the_same_clip_turned_round(
+    pack, loop, nodes, new_model, new_motion, sample
+):
+    """Nothing in a single step's windows tells where the clip begins: with noise turned by as much as the windows move
+    on, the result is turned by as much."""
+    contexts, settings = loop()
+    (applied,) = nodes["ADE_ApplyAnimateDiffModelSimple"].execute(motion_model=new_motion()).args
+    (model,) = (
+        nodes["ADE_UseEvolvedSampling"]
+        .execute(
+            model=new_model(),
+            beta_schedule="autoselect",
+            m_models=applied,
+            context_options=contexts,
+            sample_settings=settings,
+        )
+        .args
+    )
+    noise = torch.randn((8, 4, 8, 8), generator=torch.Generator().manual_seed(0))
+    plain = sample(model, frames=8, steps=2, noise=noise)
+    turned = sample(model, frames=8, steps=2, noise=noise.roll(2, 0))
+    torch.testing.assert_close(turned, plain.roll(2, 0), rtol=1e-4, atol=1e-4)
+
+
+def test_neighbours_share_as_much_noise_across_the_seam_as_elsewhere(loop):
+    _, settings = loop(shared=0.5)
+    latents = torch.zeros(12, 4, 32, 32)
+    given = torch.randn(latents.shape, generator=torch.Generator().manual_seed(7))
+    noise = settings.noise.noise(7, latents, given, None)
+    assert noise.std() == pytest.approx(1.0, abs=0.02)
+    ring = [torch.corrcoef(torch.stack([noise[i].flatten(), noise[(i + 1) % 12].flatten()]))[0, 1] for i in range(12)]
+    # (1-w) own + w shared, over the root of the sum of squares: neighbours share w² / ((1-w)² + w²)
+    assert torch.stack(ring) == pytest.approx(torch.full((12,), 0.5), abs=0.06)
+
+
+def test_without_shared_noise_it_is_the_samplers(loop):
+    _, settings = loop()
+    given = torch.randn(3, 4, 8, 8)
+    assert settings.noise.noise(1, torch.zeros_like(given), given, None) is given
+
+
+def test_other_settings_stay(loop, nodes, pack):
+    iterations = pack.submodule("sampling.noise.iterations").Iterations(3)
+    (before,) = (
+        nodes["ADE_AnimateDiffSamplingSettings"]
+        .execute(batch_offset=0, noise_type="FreeNoise", seed_gen="comfy", seed_offset=5, iteration_opts=iterations)
+        .args
+    )
+    _, after = loop(shared=0.25, sample_settings=before)
+    assert after.iterations is iterations
+    assert after.noise.noise_types == {"default", "constant"}
+    assert before.noise.noise_types == {"FreeNoise"}
+
+
+def test_more_than_all_of_the_noise_is_refused(loop):
+    with pytest.raises(
+        ValueError, match=r"shared_noise is 1\.5, but can be at most 1: 1 is the same noise for all frames"
+    ):
+        loop(shared=1.5)
