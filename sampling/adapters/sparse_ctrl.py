@@ -31,6 +31,7 @@ class SparseControl(comfy.controlnet.ControlBase):
         super().__init__()
         self.network, self.indexes, self.varying = network, indexes, varying or VaryingStrength()
         self.base: Any = None
+        self.vae: Any = None
         self.in_run: StrengthInRun | None = None
 
     def copy(self) -> SparseControl:
@@ -144,4 +145,5 @@ def placed(indexes: Sequence[int] | None, pictures: int, clip: int) -> list[int]
 def _times(x: torch.Tensor, strength, clips: int) -> torch.Tensor:
     if isinstance(strength, float):
         return x * strength if strength != 1.0 else x
-    return x * strength_at(strength, *x.shape[-2:], x).repeat(clips, 1, 1, 1)
+    height, width = x.shape[-2:]
+    return x * strength_at(strength, height, width, like=x).repeat(clips, 1, 1, 1)
