@@ -331,6 +331,25 @@ custom CFG and its extras
     comfy.model_patcher.ModelPatcher.set_model_sampler_cfg_function(_)
     comfy.model_patcher.ModelPatcher.set_model_sampler_post_cfg_function(_)
 
+UniCtrl and Text2Video-Zero
+    comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE
+    comfy.samplers.KSAMPLER.sample(model_wrap, sigmas, extra_args, callback, noise, latent_image, denoise_mask, disable_pbar)
+    comfy.samplers.KSAMPLER.max_denoise(_, _)
+    comfy.model_sampling.EPS.noise_scaling(_, _, _, _)
+    comfy.model_sampling.ModelSamplingDiscrete.timestep(_)
+    comfy.model_sampling.ModelSamplingDiscrete.sigma(_)
+    comfy.model_patcher.ModelPatcher.add_wrapper_with_key(_, _, _)
+    comfy.model_patcher.ModelPatcher.remove_wrappers_with_key(_, _)
+    'attn1_patch' in comfy.ldm.modules.attention
+    'patches' in comfy.ldm.modules.attention
+    'block' in comfy.ldm.modules.attention
+    'block_index' in comfy.ldm.modules.attention
+    'wrappers' in comfy.patcher_extension
+    'uuids' in comfy.samplers
+    'uuid' in comfy.samplers
+    'model_options' in comfy.samplers
+
 Ancestral Options
     comfy.samplers.KSAMPLER().sampler_function
     comfy.samplers.KSAMPLER().extra_options

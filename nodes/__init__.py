@@ -26,6 +26,8 @@ ORDER = (
     "sampling.guidance",
     "sampling.sigma_schedules",
     "sampling.in_between",
+    "sampling.unictrl",
+    "sampling.text2video_zero",
     "lora",
     "merging",
     "scheduling",
@@ -66,6 +68,7 @@ NEEDED_BY = {
     "context options": ("sampling.context", "sampling.context_extras", "sampling.seamless_loop"),
     "ContextRef": ("sampling.context_extras",),
     "custom CFG and its extras": ("sampling.guidance",),
+    "UniCtrl and Text2Video-Zero": ("sampling.unictrl", "sampling.text2video_zero"),
     "Ancestral Options": ("ADE_AncestralOptions",),
     "beta schedules": (
         "sampling.evolved",

@@ -24,7 +24,7 @@ def node(class_type: str, **inputs) -> dict:
 
 @dataclass(frozen=True)
 class Clip:
-    """What to sample."""
+    """What to sample. ``zero``: how many pixels a frame Text2Video-Zero moves it to the right; None without that node."""
 
     caption: str
     seed: int
@@ -34,6 +34,7 @@ class Clip:
     lora_strength: float = 1.0
     adapter: float = 0.0
     frames: int = scenes.FRAMES
+    zero: float | None = None
 
 
 def sampling_prompt(clip: Clip) -> dict[str, dict]:
@@ -62,6 +63,11 @@ def sampling_prompt(clip: Clip) -> dict[str, dict]:
             "ADE_UseEvolvedSampling", model=model, m_models=["apply", 0], beta_schedule="autoselect"
         )
         model = ["animated", 0]
+    if clip.zero is not None:
+        nodes["zero"] = node(
+            "AnimateDiffText2VideoZero", model=model, motion_x=clip.zero, motion_y=0.0, delta_t=0.06, attention=1.0
+        )
+        model = ["zero", 0]
     nodes["sampler"] = node(
         "KSampler",
         model=model,

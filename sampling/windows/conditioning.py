@@ -117,13 +117,18 @@ def controls_of_window(conds: list, window: Window, frames: int, controls: Windo
     ]
 
 
+def uuid_in_window(value: uuid.UUID, window: Window) -> uuid.UUID:
+    """The name of a cond in a window, by which caches know a call again at the next step."""
+    return uuid.uuid5(value, repr(window))
+
+
 def _entry(entry: dict, window: Window, frames: int, controls: WindowedControls) -> dict:
     cut = {}
     for name, value in entry.items():
         if name == "control":
             cut[name] = controls.for_window(value, window, frames)
         elif name == "uuid":
-            cut[name] = uuid.uuid5(value, repr(window))  # by which caches know a call again at the next step
+            cut[name] = uuid_in_window(value, window)
         elif isinstance(value, dict):
             cut[name] = {key: _model_cond(key, cond, window, frames) for key, cond in value.items()}
         else:

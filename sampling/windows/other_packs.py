@@ -38,10 +38,15 @@ def check(run: Run) -> None:
         )
 
 
+def skips_calls(run: Run) -> bool:
+    """Whether single UNet calls of a step may be left out."""
+    holder: Any = run.model_options["transformer_options"].get(CACHE_KEY)
+    return holder is not None and holder.name == EASYCACHE
+
+
 def check_nothing_skips(run: Run) -> None:
     """Raise WindowsUnsupported where single windows of a step may not go through the UNet, which others look at."""
-    holder: Any = run.model_options["transformer_options"].get(CACHE_KEY)
-    if holder is not None and holder.name == EASYCACHE:
+    if skips_calls(run):
         raise WindowsUnsupported(
             "EasyCache leaves out UNet calls of single context windows, which ContextRef lets the other windows look at. Remove "
             "EasyCache (LazyCache, which leaves out whole steps, works), or remove ContextRef from the context extras."
