@@ -133,9 +133,9 @@ adapters of motion models
 
 SparseCtrl
     comfy.cldm.cldm.ControlNet(image_size=, in_channels=, model_channels=, hint_channels=, num_res_blocks=, channel_mult=)
-    comfy.cldm.cldm.ControlNet(dtype=, device=, operations=, num_heads=, use_spatial_transformer=, legacy=)
-    comfy.cldm.cldm.ControlNet(transformer_depth=, transformer_depth_middle=, transformer_depth_output=)
-    comfy.cldm.cldm.ControlNet(context_dim=, use_linear_in_transformer=)
+    comfy.cldm.cldm.ControlNet(_, _, _, _, _, dtype=, device=, operations=, num_heads=, use_spatial_transformer=, legacy=)
+    comfy.cldm.cldm.ControlNet(_, _, _, _, _, transformer_depth=, transformer_depth_middle=, transformer_depth_output=)
+    comfy.cldm.cldm.ControlNet(_, _, _, _, _, context_dim=, use_linear_in_transformer=)
     comfy.cldm.cldm.ControlNet().input_blocks
     comfy.cldm.cldm.ControlNet().zero_convs
     comfy.cldm.cldm.ControlNet().middle_block

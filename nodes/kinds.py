@@ -13,7 +13,7 @@ from ..motion_models.adapters import camera
 from ..motion_models.adapters.other_cameras import WAN_CHANNELS, WAN_TOGETHER
 from ..motion_models.files.adjust import Adjustments, PositionAdjustment, WeightAdjustment
 from ..motion_models.network.temporal import MotionModel
-from ..sampling.adapters.pia import PiaInput
+from ..sampling.adapters.likeness import PiaInput
 from ..sampling.context_extras.context_ref import RefKeyframe, Tune
 from ..sampling.context_extras.extras import ContextExtras
 from ..sampling.context_extras.modes import Mode

@@ -8,6 +8,7 @@ import os
 import re
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any
 
 import comfy.cldm.cldm
 import comfy.utils
@@ -62,7 +63,7 @@ class SparseControlNet(nn.Module):
     def __init__(self, config: dict, spec: MotionModelSpec, hint: nn.Module, hint_channels: int, dtype=None):
         super().__init__()
         layers = {"operations": operations(), "dtype": dtype, "device": None}
-        self.control = comfy.cldm.cldm.ControlNet(hint_channels=1, **config, **layers)
+        self.control: Any = comfy.cldm.cldm.ControlNet(hint_channels=1, **config, **layers)
         self.control.input_hint_block = nn.Identity()
         self.hint, self.hint_channels = hint, hint_channels
         self.of_latents = not isinstance(hint, HintOfPixels)

@@ -8,7 +8,8 @@ from ...host.schema import schema
 from ...motion_models.adapters.image_inputs import KINDS, load_image_input
 from ...motion_models.files.adjust import Adjustments
 from ...motion_models.layouts import PIA
-from ...sampling.adapters.pia import PIA_INPUT, PRESETS, Pia, PiaInput
+from ...sampling.adapters.likeness import PRESETS, PiaInput
+from ...sampling.adapters.pia import PIA_INPUT, Pia
 from ...sampling.motion.applied import MotionModels
 from ...sampling.strength.multival import Multival
 from .. import sockets

@@ -81,7 +81,10 @@ class ApplySparseCtrl(Node):
                     tooltip="Multiplies strength: one number for each frame, or masks.",
                 ),
             ],
-            outputs=[io.Conditioning.Output("positive"), io.Conditioning.Output("negative")],
+            outputs=[
+                io.Conditioning.Output("guided_positive", "positive"),
+                io.Conditioning.Output("guided_negative", "negative"),
+            ],
         )
 
     @classmethod

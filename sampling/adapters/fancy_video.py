@@ -48,5 +48,6 @@ class FancyVideoInPass(AdapterInPass):
     def around_call(self, call: Call, values: Values, inputs: MotionInputs, then: Denoise) -> Predictions:
         pictures = self.pictures if call.window is None else self.pictures[call.window]
         if inputs.default.effect is not None:
-            pictures = pictures * strength_at(inputs.default.effect, *pictures.shape[-2:], pictures)
+            height, width = pictures.shape[-2:]
+            pictures = pictures * strength_at(inputs.default.effect, height, width, like=pictures)
         return then(seeing(call, self.beside, pictures))

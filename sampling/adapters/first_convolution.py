@@ -66,8 +66,8 @@ def seeing(call: Call, beside: Beside, pictures: torch.Tensor) -> Call:
 @cache
 def _patches(compiled: bool) -> tuple[Callable, Callable]:
     """Out of what torch.compile makes of a UNet: there, they would go by the options of the first call."""
-    patches = _add_pictures, _add_embeddings
-    return tuple(map(torch.compiler.disable, patches)) if compiled else patches
+    disable: Callable = torch.compiler.disable
+    return (disable(_add_pictures), disable(_add_embeddings)) if compiled else (_add_pictures, _add_embeddings)
 
 
 def _apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):

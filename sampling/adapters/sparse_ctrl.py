@@ -12,7 +12,7 @@ import torch
 
 from ...motion_models.adapters.network import compute_dtype
 from ...motion_models.adapters.sparse_ctrl import PIXELS
-from ...motion_models.network.strength import VaryingStrength, strength_at
+from ...motion_models.network.strength import FrameMask, Strength, VaryingStrength
 from ..feature import Step
 from ..run import FRAMES_KEY
 from ..strength.in_run import StrengthInRun
@@ -31,6 +31,9 @@ class SparseControl(comfy.controlnet.ControlBase):
         super().__init__()
         self.network, self.indexes, self.varying = network, indexes, varying or VaryingStrength()
         self.base: Any = None
+        self.vae: Any = None
+        self.previous_controlnet: Any = None
+        self.cond_hint_original: Any = None
         self.in_run: StrengthInRun | None = None
 
     def copy(self) -> SparseControl:
@@ -141,7 +144,8 @@ def placed(indexes: Sequence[int] | None, pictures: int, clip: int) -> list[int]
     return [index % clip for index in indexes]
 
 
-def _times(x: torch.Tensor, strength, clips: int) -> torch.Tensor:
-    if isinstance(strength, float):
+def _times(x: torch.Tensor, strength: Strength, clips: int) -> torch.Tensor:
+    if not isinstance(strength, FrameMask):
         return x * strength if strength != 1.0 else x
-    return x * strength_at(strength, *x.shape[-2:], x).repeat(clips, 1, 1, 1)
+    height, width = x.shape[-2:]
+    return x * strength.at(height, width, like=x).repeat(clips, 1, 1, 1)

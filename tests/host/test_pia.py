@@ -37,7 +37,7 @@ WIDTH = 32  # of the tiny UNet's first level
     ],
 )
 def test_presets_say_how_alike_frames_are_to_the_picture(pack, preset, index, frames, expected):
-    values = pack.submodule("sampling.adapters.pia").likeness(preset, index, frames)
+    values = pack.submodule("sampling.adapters.likeness").likeness(preset, index, frames)
     assert values == [float(number) for number in expected.split()]
 
 

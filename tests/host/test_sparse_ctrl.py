@@ -241,7 +241,10 @@ def test_strength_over_steps_frames_and_masks(load, conds, new_model, nodes):
     half = residuals(control(strength=0.5), model, early)
     scheduled = control(strengths="0.0: 1.0, 0.5: 0.25")
     floats = nodes("ADE_MultivalDynamicFloats", floats=[1.0, 0.5, 0.0])[0]
-    per_frame = residuals(control(strength_multival=floats), model, early)
+    of_frames = control(strength_multival=floats)
+    longer = residuals(of_frames, model, early, frames=6)
+    per_frame = residuals(of_frames, model, early)  # the longer run has left nothing
+    assert all(not value[2:].any() and value[:2].any() for value in longer["output"])
     weights = torch.tensor([1.0, 0.5, 0.0, 0.0]).view(-1, 1, 1, 1)
     first = residuals(scheduled, model, early)
     second, late_full = residuals(scheduled, model, late), residuals(control(), model, late)

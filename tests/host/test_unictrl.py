@@ -148,12 +148,12 @@ def test_all_windows_attend_to_the_first_frame_of_the_clip(pack, new_model, new_
         model.model_options["context_handler"].causal_window_fix = False
     unet = model.model.diffusion_model
     hidden, attended, handles = watch(unet)
-    sample(model, frames=6, steps=1)
+    sample(model, frames=6, steps=5)  # as many as frames, less one: the oldest host's node fails with others
     for handle in handles:
         handle.remove()
     name = "output_blocks.8.1.transformer_blocks.0"
     block = dict(unet.named_modules())[name]
-    first, second = hidden[name]
+    first, second = hidden[name][:2]  # of the first step
     source = first_of(first, 4)
     torch.testing.assert_close(
         attended[name][0].double(), attention(block, first, source, source), rtol=1e-4, atol=1e-4

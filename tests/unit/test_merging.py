@@ -145,6 +145,17 @@ def test_a_merged_model_can_be_applied_twice_and_saved(pack, nodes, three, tmp_p
     assert all(np.array_equal(value, numbers(again)[key]) for key, value in numbers(result).items())
 
 
+def test_what_the_first_model_brings_besides_stays_with_it(pack, nodes, three):
+    """An image encoder, a camera control: only motion modules are mixed."""
+    patcher = pack.submodule("host.patcher")
+    (one, other, _), _ = three
+    merge = nodes["AnimateDiffMergeMotionModels"]
+    camera = object()
+    result = run(merge, motion_model_1=patcher.with_parts(one, {"camera": camera}), motion_model_2=other, weight=0.5)
+    assert patcher.parts(result) == {"camera": camera}
+    assert not patcher.parts(run(merge, motion_model_1=one, motion_model_2=other, weight=0.5))
+
+
 @pytest.fixture
 def refused(pack, nodes):
     def refused(first, second) -> str:

@@ -36,6 +36,15 @@ ADAPTERS = {
     "AnimateDiffLoadMotionModelWithMotionCtrl",
     "AnimateDiffApplyMotionCtrlCamera",
 }
+PICTURES = {
+    "ADE_ApplyAnimateDiffModelWithPIA",
+    "ADE_InjectPIAIntoAnimateDiffModel",
+    "ADE_PIA_AnimateDiffKeyframe",
+    "ADE_InputPIA_Multival",
+    "ADE_InputPIA_PaperPresets",
+    "AnimateDiffApplyFancyVideo",
+}
+SPARSE_CTRL = {"AnimateDiffLoadSparseCtrl", "AnimateDiffApplySparseCtrl"}
 POSE_FILES = {"ADE_LoadCameraPoses", "ADE_LoadCameraPosesFromPath"}
 SCHEDULED_PROMPTS = {"ADE_PromptScheduling", "ADE_PromptSchedulingLatents", "AnimateDiffPromptScheduling"}
 
@@ -49,9 +58,12 @@ MERGING = {
 # Names that the host lacks -> the nodes that are left out then, all of them.
 CASES = {
     # found out by the contract: the modules of the pack can be loaded
+    ("comfy.samplers.encode_model_conds",): TRAINING,
     ("comfy.lora.calculate_weight",): {*TRAINING, *MERGING},
-    ("comfy.utils.common_upscale",): {*ADAPTERS, "ADE_UpscaleAndVAEEncode"},
-    ("comfy.controlnet.ControlBase",): set(),
+    ("comfy.samplers.encode_model_conds",): TRAINING,
+    ("comfy.utils.common_upscale",): {*ADAPTERS, *PICTURES, *SPARSE_CTRL, "ADE_UpscaleAndVAEEncode"},
+    ("comfy.controlnet.ControlBase",): SPARSE_CTRL,
+    ("comfy.conds.CONDNoiseShape",): PICTURES,
     ("comfy.sd.CLIP.add_hooks_to_dict",): SCHEDULED_PROMPTS,
     ("nodes.EmptyLatentImage",): {"ADE_EmptyLatentImageLarge"},
     ("folder_paths.get_temp_directory",): {*POSE_FILES, "ADE_AnimateDiffCombine"},
@@ -71,6 +83,8 @@ CASES = {
         "CheckpointLoaderSimpleWithNoiseSelect",
         "ADE_UpscaleAndVAEEncode",
         "ADE_NoisedImageInjection",
+        "AnimateDiffApplySparseCtrl",
+        *PICTURES,
     },
     ("comfy_api.latest.io.ClipVision",): {"AnimateDiffMetrics"},
     ("comfy_api.latest.io.Sigmas",): {*VISUALIZE, *SIGMA_SCHEDULES},
