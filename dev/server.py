@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 PACK = "ComfyUI-AnimateDiff-Next"
-MODEL_FOLDERS = ("checkpoints", "loras", "animatediff_models", "animatediff_motion_lora")
+MODEL_FOLDERS = ("checkpoints", "loras", "controlnet", "animatediff_models", "animatediff_motion_lora")
 POLL = 0.1  # seconds
 
 # A proxy from the environment must not get between us and our own machine.
@@ -50,7 +50,7 @@ class Server:
     """`python main.py` of `host`, in the folder `run`, on a free port.
 
     `run` gets custom_nodes/ (a link to this repository), input/, output/, temp/, user/, models/ and server.log.
-    `models` are folders holding checkpoints/, loras/, animatediff_models/ and animatediff_motion_lora/.
+    `models` are folders holding checkpoints/, loras/, controlnet/, animatediff_models/ and animatediff_motion_lora/.
     """
 
     def __init__(
