@@ -5,6 +5,8 @@ ControlNet looks there for motion modules (its SparseCtrl) and leaves its own sa
 the contract; nothing that the host defines is replaced.
 """
 
+from typing import Any
+
 import comfy.hooks
 
 ATTRIBUTE = "__DINKLINK"
@@ -17,6 +19,6 @@ def publish(pack: str, entries: dict[str, object]) -> None:
     getattr(comfy.hooks, ATTRIBUTE)[pack] = dict(entries)
 
 
-def entries_of(pack: str) -> dict[str, object]:
+def entries_of(pack: str) -> dict[str, Any]:
     """What ``pack`` left; empty if it is not installed."""
     return getattr(comfy.hooks, ATTRIBUTE, {}).get(pack, {})

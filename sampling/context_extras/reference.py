@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from uuid import UUID
 
 import torch
 from comfy.ldm.modules.attention import optimized_attention
@@ -83,7 +84,7 @@ class Part:
 class ReferenceWindow:
     """``conds``: which cond each ``uuid`` of the host's batch stands for."""
 
-    conds: Mapping[Hashable, Cond]
+    conds: Mapping[UUID, Cond]
     attention: Part | None
     statistics: Part | None
 

@@ -40,6 +40,7 @@ def attention_blocks(unet: Any, weight: float) -> frozenset[Attention]:
 
 def _self_attention(unet: Any) -> Iterator[tuple[Attention, int]]:
     """Each with its width, in the order in which the UNet runs through them."""
+    block: Any
     for part, blocks in _parts(unet):
         for number, layers in enumerate(blocks):
             for layer in layers:

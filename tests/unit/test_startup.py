@@ -60,7 +60,6 @@ CASES = {
     # found out by the contract: the modules of the pack can be loaded
     ("comfy.samplers.encode_model_conds",): TRAINING,
     ("comfy.lora.calculate_weight",): {*TRAINING, *MERGING},
-    ("comfy.samplers.encode_model_conds",): TRAINING,
     ("comfy.utils.common_upscale",): {*ADAPTERS, *PICTURES, *SPARSE_CTRL, "ADE_UpscaleAndVAEEncode"},
     ("comfy.controlnet.ControlBase",): SPARSE_CTRL,
     ("comfy.conds.CONDNoiseShape",): PICTURES,
