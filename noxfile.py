@@ -54,8 +54,12 @@ def claims(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
-    """All tests but conformance, hosts, browser and those marked long."""
-    run_tests(session, "-m", "not long", *comparing(session, "node interfaces"))
+    """All tests but conformance, hosts, browser and those marked long; in two processes unless tests are picked."""
+    spread = ()
+    if not session.posargs:
+        hosts.weights(hosts.host()), hosts.toyworld_models(hosts.host())  # now: two processes would both make them
+        spread = ("-n", "2", "--dist", "loadgroup")
+    run_tests(session, "-m", "not long", *spread, *comparing(session, "node interfaces"))
 
 
 @nox.session(venv_backend="none")

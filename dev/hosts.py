@@ -47,6 +47,7 @@ TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 TEST_TOOLS = (
     "pytest",
     "pytest_timeout",
+    "xdist",
     "hypothesis",
     "ruff",
     "basedpyright",

@@ -3,7 +3,8 @@
 ``@pytest.mark.compares("reference latents", names)`` says what a test compares and the names of all there is of it. The test
 calls its fixture ``compared(name)`` once it has both sides in hand. Where such tests are collected, or pytest is told
 ``--compare "reference latents"``, all names must have been compared at the end; how many were is said right before pytest's
-own last line. Only whoever picks tests (``-k``, ``FILE::TEST``, ``--last-failed``) may compare fewer.
+own last line. Only whoever picks tests (``-k``, ``FILE::TEST``, ``--last-failed``) may compare fewer. Where pytest-xdist
+spreads the tests over processes, they count together.
 """
 
 from __future__ import annotations
@@ -61,10 +62,25 @@ def compared(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if is_worker(session.config):
+        session.config.workeroutput["comparisons"] = {
+            what: (sorted(comparison.names), sorted(comparison.compared))
+            for what, comparison in session.config.stash[COMPARISONS].items()
+        }
     if must_be_complete(session.config):
         complete = all(comparison.complete() for comparison in session.config.stash[COMPARISONS].values())
         if not complete and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    """One of pytest-xdist's processes is done: add what it has compared. One that crashed tells nothing."""
+    comparisons = node.config.stash[COMPARISONS]
+    for what, (names, compared) in getattr(node, "workeroutput", {}).get("comparisons", {}).items():
+        comparison = comparisons.setdefault(what, Comparison())
+        comparison.names.update(names)
+        comparison.compared.update(compared)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # the outermost: after the summary of failures and skips
@@ -83,6 +99,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def must_be_complete(config: pytest.Config) -> bool:
-    """False where the command line picks tests, or only lists them."""
+    """False where the command line picks tests, or only lists them, and in one of several processes."""
     picks = config.option.keyword or config.getoption("lf", False) or any("::" in given for given in config.args)
-    return not (picks or config.option.collectonly)
+    return not (picks or config.option.collectonly or is_worker(config))
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this is one of the processes that pytest-xdist spreads the tests over."""
+    return hasattr(config, "workerinput")

@@ -54,6 +54,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("any_host", hosts.versions(), indirect=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests stay together where pytest-xdist spreads them over processes.
+
+    Those of one file, as they share what they have made ready; and all with the full-size weights, because a machine may
+    have memory for one such server only.
+    """
+    for item in items:
+        group = "weights" if "weights" in item.fixturenames else item.path.relative_to(ROOT).as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def any_host(request: pytest.FixtureRequest) -> hosts.Host:
     return hosts.host(request.param)

@@ -62,3 +62,13 @@ def test_what_was_not_compared_fails_the_run(run, arguments, found, said):
 @pytest.mark.parametrize("picked", [["-k", "a"], ["test_latents.py::test_something_else"]])
 def test_whoever_picks_tests_may_compare_fewer(run, picked):
     assert run(*picked).returncode == 0
+
+
+def test_processes_count_together(run):
+    """Each of the two compares one."""
+    result = run("-n", "2")
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[-2] == "2 of 2 latents compared"
+    result = run("-n", "2", without_evidence=["b"])
+    assert result.returncode == 1
+    assert "1 of 2 latents compared\nFAILED: not all latents were compared: b" in result.stdout
