@@ -80,6 +80,11 @@ KINDS = (
         "the pose encoder of CameraCtrl without its other layers",
         "Use a whole file, such as CameraCtrl_pruned.safetensors, with Load AnimateDiff Model with CameraCtrl.",
     ),
+    (
+        r"^(motion_(down|up)|reference_modules_(down|mid|up))\.",
+        "a part of HelloMeme that is no motion model",
+        "Only HelloMeme's own nodes use it. Its motion models are hm_animatediff, hm3_animatediff and hm4_animatediff.",
+    ),
 )
 
 

@@ -106,6 +106,15 @@ def test_what_is_saved_here_is_read_by_diffusers(pack, loaded, save_adapter, tmp
     assert [key for key, value in again.state_dict().items() if not torch.equal(value, expected[key])] == []
 
 
+@pytest.mark.parametrize("name", ["hm_animatediff", "hm_animatediff_frame12", "hm3_animatediff", "hm4_animatediff"])
+def test_the_motion_models_of_hello_meme(pack, loaded, name):
+    """Its program reads them with MotionAdapter.from_pretrained (hellomeme/pipelines), in half precision."""
+    adapter = new_adapter().half()
+    patcher = loaded(adapter, name)
+    assert (patcher.model.spec.layout, patcher.model.spec.max_frames) == ("AnimateDiff", 32)
+    assert_same_numbers(pack, patcher, adapter.float())
+
+
 def test_a_file_of_animatediff_becomes_one_that_diffusers_computes_the_same_with(
     pack, files, one_table_tensors, write, save_adapter, tmp_path
 ):

@@ -93,6 +93,8 @@ OTHER_KINDS = {  # tensor names -> words about what it is and where it belongs
         ["down_blocks.0.attentions.0.temporal_transformer_blocks.0.attn1.to_q.weight"],
         ("video model", "SVD", "models/checkpoints"),
     ),
+    "HelloMeme's reference": (["reference_modules_up.0.norm.weight"], ("HelloMeme", "hm_animatediff")),
+    "HelloMeme's own motion adapter": (["motion_down.0.temp_attn.to_q.weight"], ("HelloMeme", "hm_animatediff")),
     "something else": (["embedding.weight", "lstm.weight"], ("not known", "embedding.weight", "lstm.weight")),
 }
 
