@@ -229,8 +229,8 @@ def test_training_that_learns_nothing_is_refused(nodes, name, value, words):
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.5, 0.5), (0.8, 0.2), (0.0, 0.0), (1.0, 1.0)])
-def test_a_motion_model_that_never_acts_is_said_in_the_log(nodes, caplog, start, end):
-    motion_model = SimpleNamespace(model=SimpleNamespace(spec=SimpleNamespace(name="mm_v2", attention_blocks=2)))
+def test_a_motion_model_that_never_acts_is_said_in_the_log(nodes, new_motion, layouts, caplog, start, end):
+    motion_model = new_motion(layouts["unusual"], "mm_v2")
     apply = nodes["ADE_ApplyAnimateDiffModel"].run
     (applied,) = apply(motion_model, start_percent=start, end_percent=end)
     assert (applied.settings.start_percent, applied.settings.end_percent) == (start, end)
