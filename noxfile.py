@@ -17,15 +17,15 @@ import hosts
 nox.options.sessions = ["lint", "tests"]
 
 
-def run(session: nox.Session, *args: str) -> None:
+def run(session: nox.Session, *args: str, **environment: str) -> None:
     """Run a script or module in the interpreter of the ComfyUI in use."""
-    session.run(str(hosts.host().python), *args, external=True)
+    session.run(str(hosts.host().python), *args, external=True, env=environment)
 
 
-def run_tests(session: nox.Session, *args: str) -> None:
+def run_tests(session: nox.Session, *args: str, **environment: str) -> None:
     hosts.require_test_tools(hosts.host().python)
     # -rs: the summary says why a test was skipped.
-    run(session, "-m", "pytest", "-rs", *args, *session.posargs)
+    run(session, "-m", "pytest", "-rs", *args, *session.posargs, **environment)
 
 
 def comparing(session: nox.Session, what: str) -> tuple[str, ...]:
@@ -55,11 +55,12 @@ def claims(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """All tests but conformance, hosts, browser and those marked long; in two processes unless tests are picked."""
-    spread = ()
-    if not session.posargs:
-        hosts.weights(hosts.host()), hosts.toyworld_models(hosts.host())  # now: two processes would both make them
-        spread = ("-n", "2", "--dist", "loadgroup")
-    run_tests(session, "-m", "not long", *spread, *comparing(session, "node interfaces"))
+    if session.posargs:
+        return run_tests(session, "-m", "not long")
+    hosts.weights(hosts.host()), hosts.toyworld_models(hosts.host())  # now: two processes would both make them
+    spread = ("-n", "2", "--dist", "loadgroup")
+    # One thread for each process and the server that it starts: threads that have no core wait for each other.
+    run_tests(session, "-m", "not long", *spread, *comparing(session, "node interfaces"), OMP_NUM_THREADS="1")
 
 
 @nox.session(venv_backend="none")
