@@ -30,7 +30,9 @@ OPEN = """async ([api, name]) => {
     const bottom = [];
     for (const node of nodes) {
         const column = depthOf(node), [width, height] = node.computeSize();
-        node.setSize([Math.max(340, Math.min(width, 400)), height + (node.type === "CLIPTextEncode" ? 60 : 0)]);
+        // room for a text of some lines, and for the picture that appears below its name
+        const more = {CLIPTextEncode: 60, LoadImage: 270}[node.type] ?? 0;
+        node.setSize([Math.max(340, Math.min(width, 400)), height + more]);
         // a fixed seed: what is queued twice is computed once
         for (const widget of node.widgets ?? []) if (widget.name === "control_after_generate") widget.value = "fixed";
         node.pos = [column * 460, bottom[column] ?? 0];
@@ -84,12 +86,14 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
         with Server(hosts.host(), run, models=[models]) as server:
             server.post("/settings", {"Comfy.TutorialCompleted": True})
-            page = browser.new_page(viewport=SCREEN)
-            page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
-            page.goto(server.url)
-            page.wait_for_function(READY, timeout=240_000)
             for name, api in prompts.items():
+                # a page for each: the front end tells of files that an earlier workflow lacked
+                page = browser.new_page(viewport=SCREEN)
+                page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
+                page.goto(server.url)
+                page.wait_for_function(READY, timeout=240_000)
                 make(page, name, api)
+                page.close()
 
 
 if __name__ == "__main__":

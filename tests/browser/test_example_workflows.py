@@ -19,8 +19,8 @@ NODES = """() => Object.fromEntries(app.graph.nodes.map(node => [node.id, {
     missing: !(node.type in LiteGraph.registered_node_types) || Boolean(node.has_errors),
     links_in: node.inputs.filter(input => input.link != null).map(input => input.link),
     links_out: node.outputs.flatMap(output => output.links ?? []),
-    // the preview of a picture is a widget too, but none that is stored
-    values: (node.widgets ?? []).filter(widget => widget.serialize !== false).map(widget => widget.value),
+    // the front end's preview of a picture is a widget too, but none that is stored
+    values: (node.widgets ?? []).filter(widget => widget.name !== "$$canvas-image-preview").map(widget => widget.value),
 }]))"""
 
 LINKS = """() => [...app.graph.links.values()].map(link =>

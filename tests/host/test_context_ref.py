@@ -16,7 +16,7 @@ def clip_noise(frames: int) -> torch.Tensor:
 
 @pytest.fixture
 def parts(pack):
-    names = ("context_ref", "extras", "modes", "naive_reuse", "unet_blocks", "reference")
+    names = ("context_ref", "context_ref_in_run", "extras", "modes", "naive_reuse", "unet_blocks", "reference")
     return {name: pack.submodule(f"sampling.context_extras.{name}") for name in names}
 
 
@@ -232,7 +232,7 @@ def test_fidelity_counts_cubed_in_sdxl(parts, new_sdxl_model):
     """0.5 is 0.125 there."""
     sdxl = new_sdxl_model(16)
     asked = parts["context_ref"].ContextRef(tune=parts["context_ref"].Tune(0.5, 1.0, 1.0, 0.5, 1.0, 1.0))
-    now = asked._at(parts["context_ref"].RefKeyframe(), sdxl.model, 8)
+    now = parts["context_ref_in_run"]._at(parts["context_ref"].RefKeyframe(), asked, sdxl.model, 8)
     assert (now.attention.fidelity, now.statistics.fidelity) == (0.125, 0.125)
 
 
@@ -303,7 +303,7 @@ def test_conds_one_by_one_are_as_together(referring, parts, sample, new_model, l
 def test_features_are_kept_for_those_who_need_them_only(referring, parts, sample, monkeypatch):
     """At fidelity 1 none of the negative prompt; nothing behind the last window, nothing after the call."""
     kept, ended = [], []
-    reference, in_call = parts["reference"].Reference, parts["context_ref"].RefInCall
+    reference, in_call = parts["reference"].Reference, parts["context_ref_in_run"].RefInCall
     keep, end = reference.keep, in_call.end
     monkeypatch.setattr(
         reference, "keep", lambda self, cond, *args: kept.append((cond, len(self.kept))) or keep(self, cond, *args)
