@@ -6,6 +6,7 @@ here are used for nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -253,12 +254,17 @@ PARTS = (
 )
 
 
-def run(server, quick: bool) -> list[Claim]:
-    """All claims, or the quick form of those that have limits; each is printed as it comes."""
+def name_of(part: Callable) -> str:
+    """As the command line calls it: ``two-loras`` for ``two_loras_claims``."""
+    return part.__name__.removesuffix("_claims").replace("_", "-")
+
+
+def run(server, quick: bool, only: str | None = None) -> list[Claim]:
+    """All claims, or the quick form of those that have limits, or those of one part; each is printed as it comes."""
     sample = Sampler(server)
     claims = []
     for part, count, quick_count in PARTS:
-        if clips := quick_count if quick else count:
+        if only in (None, name_of(part)) and (clips := quick_count if quick else count):
             found = part(sample, clips)
             for claim in found:
                 print(f"{claim.measure}: {claim.value:.2f} {claim.verdict}", flush=True)
