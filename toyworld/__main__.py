@@ -29,9 +29,7 @@ def main() -> int:
     expand.add_argument("folder", type=Path)
     claims = commands.add_parser("claims")
     claims.add_argument("--quick", action="store_true")
-    claims.add_argument(
-        "--only", default=None, help="one part of the table, as in: --only one-shot"
-    )
+    claims.add_argument("--only", default=None, help="one part of the table, as in: --only one-shot")
     arguments = parser.parse_args()
 
     host = hosts.host()

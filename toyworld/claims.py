@@ -281,20 +281,24 @@ def unictrl_claims(sample: Sampler, count: int) -> list[Claim]:
 def loop_claims(sample: Sampler, count: int) -> list[Claim]:
     """Seamless Loop: whether the clip goes over into its beginning no faster than from frame to frame."""
 
-    def seams(clips: list[Clip]) -> np.ndarray:
-        """From the last frame to the first, and from frame to frame ``(clips, 2)``."""
-        steps = [measure.steps_around(frames) for frames in sample(clips)]
-        return np.array([(around[-1], np.nanmean(around[:-1])) for around in steps])
+    def steps(clips: list[Clip]) -> np.ndarray:
+        """Of each clip those from frame to frame, that from the last frame to the first behind them."""
+        return np.array([measure.steps_around(frames) for frames in sample(clips)])
 
-    looped = seams(_clips(count, 8500, loop=True, frames=LOOP_FRAMES))
-    plain = seams(_clips(count, 0))
-    (at_the_end, elsewhere), (plain_end, plain_elsewhere) = (np.nanmean(found, axis=0) for found in (looped, plain))
-    ratios = looped[:, 0] / looped[:, 1]
+    looped, plain = steps(_clips(count, 8500, loop=True, frames=LOOP_FRAMES)), steps(_clips(count // 2, 0))
+
+    def ratio(clips: np.ndarray) -> float:
+        return float(np.nanmean(clips[:, -1]) / np.nanmean(clips[:, :-1]))
+
+    single = looped[:, -1] / np.nanmean(looped[:, :-1], axis=1)
+    largest = looped[:, -1] >= np.nanmax(looped, axis=1)
     return [
-        Claim("clips loop", "jump from last to first frame / mean jump", at_the_end / elsewhere, 1, more=False),
-        Claim("", "the same of clips that do not loop", plain_end / plain_elsewhere),
-        Claim("", "clips in which it is at most 1, %", 100 * float((ratios <= 1).mean())),
-        Claim("", "the highest of single clips", float(np.nanmax(ratios)), more=False),
+        Claim("clips loop", "jump from last to first frame / mean jump", ratio(looped), 1, more=False),
+        Claim("", "the same of clips that do not loop", ratio(plain)),
+        Claim("", "clips in which it is at most the mean, %", 100 * float((single <= 1).mean())),
+        Claim("", "clips in which it is the largest, %", 100 * float(largest.mean()), more=False),
+        Claim("", "highest of single clips, times the mean", float(np.nanmax(single)), more=False),
+        Claim("", "largest jump anywhere / mean jump", float(np.mean(np.nanmax(looped, 1) / np.nanmean(looped, 1)))),
     ]
 
 
@@ -320,7 +324,7 @@ def table(claims: list[Claim]) -> str:
     return "\n".join(lines)
 
 
-# How many clips each takes, and how many in the quick form (none: left out, as nothing there has a limit),
+# How many clips each takes, and how many in the quick form (none: left out, as it is not what the paper claims),
 # which is to end within five minutes on 2 cores.
 PARTS = (
     (base_claims, 24, 4),
@@ -329,9 +333,9 @@ PARTS = (
     (lora_claims, 8, 2),
     (two_loras_claims, 16, 6),
     (few_clips_claims, 8, 0),
-    (zero_claims, 12, 0),
-    (unictrl_claims, 6, 0),
-    (loop_claims, 8, 0),
+    (zero_claims, 8, 0),
+    (unictrl_claims, 4, 0),
+    (loop_claims, 6, 0),
     (one_shot_claims, 8, 0),
 )
 
