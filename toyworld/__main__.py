@@ -2,7 +2,7 @@
 
 python -m toyworld train            everything, from seeds (hours); resumes where it was stopped
 python -m toyworld expand FOLDER    the shipped weights as model files of ComfyUI
-python -m toyworld claims [--quick] measure the claims of the paper on the shipped weights
+python -m toyworld claims [--quick] measure the claims of the paper on the shipped weights; --only PART: those of one part
 """
 
 import argparse
@@ -29,6 +29,7 @@ def main() -> int:
     expand.add_argument("folder", type=Path)
     claims = commands.add_parser("claims")
     claims.add_argument("--quick", action="store_true")
+    claims.add_argument("--only", default=None, help="one part of the table, as in: --only one-shot")
     arguments = parser.parse_args()
 
     host = hosts.host()
@@ -47,7 +48,7 @@ def main() -> int:
     from . import claims as claims_module
 
     with Server(host, hosts.cache_dir() / "toyworld" / "claims", models=[hosts.toyworld_models(host)]) as server:
-        found = claims_module.run(server, arguments.quick)
+        found = claims_module.run(server, arguments.quick, arguments.only)
     print(claims_module.table(found))
     return 1 if any(claim.verdict == "MISSED" for claim in found) else 0
 

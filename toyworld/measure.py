@@ -32,16 +32,23 @@ class Seen:
 
 def look(frame: np.ndarray) -> Seen | None:
     """The shape in one frame ``(height, width, 3)``; None if there is none."""
-    coloured = np.ptp(frame, axis=-1) > CHROMA
-    regions, count = ndimage.label(coloured, np.ones((3, 3)))
-    if count == 0:
+    largest = _largest(frame)
+    if largest is None:
         return None
-    largest = regions == 1 + np.argmax(ndimage.sum(coloured, regions, range(1, count + 1)))
     inside = ndimage.binary_fill_holes(largest)
     if inside.sum() < SMALLEST:
         return None
     y, x = ndimage.center_of_mass(inside)
     return Seen(_shape(inside, x + 0.5, y + 0.5), _colour(frame[largest]), x + 0.5, y + 0.5, float(inside.sum()))
+
+
+def _largest(frame: np.ndarray) -> np.ndarray | None:
+    """Where the largest coloured region lies, ``(height, width)``; None if there is none."""
+    coloured = np.ptp(frame, axis=-1) > CHROMA
+    regions, count = ndimage.label(coloured, np.ones((3, 3)))
+    if count == 0:
+        return None
+    return regions == 1 + np.argmax(ndimage.sum(coloured, regions, range(1, count + 1)))
 
 
 def _colour(pixels: np.ndarray) -> str:
@@ -95,6 +102,12 @@ class Track:
         slope = np.polyfit(np.arange(len(self.areas)), np.log(self.areas), 1)[0]
         return float(np.exp(0.5 * slope * (len(self.areas) - 1)))
 
+    @property
+    def unsteadiness(self) -> float:
+        """How far the area is from a steady growth: standard deviation around that line, as a part of the area."""
+        time, areas = np.arange(len(self.areas)), np.log(self.areas)
+        return float(np.std(areas - np.polyval(np.polyfit(time, areas, 1), time)))
+
     def angle_to(self, direction: float) -> float:
         """Degrees between the displacement and ``direction`` (radians)."""
         return angle_between(self.displacement, direction)
@@ -113,6 +126,23 @@ def follow(frames: np.ndarray) -> Track | None:
     if len(seen) < 0.75 * len(frames):
         return None
     return Track(np.array([(s.x, s.y) for s in seen]), np.array([s.area for s in seen]))
+
+
+def colour_deviation(frames: np.ndarray) -> float:
+    """How far the colour of the shape is from its mean over the clip: mean over the frames, in levels of 255."""
+    regions = [(frame, _largest(frame)) for frame in frames]
+    colours = np.array([np.median(frame[region], axis=0) for frame, region in regions if region is not None])
+    return float(255 * np.linalg.norm(colours - colours.mean(0), axis=1).mean())
+
+
+def steps_around(frames: np.ndarray) -> np.ndarray:
+    """How far the shape is from each frame to the next, and last from the last frame to the first, ``(frames,)``.
+
+    NaN where it is not seen.
+    """
+    seen = [look(frame) for frame in frames]
+    places = np.array([(np.nan, np.nan) if one is None else (one.x, one.y) for one in seen])
+    return np.linalg.norm(np.roll(places, -1, axis=0) - places, axis=1)
 
 
 def content_matches(frames: np.ndarray, caption: str) -> float:

@@ -24,7 +24,9 @@ def node(class_type: str, **inputs) -> dict:
 
 @dataclass(frozen=True)
 class Clip:
-    """What to sample. ``zero``: how many pixels a frame Text2Video-Zero moves it to the right; None without that node."""
+    """What to sample. ``zero``: how many pixels a frame Text2Video-Zero moves it to the right, ``zero_delta_t``: how much
+    freedom it leaves; None without that node. ``unictrl``, ``loop``: with UniCtrl, with Seamless Loop.
+    """
 
     caption: str
     seed: int
@@ -35,6 +37,9 @@ class Clip:
     adapter: float = 0.0
     frames: int = scenes.FRAMES
     zero: float | None = None
+    zero_delta_t: float = 0.06
+    unictrl: bool = False
+    loop: bool = False
 
 
 def sampling_prompt(clip: Clip) -> dict[str, dict]:
@@ -57,15 +62,28 @@ def sampling_prompt(clip: Clip) -> dict[str, dict]:
             )
             lora = {"prev_motion_lora": [f"lora{i}", 0]}
         last = {"motion_lora": lora["prev_motion_lora"]} if lora else {}
+        around = {}
+        if clip.loop:
+            nodes["loop"] = node("AnimateDiffSeamlessLoop", context_length=16, context_overlap=4, shared_noise=0.0)
+            around = {"context_options": ["loop", 0], "sample_settings": ["loop", 1]}
         nodes["motion"] = node("ADE_LoadAnimateDiffModel", model_name=clip.motion)
         nodes["apply"] = node("ADE_ApplyAnimateDiffModelSimple", motion_model=["motion", 0], **last)
         nodes["animated"] = node(
-            "ADE_UseEvolvedSampling", model=model, m_models=["apply", 0], beta_schedule="autoselect"
+            "ADE_UseEvolvedSampling", model=model, m_models=["apply", 0], beta_schedule="autoselect", **around
         )
         model = ["animated", 0]
+    if clip.unictrl:
+        whole = {"motion_end_percent": 1.0, "start_percent": 0.0, "end_percent": 1.0}
+        nodes["unictrl"] = node("AnimateDiffUniCtrl", model=model, strength=1.0, **whole)
+        model = ["unictrl", 0]
     if clip.zero is not None:
         nodes["zero"] = node(
-            "AnimateDiffText2VideoZero", model=model, motion_x=clip.zero, motion_y=0.0, delta_t=0.06, attention=1.0
+            "AnimateDiffText2VideoZero",
+            model=model,
+            motion_x=clip.zero,
+            motion_y=0.0,
+            delta_t=clip.zero_delta_t,
+            attention=1.0,
         )
         model = ["zero", 0]
     nodes["sampler"] = node(

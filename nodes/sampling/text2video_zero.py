@@ -46,8 +46,8 @@ NODES = [
                 max=1.0,
                 step=0.01,
                 tooltip=(
-                    "How far the first frame is denoised before it is moved, as a part of the schedule. More ties frames more "
-                    "closely together. 0: each frame begins with its own noise, and nothing moves."
+                    "How far the first frame is denoised before it is moved, as a part of the schedule; as much noise of its own "
+                    "each frame then gets. More leaves frames more freedom to differ. 0: the first frame is moved and nothing else."
                 ),
             ),
             io.Float.Input(

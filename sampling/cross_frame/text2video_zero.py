@@ -22,8 +22,9 @@ KEY = "AnimateDiff Text2Video-Zero"
 class Text2VideoZero(Feature):
     """``motion_x``, ``motion_y``: pixels of the picture that the scene moves from frame to frame, right and down.
 
-    ``delta_t``: how far the first frame is denoised before it is moved, as a part of the sampling schedule; 0: each frame
-    begins with noise of its own. ``attention``: 0 leaves self-attention as it is, 1 takes keys and values of the first frame.
+    ``delta_t``: how far the first frame is denoised before it is moved, as a part of the sampling schedule, and how much noise
+    of its own each frame then gets; 0: none, only the move. ``attention``: 0 leaves self-attention as it is, 1 takes keys
+    and values of the first frame.
     """
 
     motion_x: float = 12.0
@@ -32,8 +33,7 @@ class Text2VideoZero(Feature):
     attention: float = 1.0
 
     def attach(self, model) -> None:
-        if self.delta_t > 0.0:
-            model.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, self._from_warped)
+        model.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KEY, self._from_warped)
 
     def detach(self, model) -> None:
         model.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, KEY)

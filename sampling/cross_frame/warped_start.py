@@ -5,7 +5,8 @@ section 3.2 and algorithm 1:
 
 1. the first frame is denoised from T to T' = T - delta t, by DDIM;
 2. frame k is that latent moved by ``delta_k = lambda (k - 1) delta``: the whole scene, and more from frame to frame;
-3. noise takes the moved latents from T' back to T (DDPM forward). The first frame begins with its own noise.
+3. noise takes the moved latents from T' back to T (DDPM forward), of each frame its own: the longer the way, the less is
+   left of what frames have in common. The first frame begins with its own noise.
 
 In the host's scale, where noise grows with sigma, a DDIM step is a step of Euler's method, and the noise of 3. has the
 variance ``sigma_T^2 - sigma_T'^2``.
@@ -43,7 +44,9 @@ def motion_of(frame: int, x: float, y: float) -> tuple[int, int]:
 
 
 def levels(model_sampling, sigma: torch.Tensor, part: float) -> list[float]:
-    """Noise levels from ``sigma`` at T down to T - ``part`` of all timesteps, ``STEPS + 1`` of them."""
+    """Noise levels from ``sigma`` at T down to T - ``part`` of all timesteps, ``STEPS + 1`` of them; of no part T alone."""
+    if part == 0.0:
+        return [float(sigma)]
     start = float(model_sampling.timestep(sigma))
     # not below the lowest timestep
     steps = [max(0.0, start - part * TIMESTEPS * i / STEPS) for i in range(1, STEPS + 1)]

@@ -81,9 +81,29 @@ def test_without_motion_model_every_frame_attends_to_the_first(layouts, new_mode
         assert not torch.equal(clips[0], clips[1])  # positive and negative
 
 
-def test_switched_off_it_changes_nothing(layouts, new_model, sample, zero):
+def test_without_noise_of_their_own_frames_begin_as_the_first_one_moved(layouts, new_model, sample, zero):
+    """A way of no length down and up again; in the picture all frames are then one, moved."""
     model = new_model(layouts["unusual"])
-    assert torch.equal(sample(zero(model, delta_t=0.0, attention=0.0)), sample(model))
+    begun = []
+    model.set_model_sampler_post_cfg_function(lambda args: begun.append(args["input"]) or args["denoised"])
+    noise = torch.randn(4, 4, 8, 8, generator=torch.Generator().manual_seed(3))
+    sample(zero(model, delta_t=0.0), noise=noise, steps=2)
+    assert len(begun) == 2
+    first = np.pad(begun[0][0].numpy(), ((0, 0), (4, 4), (4, 4)), mode="reflect")
+    for k, (right, down) in enumerate([(0, 0), (2, -1), (3, -2), (4, -3)]):
+        moved = torch.from_numpy(first[:, 4 - down : 12 - down, 4 - right : 12 - right].copy())
+        torch.testing.assert_close(begun[0][k], moved, rtol=1e-5, atol=1e-5)
+
+
+def test_without_motion_and_noise_of_their_own_all_frames_are_the_first(layouts, new_model, sample, zero):
+    model = new_model(layouts["unusual"])
+    still = sample(zero(model, motion_x=0.0, motion_y=0.0, delta_t=0.0, attention=0.0))
+    torch.testing.assert_close(still, sample(model)[:1].expand_as(still), rtol=1e-4, atol=1e-4)
+
+
+def test_a_single_frame_is_as_without_it(layouts, new_model, sample, zero):
+    model = new_model(layouts["unusual"])
+    assert torch.equal(sample(zero(model), frames=1), sample(model, frames=1))
 
 
 def test_later_stages_do_not_begin_anew(layouts, new_model, sample, zero):
@@ -105,5 +125,5 @@ def test_with_a_motion_model_and_one_after_another(layouts, new_model, new_motio
 
 def test_one_node_takes_the_place_of_another(layouts, new_model, sample, zero):
     model = new_model(layouts["unusual"])
-    twice = zero(zero(model, motion_x=100.0), delta_t=0.0, attention=0.0)
-    assert torch.equal(sample(twice), sample(model))
+    off = {"motion_x": 0.0, "motion_y": 0.0, "delta_t": 0.0, "attention": 0.0}
+    assert torch.equal(sample(zero(zero(model, motion_x=100.0), **off)), sample(zero(model, **off)))

@@ -467,7 +467,10 @@ def test_64_frames_in_windows_go_on_moving_in_one_direction(server, toyworld):
 
 @pytest.mark.long
 def test_a_seamless_loop_jumps_no_further_at_its_end_than_elsewhere(server, toyworld):
-    """On the shipped weights, whose training videos all go one way and never come back."""
+    """On the shipped weights, whose training videos all go one way and never come back.
+
+    The mean of two clips: it does not hold in each, nor over many (docs/toyworld.md).
+    """
     prompts, measure, at_the_end, elsewhere = toyworld("prompts"), toyworld("measure"), [], []
     for seed in (910_001, 910_002):
         graph = prompts.sampling_prompt(prompts.Clip("a red circle", seed, frames=24))

@@ -54,6 +54,31 @@ def test_growth_of_a_zoom(scenes, measure, rng):
     assert measure.follow(scenes.video(path)).growth == pytest.approx(drawn, rel=0.06)
 
 
+def test_steps_around_a_loop(scenes, measure):
+    """A square walk of four places, 10 pixels from each to the next and as far home."""
+    places = [(20, 20), (30, 20), (30, 30), (20, 30)]
+    walk = [scenes.draw_still(scenes.Scene("circle", "red", x, y, 10.0)) for x, y in places]
+    assert measure.steps_around(np.stack(walk)) == pytest.approx([10] * 4, abs=0.2)
+    empty = np.ones((64, 64, 3), np.float32) * scenes.GROUND
+    lost = measure.steps_around(np.stack([*walk[:3], empty]))
+    assert lost[:2] == pytest.approx([10, 10], abs=0.2)
+    assert np.isnan(lost[2:]).all()
+
+
+def test_colour_and_size_that_do_not_keep(scenes, measure):
+    def clip(colours, radii):
+        drawn = zip(colours, radii, strict=True)
+        return np.stack([scenes.draw_still(scenes.Scene("circle", c, 32.0, 32.0, r)) for c, r in drawn])
+
+    steady = clip(["red"] * 8, [10.0] * 8)
+    assert measure.colour_deviation(steady) == pytest.approx(0, abs=0.01)
+    assert measure.follow(steady).unsteadiness == pytest.approx(0, abs=0.01)
+    apart = 255 * np.linalg.norm(np.subtract(scenes.COLOURS["red"], scenes.COLOURS["green"])) / 2
+    assert measure.colour_deviation(clip(["red", "green"] * 4, [10.0] * 8)) == pytest.approx(apart, rel=0.01)
+    assert measure.follow(clip(["red"] * 8, [9.0, 11.0] * 4)).unsteadiness == pytest.approx(np.log(11 / 9), rel=0.1)
+    assert measure.follow(clip(["red"] * 8, np.geomspace(8, 14, 8))).unsteadiness < 0.05  # growth is none
+
+
 def test_the_watermark_is_measured_by_its_strength(scenes, measure, rng):
     for alpha in (0.0, 0.1, scenes.WATERMARK_ALPHA):
         frames = np.stack([scenes.add_domain_gap(scenes.draw_still(scenes.random_scene(rng)), alpha) for _ in range(4)])
