@@ -15,6 +15,7 @@ NO_ADAPTER_MODEL = "toyworld-no-adapter.safetensors"
 ADAPTER = "toyworld-adapter.safetensors"
 FIRST_ADAPTER = "toyworld-first-adapter.safetensors"
 SAMPLING = {"steps": 12, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+CLONING = {"strength": 300.0, "start_percent": 0.0, "end_percent": 0.4, "up_block": 1}
 MOTION_BETAS = "sqrt_linear (AnimateDiff)"
 
 
@@ -24,7 +25,11 @@ def node(class_type: str, **inputs) -> dict:
 
 @dataclass(frozen=True)
 class Clip:
-    """What to sample. ``zero``: how many pixels a frame Text2Video-Zero moves it to the right; None without that node."""
+    """What to sample.
+
+    ``zero``: how many pixels a frame Text2Video-Zero moves it to the right; None without that node. ``cloned``: the video in
+    the input folder whose motion Motion Clone takes.
+    """
 
     caption: str
     seed: int
@@ -35,6 +40,7 @@ class Clip:
     adapter: float = 0.0
     frames: int = scenes.FRAMES
     zero: float | None = None
+    cloned: str | None = None
 
 
 def sampling_prompt(clip: Clip) -> dict[str, dict]:
@@ -68,6 +74,12 @@ def sampling_prompt(clip: Clip) -> dict[str, dict]:
             "AnimateDiffText2VideoZero", model=model, motion_x=clip.zero, motion_y=0.0, delta_t=0.06, attention=1.0
         )
         model = ["zero", 0]
+    if clip.cloned is not None:
+        nodes["video"] = node("LoadVideo", file=clip.cloned)
+        nodes["video_frames"] = node("GetVideoComponents", video=["video", 0])
+        nodes["reference"] = node("VAEEncode", pixels=["video_frames", 0], vae=["checkpoint", 2])
+        nodes["clone"] = node("AnimateDiffMotionClone", model=model, reference=["reference", 0], **CLONING)
+        model = ["clone", 0]
     nodes["sampler"] = node(
         "KSampler",
         model=model,

@@ -46,7 +46,7 @@ def _checkpointed(forward: Callable, again: Callable[[], AbstractContextManager]
     def contexts():
         return nullcontext(), again()
 
-    def run(*args, **kwargs):
+    def run(*args: Any, **kwargs: Any):
         # the UNet goes on writing into transformer_options, such as which block it is at
         args, kwargs = [_kept(value) for value in args], {name: _kept(value) for name, value in kwargs.items()}
         return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts, **kwargs)
@@ -54,7 +54,7 @@ def _checkpointed(forward: Callable, again: Callable[[], AbstractContextManager]
     return run
 
 
-def _kept(value):
+def _kept(value: Any) -> Any:
     if isinstance(value, torch.Tensor) and value.is_inference():
         return value.clone()  # they cannot be kept for a backward pass
     return dict(value) if isinstance(value, dict) else value

@@ -39,7 +39,10 @@ NODES = [
                 min=0.0,
                 max=100000.0,
                 step=10.0,
-                tooltip="Raise it if the motion is not taken over, lower it if shapes break. It means the same for every number of steps. 0: off.",
+                tooltip=(
+                    "Raise it if the motion is not taken over, lower it if shapes break. It means the same for every number of "
+                    "steps. 0: off."
+                ),
             ),
             sockets.percent("start_percent", "From where in the sampling schedule on it acts."),
             sockets.percent(

@@ -13,7 +13,6 @@ This is a term of the differential equation that samplers solve, and does not de
 code adds its gradient once a step instead (weight 2000, 50 to 180 guided steps).
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 

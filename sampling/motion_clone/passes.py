@@ -9,7 +9,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...host.gradients import differentiable, gradients
-from ...motion_models.network.call import CALL_KEY
+from ...motion_models.network.call import CALL_KEY, MotionCall
 from ...motion_models.network.checkpointing import checkpointed
 from ...motion_models.network.group_norm import joint_group_norm
 from ..feature import Call, Denoise
@@ -33,7 +33,7 @@ def motion_maps(call: Call, then: Denoise, noisy: torch.Tensor, sigma: torch.Ten
     reading = Reading(block, k)
     call = replace(call, conds=[[entry]], x=noisy, timestep=sigma.to(call.timestep).expand(len(noisy)))
     with suppress(SeenEnough):
-        then(call.with_options(**{CALL_KEY: watched(call.options[CALL_KEY], reading.attend)}))
+        then(call.with_options(**{CALL_KEY: watched(MotionCall.of(call.options), reading.attend)}))
     return reading.maps
 
 
@@ -50,7 +50,7 @@ def gradient_of_energy(call: Call, then: Denoise, maps: MotionMaps, joint: bool)
         clips = len(x) // call.frames
         if x.shape[1:] == call.x.shape[1:]:  # prompts for a part of the picture have their own sizes
             comparison = Comparison(maps, clips)
-            motion = {CALL_KEY: watched(call.options[CALL_KEY], comparison.attend)}
+            motion = {CALL_KEY: watched(MotionCall.of(call.options), comparison.attend)}
             options = {**differentiable(transformer_options or {}), **motion}
             unet = executor.class_obj.diffusion_model
             with gradients(), checkpointed(unet, lambda: _again(unet, call.frames, joint)):

@@ -229,6 +229,29 @@ def test_prompts_for_parts_of_the_picture_are_left_out(small, sample, clone, pos
     )
 
 
+def test_with_what_else_changes_the_unet(pack, layouts, new_model, new_motion, animate, sample, clone):
+    """Masks, two motion models, UniCtrl and a ControlNet, all made as the host makes them."""
+    from comfy.patcher_extension import WrappersMP
+
+    def controlled(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
+        residual = torch.full((len(x), 96, 4, 4), 0.5)
+        return executor(x, t, c_concat, c_crossattn, {"middle": [residual]}, transformer_options, **kwargs)
+
+    nodes = {node.GET_SCHEMA().node_id: node for node in pack.submodule("nodes").served()}
+    values = {"strength": 1.0, "motion_end_percent": 1.0, "start_percent": 0.0, "end_percent": 1.0}
+    with torch.inference_mode():
+        model = new_model(layouts["unusual"])
+        both = (new_motion(layouts["unusual"]), new_motion(layouts["unusual"], name="other", seed=5))
+        model = animate(model, *both, scale=torch.rand(1, SIZE, SIZE) + 0.5, effect=torch.rand(1, SIZE, SIZE))
+        model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", controlled)
+        (model,) = nodes["AnimateDiffUniCtrl"].execute(model=model, **values).result
+        cloned = clone(model, video())
+    plain, first = sample(model), sample(cloned)
+    assert torch.isfinite(first).all()
+    assert not torch.allclose(first, plain, atol=1e-2)
+    assert torch.equal(sample(cloned), first)
+
+
 def test_stop_is_heeded(small, sample, clone):
     from comfy import model_management
 
@@ -253,6 +276,25 @@ def test_models_without_motion_model_are_refused(new_model, layouts, pack, sampl
         sample(clone(model, video()))
     with pytest.raises(ValueError, match="Connect it behind Use Evolved Sampling, with a motion model"):
         sample(clone(pack.submodule("sampling.evolved").animate(model, (), "autoselect"), video()))
+
+
+def test_views_and_context_ref_are_refused(pack, layouts, new_model, new_motion, sample, clone):
+    schedules, context = (pack.submodule(f"sampling.windows.{name}") for name in ("schedules", "context"))
+    motion, extras = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.context_extras.extras")
+    ref = pack.submodule("sampling.context_extras.context_ref").ContextRef()
+    windows = schedules.WindowOptions("standard_static", 4, 2, 1, False)
+    views = context.Views(schedules.WindowOptions("standard_static", 2, 1, 1, False), "flat")
+    for change, message in (
+        ({"views": views}, "Remove the View Options"),
+        ({"extras": extras.ContextExtras(context_ref=ref)}, "Remove ContextRef"),
+    ):
+        contexts = (context.Context(windows, "flat", **change),)
+        applied = motion.apply(new_motion(layouts["unusual"]), motion.MotionSettings())
+        model = pack.submodule("sampling.evolved").animate(
+            new_model(layouts["unusual"]), applied, "autoselect", contexts
+        )
+        with pytest.raises(ValueError, match=message):
+            sample(clone(model, video(6)), frames=6)
 
 
 def test_compiled_models_are_refused(small, sample, clone):
