@@ -5,7 +5,7 @@ from comfy_api.latest import io
 
 from ...sampling.animate import with_inner_feature
 from ...sampling.checks import check_latents
-from ...sampling.motion_clone.feature import DEFAULT_STRENGTH, MotionClone
+from ...sampling.motion_clone.feature import DEFAULT_END, DEFAULT_STRENGTH, MotionClone
 from .. import sockets
 from ..base import node
 
@@ -40,15 +40,15 @@ NODES = [
                 max=100000.0,
                 step=10.0,
                 tooltip=(
-                    "Raise it if the motion is not taken over, lower it if shapes break. It means the same for every number of "
-                    "steps. 0: off."
+                    "Raise it if the motion is not taken over, lower it if shapes break. The stronger, the more steps it needs: 20 "
+                    "at least. 0: off."
                 ),
             ),
             sockets.percent("start_percent", "From where in the sampling schedule on it acts."),
             sockets.percent(
                 "end_percent",
                 "Up to where in the sampling schedule it acts. The motion is decided early; later it costs time and details.",
-                default=0.4,
+                default=DEFAULT_END,
             ),
             io.Int.Input(
                 "up_block",

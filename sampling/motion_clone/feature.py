@@ -9,8 +9,8 @@ clip, its distance from them, guides the noise prediction as a classifier does:
 The host's latents are ``x = z / sqrt(alpha_bar)``, with ``sigma^2 = (1 - alpha_bar) / alpha_bar``: so the second term is
 ``strength * sigma * dg/dx``, and ``denoised = x - sigma * eps`` loses ``strength * sigma^2 * dg/dx``, whatever the UNet predicts.
 
-This is a term of the differential equation that samplers solve, and does not depend on the number of steps. The authors'
-code adds its gradient once a step instead (weight 2000, 50 to 180 guided steps).
+This is a term of the differential equation that samplers solve, so the strength does not depend on the number of steps. The
+authors' code takes its gradient off the latents once a step instead (weight 2000, 50 to 180 guided steps).
 """
 
 from collections.abc import Callable
@@ -33,7 +33,8 @@ from .passes import gradient_of_energy, motion_maps
 # Where in the schedule the reference is looked at: the paper's timestep 400 of 1000.
 REFERENCE_PERCENT = 0.6
 TOP_K = 1  # the paper's
-DEFAULT_STRENGTH = 300.0
+DEFAULT_STRENGTH = 800.0
+DEFAULT_END = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +47,7 @@ class MotionClone(Feature):
     reference: torch.Tensor
     strength: float = DEFAULT_STRENGTH
     start_percent: float = 0.0
-    end_percent: float = 0.4
+    end_percent: float = DEFAULT_END
     up_block: int = 1
 
     def check(self, run: Run) -> None:
