@@ -47,9 +47,25 @@ def _checkpointed(forward: Callable, again: Callable[[], AbstractContextManager]
         return nullcontext(), again()
 
     def run(*args: Any, **kwargs: Any):
+        raised: list[BaseException] = []
+        over = False
+
+        def inside(*args: Any, **kwargs: Any):
+            try:
+                return forward(*args, **kwargs)
+            except BaseException as error:
+                if over:
+                    raise  # the layer is being computed again, and this is how PyTorch ends that
+                raised.append(error)
+
         # the UNet goes on writing into transformer_options, such as which block it is at
-        args, kwargs = [_kept(value) for value in args], {name: _kept(value) for name, value in kwargs.items()}
-        return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts, **kwargs)
+        args, kwargs = tuple(map(_kept, args)), {name: _kept(value) for name, value in kwargs.items()}
+        # Without an exception passing through, which would leave PyTorch noting for this layer what others save.
+        result = checkpoint(inside, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts, **kwargs)
+        over = True
+        if raised:
+            raise raised.pop()
+        return result
 
     return run
 
