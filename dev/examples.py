@@ -51,5 +51,8 @@ def lay_out_files(prompts: Iterable[dict], models: Path, run: Path) -> None:
         if node["class_type"] == "LoadImage":
             (run / "input").mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (512, 512), "#7a9e9f").save(run / "input" / node["inputs"]["image"])
+        if node["class_type"] == "LoadVideo":
+            (run / "input").mkdir(parents=True, exist_ok=True)
+            (run / "input" / node["inputs"]["file"]).touch()
         if "folder" in node["inputs"]:
             (run / "input" / node["inputs"]["folder"]).mkdir(parents=True, exist_ok=True)

@@ -350,6 +350,27 @@ UniCtrl and Text2Video-Zero
     'uuid' in comfy.samplers
     'model_options' in comfy.samplers
 
+Motion Clone
+    comfy.patcher_extension.WrappersMP.APPLY_MODEL
+    comfy.patcher_extension.WrapperExecutor().class_obj
+    comfy.model_base.BaseModel._apply_model(x, t, c_concat, c_crossattn, control, transformer_options)
+    comfy.model_base.BaseModel().diffusion_model
+    comfy.model_sampling.EPS.noise_scaling(sigma, noise, latent_image)
+    comfy.model_sampling.ModelSamplingDiscrete.percent_to_sigma(_)
+    comfy.latent_formats.LatentFormat.process_in(_)
+    comfy.ldm.modules.attention.attention_pytorch
+    comfy.ldm.modules.attention.SpatialTransformer
+    comfy.ldm.modules.diffusionmodules.openaimodel.ResBlock
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    'optimized_attention_override' in comfy.ldm.modules.attention
+    'wrappers' in comfy.patcher_extension
+    'model_conds' in comfy.samplers
+    'control' in comfy.samplers
+    'area' in comfy.samplers
+    'mask' in comfy.samplers
+    'timestep_start' in comfy.samplers
+    'timestep_end' in comfy.samplers
+
 Ancestral Options
     comfy.samplers.KSAMPLER().sampler_function
     comfy.samplers.KSAMPLER().extra_options

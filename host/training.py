@@ -15,9 +15,10 @@ import comfy.sampler_helpers
 import comfy.samplers
 import comfy.utils
 import torch
-from comfy.ldm.modules.attention import attention_pytorch
 from PIL import Image
 from torch import nn
+
+from .gradients import differentiable
 
 Conditioning = list  # the host's CONDITIONING: [[tensor, options], ...]
 
@@ -83,10 +84,7 @@ def unet_copy(patcher, dtype: torch.dtype, device: torch.device) -> Any:
 
 def transformer_options(patcher) -> dict:
     """The MODEL's options for its UNet, with an attention function that has a backward pass everywhere."""
-    options = dict(patcher.model_options["transformer_options"])
-    # sage attention has none, flash attention none on older cards
-    options["optimized_attention_override"] = lambda _function, *args, **kwargs: attention_pytorch(*args, **kwargs)
-    return options
+    return differentiable(patcher.model_options["transformer_options"])
 
 
 class PreparedConds:

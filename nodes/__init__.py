@@ -28,6 +28,7 @@ ORDER = (
     "sampling.in_between",
     "sampling.unictrl",
     "sampling.text2video_zero",
+    "sampling.motion_clone",
     "lora",
     "merging",
     "scheduling",
@@ -69,6 +70,7 @@ NEEDED_BY = {
     "ContextRef": ("sampling.context_extras",),
     "custom CFG and its extras": ("sampling.guidance",),
     "UniCtrl and Text2Video-Zero": ("sampling.unictrl", "sampling.text2video_zero"),
+    "Motion Clone": ("sampling.motion_clone",),
     "Ancestral Options": ("ADE_AncestralOptions",),
     "beta schedules": (
         "sampling.evolved",

@@ -37,6 +37,13 @@ def with_feature(model, feature: Feature):
     )
 
 
+def with_inner_feature(model, feature: Feature):
+    """A clone of ``model`` with ``feature`` inside of those that it has, in place of one of the same kind."""
+    return with_features(
+        model, (*(other for other in run.features_of(model) if type(other) is not type(feature)), feature)
+    )
+
+
 def without_features(model):
     """A clone of ``model`` without any feature. The noise schedule stays, as do all patches of others."""
     model = model.clone()

@@ -104,6 +104,18 @@ class Call:
     def frames(self) -> int:
         return self.x.shape[0]
 
+    @property
+    def transformer_options(self) -> Mapping[str, Any]:
+        """Those of the MODEL, and what features added to them."""
+        return {**self.model_options["transformer_options"], **self.options}
+
+    @property
+    def negatives(self) -> frozenset[int]:
+        """The places of the negative prompt among the conds: where the guider's is, else where the host's has it."""
+        negative = self.run.guider.conds.get("negative")
+        named = frozenset(place for place, cond in enumerate(self.conds) if cond is not None and cond is negative)
+        return named or frozenset({1} if len(self.conds) > 1 else ())
+
     def with_options(self, **options) -> Call:
         return replace(self, options={**self.options, **options})
 

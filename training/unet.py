@@ -1,20 +1,15 @@
 """The frozen UNet that training goes through: a private copy of the MODEL with motion modules in it."""
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain, pairwise
-from typing import Any
 
 import torch
-from comfy.ldm.modules.attention import SpatialTransformer
-from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
-from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from ..host import training as host
 from ..host.attention import attention_for_training
 from ..motion_models.network.call import CALL_KEY, MotionCall, MotionInputs
+from ..motion_models.network.checkpointing import checkpointed
 from ..motion_models.network.group_norm import joint_group_norm
 from ..motion_models.network.injection import MotionSlot, inject, run_slot
 from ..motion_models.network.temporal import MotionModel, TemporalAttention
@@ -40,9 +35,7 @@ class TrainingUNet:
         patches = self.options.get("patches", {})
         self.options["patches"] = {**patches, "forward_timestep_embed_patch": [(MotionSlot, run_slot)]}
         self.norm = nullcontext  # how group norms work in the call at hand
-        if checkpointing:
-            # the backward pass computes layers again after the call is over, so they carry its group norm with them
-            _checkpoint_layers(self.unet, lambda: (nullcontext(), self.norm()))
+        self.checkpointing = checkpointing
 
     def prepare(self, conditionings: list[host.Conditioning], latent_size: torch.Size, frames: int) -> None:
         """Compute what the UNet needs of all ``conditionings``, once, for clips of ``latent_size`` (c, h, w)."""
@@ -80,7 +73,8 @@ class TrainingUNet:
         self.norm = partial(joint_group_norm, self.unet, frames) if self.joint_group_norm else nullcontext
         x = noisy.flatten(0, 1)
         per_frame = sigma.repeat_interleave(frames)
-        with self.norm():
+        # the backward pass computes layers again after the call is over, so they carry its group norm with them
+        with self.norm(), checkpointed(self.unet, self.norm) if self.checkpointing else nullcontext():
             denoised = self.base.apply_model(
                 x, per_frame, transformer_options=options, **self.conds.batch(conditionings, frames)
             )
@@ -100,19 +94,3 @@ class TrainingUNet:
         for sigma, following in pairwise(levels):
             x = x + self.predict_noise(x, sigma.view(1), [conditioning], inputs) * (following - sigma)
         return x[0]
-
-
-def _checkpoint_layers(unet: nn.Module, contexts: Callable) -> None:
-    """Compute the inside of each layer again in the backward pass instead of keeping it.
-
-    Non-reentrant: the reentrant kind returns no gradients to weights behind a frozen input, which is why training
-    with the official script learned nothing with checkpointing on (guoyww/AnimateDiff#128).
-    """
-    layers: list[Any] = [
-        layer for layer in unet.modules() if isinstance(layer, (ResBlock, SpatialTransformer, MotionSlot))
-    ]
-    for layer in layers:
-        forward = layer.forward
-        layer.forward = lambda *args, _forward=forward, **kwargs: checkpoint(
-            _forward, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts, **kwargs
-        )

@@ -1,6 +1,6 @@
 """What travels with the hidden states of one UNet call to the motion modules."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -67,6 +67,11 @@ Ahead = Mapping[str, FrameFeatures]
 NOTHING_AHEAD: Ahead = MappingProxyType({})
 
 
+# In place of a temporal attention's own function: its name, queries, keys and values ``(positions, frames, channels)`` and
+# the number of heads -> ``(positions, frames, channels)``. Positions come clip by clip, in parts (temporal.py).
+Attend = Callable[[str, torch.Tensor, torch.Tensor, torch.Tensor, int], torch.Tensor]
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """Frames of a call that attend to each other only, and how much each counts where views overlap."""
@@ -102,7 +107,7 @@ class MotionInputs:
     changes linear layers for this call; ``merges`` are features that meet the hidden states in attention, ``projections``
     those that meet them behind it. ``ahead`` is added to the picture ahead of modules: the sum counts by the module's effect
     as what it makes of it does; a module of effect 0 hands on the whole sum. ``views`` divide the frames (none: all attend to
-    all); together they hold every frame.
+    all); together they hold every frame. ``attend`` computes all temporal attention of this call (None: as the modules do).
     """
 
     default: ModuleInputs = field(default_factory=ModuleInputs)
@@ -112,6 +117,7 @@ class MotionInputs:
     projections: Projections = field(default_factory=lambda: NO_PROJECTIONS)
     ahead: Ahead = field(default_factory=lambda: NOTHING_AHEAD)
     views: tuple[View, ...] = ()
+    attend: Attend | None = None
 
     def module(self, name: str) -> ModuleInputs:
         return self.modules.get(name, self.default)

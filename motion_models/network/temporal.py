@@ -83,7 +83,11 @@ class TemporalAttention(nn.Module):
         q, k, v = (self._linear(name, getattr(self, name), x, inputs) for name in ("to_q", "to_k", "to_v"))
         if scale is not None:
             k = k * scale
-        return self._linear("to_out.0", self.to_out[0], self.attend(q, k, v, self.heads), inputs)
+        if inputs.attend is None:
+            attended = self.attend(q, k, v, self.heads)
+        else:
+            attended = inputs.attend(self.layer_name, q, k, v, self.heads)
+        return self._linear("to_out.0", self.to_out[0], attended, inputs)
 
     def _linear(self, name: str, layer: Any, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
         changes = inputs.low_rank.get(f"{self.layer_name}.{name}") if inputs.low_rank else None

@@ -36,7 +36,7 @@ class Beside:
 
 def seeing(call: Call, beside: Beside, pictures: torch.Tensor) -> Call:
     """``call`` in which the UNet sees ``pictures (frames of the call, channels, height, width)`` through ``beside``."""
-    options = {**call.model_options["transformer_options"], **call.options}
+    options = call.transformer_options
     before = options.get(INPUTS, ())
     carried = CONDNoiseShape(pictures)
     conds = [

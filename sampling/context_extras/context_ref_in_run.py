@@ -117,7 +117,7 @@ class RefInCall(InCall):
     def __init__(self, call: Call, now: AtKeyframe, states: list[str], wrap: Callable[[Callable], Callable]):
         self.states = states
         self.wrap = wrap
-        negatives = _negatives(call)
+        negatives = call.negatives
         taken = replaced(call.model_options["transformer_options"])
         self.attention = now.attention and now.attention.reference(negatives, taken)
         self.statistics = now.statistics and now.statistics.reference(negatives, frozenset())
@@ -162,10 +162,3 @@ def told_apart(call: Call) -> tuple[Call, dict[uuid.UUID, Cond]]:
 
     conds = [None if cond is None else list(entries(place, cond)) for place, cond in enumerate(call.conds)]
     return replace(call, conds=conds), found
-
-
-def _negatives(call: Call) -> frozenset[int]:
-    """The places of the negative prompt among the conds of a call: where the guider's is, else where the host's has it."""
-    negative = call.run.guider.conds.get("negative")
-    named = frozenset(place for place, cond in enumerate(call.conds) if cond is not None and cond is negative)
-    return named or frozenset({1} if len(call.conds) > 1 else ())

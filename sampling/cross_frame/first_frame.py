@@ -47,11 +47,6 @@ def check_attention(run: Run, what: str) -> None:
         )
 
 
-def options_of(call: Call) -> Mapping[str, object]:
-    """The transformer_options of a call: those of the MODEL, and what features added to them."""
-    return {**call.model_options["transformer_options"], **call.options}
-
-
 def attention_patches(options: Mapping[str, Any], patch: AttentionPatch) -> dict[str, object]:
     """The entry of transformer_options with one more attn1_patch, behind those that are there."""
     patches = options.get("patches") or {}

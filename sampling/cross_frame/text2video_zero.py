@@ -12,7 +12,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ..feature import Call, Denoise, Feature, Pass, Predictions, Run
-from .first_frame import FirstFrame, attention_patches, check_attention, options_of
+from .first_frame import FirstFrame, attention_patches, check_attention
 from .warped_start import levels, warped
 
 KEY = "AnimateDiff Text2Video-Zero"
@@ -51,7 +51,7 @@ class Text2VideoZero(Feature):
 
         def around_call(call: Call, go_on: Denoise) -> Predictions:
             first.begin(call)
-            return go_on(call.with_options(**attention_patches(options_of(call), patch)))
+            return go_on(call.with_options(**attention_patches(call.transformer_options, patch)))
 
         return then(start.around_each_call(around_call))
 

@@ -23,7 +23,6 @@ from .first_frame import (
     FirstFrame,
     attention_patches,
     check_attention,
-    options_of,
     place,
     unet_wrappers,
 )
@@ -63,7 +62,7 @@ class UniCtrl(Feature):
             if active is not None and not active.holds(call.step):
                 return go_on(call)
             first.begin(call)
-            options = options_of(call)
+            options = call.transformer_options
             if self.motion_end_percent == 0.0 or (moving is not None and not moving.holds(call.step)):
                 return go_on(call.with_options(**attention_patches(options, self._attention(first, {}))))
             return go_on(call.with_options(**unet_wrappers(options, KEY, around_unet)))

@@ -162,7 +162,7 @@ class Parts(Graph):
             return self.source(f"{class_type}.{name}")
         if name == "negative":
             return self("TinyCond", seed=2)
-        if (class_type, name) == ("AnimateDiffTrainMotionLoRA", "model"):
+        if name == "model" and class_type in ("AnimateDiffTrainMotionLoRA", "AnimateDiffMotionClone"):
             return self.animate()
         if (class_type, name) == ("AnimateDiffExtractMotionLoRA", "goal"):
             return self("AnimateDiffMergeMotionLoRAsIntoModel")  # not the same as motion_model
