@@ -274,7 +274,7 @@ PARTS = (
     (personalised_claims, 6, 2),
     (lora_claims, 8, 2),
     (two_loras_claims, 16, 6),
-    (clone_claims, 12, 4),
+    (clone_claims, 8, 4),
     (few_clips_claims, 8, 0),
     (zero_claims, 8, 0),
     (one_shot_claims, 8, 0),
