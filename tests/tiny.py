@@ -156,6 +156,25 @@ def image_encoder_tensors(pack, motion: dict, seed: int = 5) -> dict[str, torch.
     return tableless | {f"img_encoder.{name}": value for name, value in encoder.state_dict().items()}
 
 
+def image_input_tensors(channels: int = 9, width: int = WIDTH, seed: int = 5) -> dict[str, torch.Tensor]:
+    """What a PIA file has beside its motion model: the UNet's first convolution, with channels for a picture."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "conv_in.weight": torch.randn(width, channels, 3, 3, generator=generator) * (9 * channels) ** -0.5,
+        "conv_in.bias": torch.randn(width, generator=generator),
+    }
+
+
+def fps_and_motion_tensors(width: int = WIDTH, seed: int = 6) -> dict[str, torch.Tensor]:
+    """What a FancyVideo file has beside that and its entry ``FancyVideo``."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        f"{name}_embedding.linear.{part}": torch.randn(*shape, generator=generator) * width**-0.5
+        for name in ("fps", "motion")
+        for part, shape in (("weight", (4 * width, width)), ("bias", (4 * width,)))
+    }
+
+
 def motion_ctrl_tensors(motion: dict, seed: int = 5) -> dict[str, torch.Tensor]:
     """The tensors of a random MotionCtrl camera file for the motion model ``motion``."""
     generator = torch.Generator().manual_seed(seed)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ...sampling.sample_settings import SampleSettings
-from ...sampling.windows.seamless_loop import closed_windows, matched_noise
+from ...sampling.windows.seamless_loop import matched_noise, seamless_windows
 from .. import sockets
 from ..base import node
 from ..values import at_least, at_most
@@ -17,7 +17,7 @@ def _loop(
     at_least("shared_noise", shared_noise, 0)
     at_most("shared_noise", shared_noise, 1, "1 is the same noise for all frames")
     settings = replace(sample_settings or SampleSettings(), noise=matched_noise(shared_noise))
-    return io.NodeOutput((closed_windows(context_length, context_overlap),), settings)
+    return io.NodeOutput((seamless_windows(context_length, context_overlap),), settings)
 
 
 NODES = [
@@ -26,7 +26,7 @@ NODES = [
         node_id="AnimateDiffSeamlessLoop",
         display_name="Seamless Loop",
         category="AnimateDiff",
-        description="For clips whose end goes over into their beginning: closed windows, and noise that fits them. Connect both.",
+        description="For clips whose end goes over into their beginning: windows without a first frame, and matching noise. Connect both.",
         aliases=("closed loop", "perfect loop"),
         inputs=[
             io.Int.Input(
@@ -34,14 +34,14 @@ NODES = [
                 default=16,
                 min=1,
                 max=128,
-                tooltip="How many frames the motion model sees at once. The clip should be as long or longer.",
+                tooltip="How many frames the motion model sees at once. Clips up to this length loop best: they need no overlap.",
             ),
             io.Int.Input(
                 "context_overlap",
                 default=4,
                 min=0,
                 max=128,
-                tooltip="How many frames neighbouring windows share. A quarter of the length is usual.",
+                tooltip="How many frames neighbouring windows of a longer clip share. A quarter of the length is usual.",
             ),
             io.Float.Input(
                 "shared_noise",

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from ..context_extras.extras import ContextExtras
 from ..noise.initial import NoiseWindow
-from .schedules import ALL_FRAMES, WindowOptions, windows
+from .schedules import ALL_FRAMES, SEAMLESS, WindowOptions, windows
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Context:
 
     def cuts(self, frames: int) -> bool:
         """Whether a clip of ``frames`` frames is divided into windows."""
-        if self.windows.schedule == ALL_FRAMES:
+        if self.windows.schedule in (ALL_FRAMES, SEAMLESS):
             return True
         if not self.windows.length:
             return False

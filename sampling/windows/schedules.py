@@ -6,7 +6,7 @@ windows from step to step, so that seams do not stay in one place.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 Window = list[int]
@@ -14,6 +14,7 @@ Window = list[int]
 STANDARD_STATIC = "standard_static"
 STANDARD_UNIFORM = "standard_uniform"
 LOOPED_UNIFORM = "looped_uniform"
+SEAMLESS = "seamless"
 BATCHED = "batched"
 ALL_FRAMES = "view_as_context"
 
@@ -115,6 +116,19 @@ def _looped(frames: int, options: WindowOptions, step: int) -> list[Window]:
     ]
 
 
+def _seamless(frames: int, options: WindowOptions, step: int) -> list[Window]:
+    """All frames in one window that begins elsewhere at each step; of longer clips, closed looped windows.
+
+    Bi et al., "Mobius: Text to Seamless Looping Video Generation via Latent Shift" (arXiv 2502.20307): no place of the clip
+    is its end at more than a few steps. There latents are shifted by as much at each step, here they begin all over the clip.
+    """
+    _check_length(options)
+    if frames > options.length:
+        return _looped(frames, replace(options, closed_loop=True), step)
+    first = round(frames * bit_reversed(step))
+    return [[(first + i) % frames for i in range(frames)]]
+
+
 def _uniform(frames: int, options: WindowOptions, step: int) -> list[Window]:
     """Looped windows with those that run over the end of the clip taken apart.
 
@@ -160,6 +174,7 @@ SCHEDULES: dict[str, Callable[[int, WindowOptions, int], list[Window]]] = {
     STANDARD_STATIC: _static,
     STANDARD_UNIFORM: _uniform,
     LOOPED_UNIFORM: _looped,
+    SEAMLESS: _seamless,
     BATCHED: _batched,
     ALL_FRAMES: _all_frames,
 }

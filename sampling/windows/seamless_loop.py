@@ -2,19 +2,19 @@
 
 from ..noise.initial import CONSTANT, NoiseLayer, NoiseSettings, Source
 from .context import Context
-from .schedules import LOOPED_UNIFORM, WindowOptions
+from .schedules import SEAMLESS, WindowOptions
 
 # So that the noise all frames share is not that of the first frame.
 SHARED_SEED_OFFSET = 1
 
 
-def closed_windows(length: int, overlap: int) -> Context:
-    """Windows that run over the end of the clip into its beginning and begin elsewhere at every step. With an overlap, every
-    pair of neighbours, last and first frame too, is together in a window at each step.
+def seamless_windows(length: int, overlap: int) -> Context:
+    """Windows for which no frame is the first: a clip of up to ``length`` frames is one that begins elsewhere at each step.
+
+    Of longer clips, windows run over the end into the beginning. With an overlap, every pair of neighbours, last and first
+    frame too, is together in a window at each step.
     """
-    return Context(
-        WindowOptions(LOOPED_UNIFORM, length, overlap, closed_loop=True), fuse="pyramid", use_on_equal_length=True
-    )
+    return Context(WindowOptions(SEAMLESS, length, overlap, closed_loop=True), fuse="pyramid")
 
 
 def matched_noise(shared: float) -> NoiseSettings:

@@ -21,6 +21,9 @@ GOOD: dict[str | tuple[str, str], object] = {
     "model_name": "v2.safetensors",
     ("ADE_LoadAnimateLCMI2VModel", "model_name"): "i2v.safetensors",
     ("ADE_InjectI2VIntoAnimateDiffModel", "model_name"): "i2v.safetensors",
+    ("ADE_InjectPIAIntoAnimateDiffModel", "model_name"): "pia.safetensors",
+    "control_net_name": "sparse.safetensors",
+    ("AnimateDiffApplySparseCtrl", "indexes"): ", ".join(map(str, range(FRAMES))),
     "camera_ctrl": "camera.safetensors",
     "motionctrl": "cmcm.safetensors",
     "ckpt_name": "tiny.safetensors",
@@ -87,7 +90,10 @@ SOURCES: dict[str, tuple[str, int]] = {
     "ADE_ApplyAnimateLCMI2VModel.motion_model": ("ADE_LoadAnimateLCMI2VModel", 0),
     "ADE_ApplyAnimateDiffModelWithCameraCtrl.motion_model": ("ADE_LoadAnimateDiffModelWithCameraCtrl", 0),
     "AnimateDiffApplyMotionCtrlCamera.motion_model": ("AnimateDiffLoadMotionModelWithMotionCtrl", 0),
+    "AnimateDiffApplySparseCtrl.control_net": ("AnimateDiffLoadSparseCtrl", 0),
 }
+# Nodes that take the motion model of a file of their own.
+FILES = {"ADE_ApplyAnimateDiffModelWithPIA": "pia.safetensors", "AnimateDiffApplyFancyVideo": "fancy.safetensors"}
 # Where an output of a type goes, on its way to a sampler: the node, and which of its inputs.
 CONSUMERS: dict[str, tuple[str, str]] = {
     "MOTION_MODEL_ADE": ("ADE_ApplyAnimateDiffModelSimple", "motion_model"),
@@ -160,6 +166,8 @@ class Parts(Graph):
                 return GOOD[key]
         if f"{class_type}.{name}" in SOURCES:
             return self.source(f"{class_type}.{name}")
+        if name == "motion_model" and class_type in FILES:
+            return self("ADE_LoadAnimateDiffModel", model_name=FILES[class_type])
         if name == "negative":
             return self("TinyCond", seed=2)
         if name == "model" and class_type in ("AnimateDiffTrainMotionLoRA", "AnimateDiffMotionClone"):

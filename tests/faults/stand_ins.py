@@ -17,7 +17,10 @@ from animatediff_tests_tiny import (
     TINY,
     UNUSUAL,
     camera_control_tensors,
+    channels_per_level,
+    fps_and_motion_tensors,
     image_encoder_tensors,
+    image_input_tensors,
     motion_ctrl_tensors,
     motion_model_tensors,
     randomise,
@@ -95,6 +98,11 @@ def clip():
 
 class TinyVae:
     """Eight by eight pixels of a grey picture for each latent."""
+
+    latent_channels = 4
+
+    def spacial_compression_encode(self) -> int:
+        return 8
 
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
         small = torch.nn.functional.avg_pool2d(pictures.movedim(-1, 1), 8)
@@ -251,6 +259,22 @@ def adapter_tensors(seed: int = 5) -> dict[str, torch.Tensor]:
     return tensors
 
 
+def sparse_ctrl_tensors() -> dict[str, torch.Tensor]:
+    """A SparseCtrl for sketches, of diffusers' own network."""
+    import diffusers
+
+    network = diffusers.SparseControlNetModel(
+        down_block_types=("CrossAttnDownBlockMotion",) * len(LAYOUT["channel_mult"]),
+        block_out_channels=channels_per_level(LAYOUT),
+        layers_per_block=1,
+        cross_attention_dim=CONTEXT,
+        conditioning_channels=3,
+        use_simplified_condition_embedding=False,
+    )
+    randomise(network, 15)
+    return network.state_dict()
+
+
 def motion_lora_tensors(motion: dict[str, torch.Tensor], rank: int = 2, seed: int = 7) -> dict[str, torch.Tensor]:
     """A MotionLoRA for the tensors of a motion model, in AnimateDiff's names."""
     tensors = {}
@@ -288,6 +312,10 @@ def write_files(pack) -> None:
     save("animatediff_models", "v2", v2)
     save("animatediff_models", "v1", v1)
     save("animatediff_models", "i2v", image_encoder_tensors(pack, tableless))
+    pia = v1 | image_input_tensors()
+    save("animatediff_models", "pia", pia)
+    save("animatediff_models", "fancy", pia | fps_and_motion_tensors() | {"FancyVideo": torch.zeros(1)})
+    save("controlnet", "sparse", sparse_ctrl_tensors())
     save("animatediff_models", "camera", camera_control_tensors(pack, v2))
     save("animatediff_models", "cmcm", motion_ctrl_tensors(v2))
     save("animatediff_motion_lora", "zoom", motion_lora_tensors(v2))

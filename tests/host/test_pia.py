@@ -8,11 +8,9 @@ import os
 
 import pytest
 import torch
+from animatediff_tests_tiny import WIDTH, fps_and_motion_tensors, image_input_tensors
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
-
-WIDTH = 32  # of the tiny UNet's first level
-
 
 # The curves of likeness, by hand
 
@@ -65,23 +63,6 @@ def test_a_preset_is_multiplied_and_printed(nodes, caplog):
 # Files
 
 
-def image_input(channels: int = 9, width: int = WIDTH, seed: int = 5) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        "conv_in.weight": torch.randn(width, channels, 3, 3, generator=generator) * (9 * channels) ** -0.5,
-        "conv_in.bias": torch.randn(width, generator=generator),
-    }
-
-
-def embeddings(width: int = WIDTH, seed: int = 6) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        f"{name}_embedding.linear.{part}": torch.randn(*shape, generator=generator) * width**-0.5
-        for name in ("fps", "motion")
-        for part, shape in (("weight", (4 * width, width)), ("bias", (4 * width,)))
-    }
-
-
 @pytest.fixture
 def file(new_motion_file, tmp_path, monkeypatch):
     """Write a motion model with more tensors into the models folder; gives its name."""
@@ -104,7 +85,7 @@ def load(nodes, file):
     """A PIA model, or another one with ``more`` tensors, from the ordinary loader."""
 
     def new(more: dict | None = None, **options):
-        name = file(image_input() if more is None else more, **options)
+        name = file(image_input_tensors() if more is None else more, **options)
         return nodes("ADE_LoadAnimateDiffModel", model_name=name)[0]
 
     return new
@@ -113,13 +94,13 @@ def load(nodes, file):
 @pytest.fixture
 def load_fancy(load):
     return lambda more=None, **options: load(
-        image_input() | (embeddings() if more is None else more) | {"FancyVideo": torch.zeros(1)},
+        image_input_tensors() | (fps_and_motion_tensors() if more is None else more) | {"FancyVideo": torch.zeros(1)},
         **{"name": "fancy", **options},
     )
 
 
 def test_of_the_files_convolution_the_part_beside_the_latents_counts(load, pack):
-    tensors = image_input()
+    tensors = image_input_tensors()
     for options in ({}, {"prefix": "module.", "name": "prefixed"}):
         motion_model = load(tensors, **options)
         assert motion_model.model.spec.layout == "PIA"
@@ -134,7 +115,7 @@ def test_of_the_files_convolution_the_part_beside_the_latents_counts(load, pack)
     ("changed", "message"),
     [
         (
-            image_input(4),
+            image_input_tensors(4),
             r"looks like PIA, but its conv_in\.weight has the shape \(32, 4, 3, 3\) in place of \(320, 9, 3, 3\)",
         ),
         ({"conv_in.weight": torch.zeros(32, 9)}, r"its conv_in\.weight has the shape \(32, 9\)"),
@@ -144,7 +125,7 @@ def test_of_the_files_convolution_the_part_beside_the_latents_counts(load, pack)
 )
 def test_a_defective_image_input_is_refused(load, changed, message):
     with pytest.raises(ValueError, match=message):
-        load(image_input() | changed)
+        load(image_input_tensors() | changed)
 
 
 def test_a_defective_fancy_video_file_is_refused(load_fancy):
@@ -273,7 +254,7 @@ def test_the_unet_sees_the_picture_and_how_alike_each_frame_shall_be(load, use, 
     expected = beside(pictures().repeat(5, 1, 1, 1), [0.9, 1.0, 0.9, 0.85, 0.85])
     for x, h, _ in calls:
         assert x.shape[1] == 4  # the checkpoint's own layer is not altered
-        close(h, first_convolution(model, image_input(), x, expected))
+        close(h, first_convolution(model, image_input_tensors(), x, expected))
     assert [images.shape for images in vae.encoded] == [(1, 64, 64, 3)]
 
 
@@ -281,14 +262,17 @@ def test_of_several_pictures_each_is_for_one_frame_and_the_last_serves_the_rest(
     model = use(load(), pictures(3))
     for frames, chosen in ((5, [0, 1, 2, 2, 2]), (2, [0, 1])):
         ((x, h, _),) = seen(model, sample, frames=frames, steps=1)
-        close(h, first_convolution(model, image_input(), x, beside(pictures(3)[chosen], [1.0] * frames)))
+        close(h, first_convolution(model, image_input_tensors(), x, beside(pictures(3)[chosen], [1.0] * frames)))
 
 
 def test_pictures_of_another_size_are_cropped_to_the_clip(load, use, sample, vae):
     wide = torch.rand(1, 64, 128, 4, generator=torch.Generator().manual_seed(2))
     model = use(load(), wide)
     ((x, h, _),) = seen(model, sample, steps=1)
-    close(h, first_convolution(model, image_input(), x, beside(wide[:, :, 32:96, :3].repeat(4, 1, 1, 1), [1.0] * 4)))
+    close(
+        h,
+        first_convolution(model, image_input_tensors(), x, beside(wide[:, :, 32:96, :3].repeat(4, 1, 1, 1), [1.0] * 4)),
+    )
     assert torch.isfinite(sample(model, size=9)).all()
 
 
@@ -300,7 +284,7 @@ def test_windows_see_the_pictures_and_likeness_of_their_frames(load, use, sample
     calls = seen(model, sample, frames=7, steps=2)
     for (x, h, _), window in zip(calls, [[0, 1, 2, 3], [3, 4, 5, 6]] * 2, strict=True):
         expected = beside(pictures(7)[window], [values[frame] for frame in window])
-        close(h, first_convolution(model, image_input(), x, expected))
+        close(h, first_convolution(model, image_input_tensors(), x, expected))
 
 
 def test_keyframes_change_likeness_and_effect_weighs_all(load, use, sample, nodes, vae):
@@ -323,7 +307,7 @@ def test_keyframes_change_likeness_and_effect_weighs_all(load, use, sample, node
     first = beside(pictures().repeat(4, 1, 1, 1), (picture * 0.8).expand(4, -1, -1)) * 0.5
     second = beside(pictures().repeat(4, 1, 1, 1), [0.4] * 4) * 0.25
     for (x, h, _), expected in zip(calls, (first, second), strict=True):
-        close(h, first_convolution(model, image_input(), x, expected))
+        close(h, first_convolution(model, image_input_tensors(), x, expected))
     assert len(vae.encoded) == 1
 
 
@@ -405,7 +389,7 @@ def test_a_cond_for_an_area_sees_its_part_of_the_picture(load, use, sample, new_
     for x, h, _ in calls:
         own = whole if x.shape[2] == 8 else whole[:, :, 4:]
         halves += x.shape[2] == 4
-        close(h, first_convolution(model, image_input(), x, own))
+        close(h, first_convolution(model, image_input_tensors(), x, own))
     assert halves == 1
 
 
@@ -428,17 +412,17 @@ def test_an_inpainting_checkpoint_keeps_its_own_channels(load, use, sample, new_
     conv = network.diffusion_model.input_blocks[0][0]
     expected = functional.conv2d(x.double(), conv.weight.double(), conv.bias.double(), padding=1)
     more = beside(pictures().repeat(4, 1, 1, 1), [1.0] * 4).repeat(len(x) // 4, 1, 1, 1).double()
-    close(h, expected + functional.conv2d(more, image_input()["conv_in.weight"][:, 4:].double(), padding=1))
+    close(h, expected + functional.conv2d(more, image_input_tensors()["conv_in.weight"][:, 4:].double(), padding=1))
 
 
 def test_two_motion_models_see_a_picture_each(load, use, sample, nodes, vae, new_model):
     first = nodes("ADE_ApplyAnimateDiffModelWithPIA", motion_model=load(), image=pictures(), vae=vae, **RANGE)[0]
-    other = load(image_input(seed=9), name="other", seed=4)
+    other = load(image_input_tensors(seed=9), name="other", seed=4)
     model = use(other, pictures(seed=12), prev_m_models=first)
     ((x, h, _),) = seen(model, sample, steps=1)
-    one = first_convolution(model, image_input(), x, beside(pictures().repeat(4, 1, 1, 1), [1.0] * 4))
+    one = first_convolution(model, image_input_tensors(), x, beside(pictures().repeat(4, 1, 1, 1), [1.0] * 4))
     more = beside(pictures(seed=12).repeat(4, 1, 1, 1), [1.0] * 4).repeat(len(x) // 4, 1, 1, 1).double()
-    close(h, one + functional.conv2d(more, image_input(seed=9)["conv_in.weight"][:, 4:].double(), padding=1))
+    close(h, one + functional.conv2d(more, image_input_tensors(seed=9)["conv_in.weight"][:, 4:].double(), padding=1))
 
 
 def test_loras_of_the_checkpoints_first_convolution_count(load, use, sample, new_model):
@@ -449,7 +433,7 @@ def test_loras_of_the_checkpoints_first_convolution_count(load, use, sample, new
     change = torch.randn(WIDTH, 4, 3, 3, generator=torch.Generator().manual_seed(0)) * 0.3
     assert patched.add_patches({key: ("diff", (change,))}, 1.0)
     ((x, h, _),) = seen(patched, sample, steps=1)
-    before = first_convolution(model, image_input(), x, beside(pictures().repeat(4, 1, 1, 1), [1.0] * 4))
+    before = first_convolution(model, image_input_tensors(), x, beside(pictures().repeat(4, 1, 1, 1), [1.0] * 4))
     own = patched.model.diffusion_model.input_blocks[0][0].weight
     if torch.equal(own, patched.get_key_patches()[key][0][0]):  # taken back after the run
         before = before + functional.conv2d(x.double(), change.double(), padding=1)
@@ -478,17 +462,17 @@ def test_a_pia_model_without_a_picture_is_an_ordinary_motion_model_and_the_log_s
     plain = use(load({}, name="plain", frames=24))
     assert caplog.text == ""
     assert torch.equal(sample(without), sample(plain))  # v1, with joint group norm
-    name = file(image_input(), name="again")
+    name = file(image_input_tensors(), name="again")
     nodes("ADE_AnimateDiffLoaderGen1", model=new_model(), model_name=name, beta_schedule="autoselect")
     assert "'again' has an image input of PIA, which gets no picture here" in caplog.text
 
 
 def test_the_image_input_can_be_given_to_another_motion_model(load, use, sample, nodes, file, pack):
     other = load({}, name="v2", mid=True, seed=8)
-    both = nodes("ADE_InjectPIAIntoAnimateDiffModel", model_name=file(image_input()), motion_model=other)[0]
+    both = nodes("ADE_InjectPIAIntoAnimateDiffModel", model_name=file(image_input_tensors()), motion_model=other)[0]
     model = use(both, pictures())
     ((x, h, _),) = seen(model, sample, steps=1)
-    close(h, first_convolution(model, image_input(), x, beside(pictures().repeat(4, 1, 1, 1), [1.0] * 4)))
+    close(h, first_convolution(model, image_input_tensors(), x, beside(pictures().repeat(4, 1, 1, 1), [1.0] * 4)))
     assert torch.equal(sample(use(other)), sample(use(both)))
     with pytest.raises(ValueError, match=r"'v2' is no PIA model, .* Load a PIA file"):
         use(other, pictures())
@@ -502,9 +486,9 @@ def test_what_does_not_fit_is_refused_before_the_vae_works(load, use, sample, va
         sample(use(load(), pictures()))
     vae.latent_channels = 4
     with pytest.raises(ValueError, match="is for a UNet of 64 channels, but this checkpoint's has 32"):
-        sample(use(load(image_input(width=64), name="wide"), pictures()))
+        sample(use(load(image_input_tensors(width=64), name="wide"), pictures()))
     with pytest.raises(ValueError, match="takes latents of 16 channels, but those being sampled have 4"):
-        sample(use(load(image_input(33), name="deep"), pictures()))
+        sample(use(load(image_input_tensors(33), name="deep"), pictures()))
     assert not vae.encoded
 
 
@@ -581,10 +565,10 @@ def test_fancy_video_sees_its_first_frames_and_is_told_rate_and_motion(
     latents[:2] = StandInVae.latents(pictures(2)) * 0.18215
     mask = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0]).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
     without = seen(use(motion_model, model=checkpoint), sample, frames=5, steps=2)
-    tensors = embeddings()
+    tensors = fps_and_motion_tensors()
     more = embedded(tensors, "fps", fps) + embedded(tensors, "motion", motion_score)
     for (x, h, emb), (_, _, emb_without) in zip(seen(model, sample, frames=5, steps=2), without, strict=True):
-        close(h, first_convolution(model, image_input(), x, torch.cat([latents, mask], dim=1)))
+        close(h, first_convolution(model, image_input_tensors(), x, torch.cat([latents, mask], dim=1)))
         close(emb, emb_without.double() + more)
 
 
@@ -596,7 +580,7 @@ def test_fancy_video_in_windows_runs_again_and_without_a_picture(load_fancy, use
     beside_frames = torch.zeros(7, 5, 8, 8)
     beside_frames[0] = torch.cat([StandInVae.latents(pictures()) * 0.18215, torch.ones(1, 1, 8, 8)], dim=1)[0]
     for (x, h, _), window in zip(calls, [[0, 1, 2, 3], [3, 4, 5, 6]], strict=True):
-        close(h, first_convolution(model, image_input(), x, beside_frames[window]))
+        close(h, first_convolution(model, image_input_tensors(), x, beside_frames[window]))
     first, plain = sample(model, frames=7), use(motion_model)
     assert "apply it with Apply FancyVideo Model" in caplog.text
     before = sample(plain)
