@@ -4,7 +4,8 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -210,6 +211,24 @@ def _video_format(name: str, height: int, width: int) -> VideoFormat:
     return video
 
 
+@contextmanager
+def _same_priority() -> Iterator[None]:
+    """Inside the ``with``, an encoder may change how the operating system schedules this thread, and not behind it.
+
+    SVT-AV1 (4.1.0, in PyAV 18.1.0) makes it a real-time thread wherever it may, as for root, and leaves it so: it and all
+    that it starts would then go before everything else on the machine.
+    """
+    if not hasattr(os, "sched_getscheduler"):  # not Linux
+        yield
+        return
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if (os.sched_getscheduler(0), os.sched_getparam(0)) != before:
+            os.sched_setscheduler(0, *before)
+
+
 def _save_video(
     frames: torch.Tensor, path: str, video: VideoFormat, frame_rate: float, loops: int, metadata: dict
 ) -> None:
@@ -233,6 +252,8 @@ def _save_video(
             for number, frame in enumerate(frames):
                 done(turn * len(frames) + number)
                 picture = av.VideoFrame.from_ndarray(_bytes(frame[:height, :width, :3]).numpy(), format="rgb24")
-                container.mux(stream.encode(picture))
+                with _same_priority():
+                    packets = stream.encode(picture)
+                container.mux(packets)
         container.mux(stream.encode())
         done(len(frames) * (loops + 1))

@@ -126,6 +126,14 @@ def test_videos_repeat_as_often_as_asked_and_take_odd_sizes(combine):
     assert len(video(path)[0]) == 9
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="only Linux is asked for real-time threads")
+def test_an_encoder_does_not_make_the_host_a_real_time_process(combine):
+    """As SVT-AV1 would, where it may: seen red as root."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    combine(format="video/av1-webm")
+    assert (os.sched_getscheduler(0), os.sched_getparam(0)) == before
+
+
 def test_pictures_too_small_for_h265_do_not_end_the_host(combine, frames):
     """Its encoder would corrupt memory."""
     _, path = combine(images=frames[:, :32, :48], format="video/h265-mp4")
