@@ -15,6 +15,7 @@ STANDARD_STATIC = "standard_static"
 STANDARD_UNIFORM = "standard_uniform"
 LOOPED_UNIFORM = "looped_uniform"
 SEAMLESS = "seamless"
+TWICE_AROUND = 2  # steps
 BATCHED = "batched"
 ALL_FRAMES = "view_as_context"
 
@@ -120,13 +121,16 @@ def _seamless(frames: int, options: WindowOptions, step: int) -> list[Window]:
     """All frames in one window that begins elsewhere at each step; of longer clips, closed looped windows.
 
     Bi et al., "Mobius: Text to Seamless Looping Video Generation via Latent Shift" (arXiv 2502.20307): no place of the clip
-    is its end at more than a few steps. There latents are shifted by as much at each step, here they begin all over the clip.
+    is its end at more than a few steps. There latents are shifted by as much at each step, here they begin all over the
+    clip. The first steps decide where things are: each of them has two windows, whose ends are half a clip apart.
     """
     _check_length(options)
     if frames > options.length:
         return _looped(frames, replace(options, closed_loop=True), step)
-    first = round(frames * bit_reversed(step))
-    return [[(first + i) % frames for i in range(frames)]]
+    shift = bit_reversed(step)
+    shifts = (shift / 2, shift / 2 + 0.5) if step < TWICE_AROUND else (shift,)
+    firsts = dict.fromkeys(round(frames * shift) % frames for shift in shifts)
+    return [[(first + i) % frames for i in range(frames)] for first in firsts]
 
 
 def _uniform(frames: int, options: WindowOptions, step: int) -> list[Window]:
