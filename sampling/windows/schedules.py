@@ -129,7 +129,7 @@ def _seamless(frames: int, options: WindowOptions, step: int) -> list[Window]:
         return _looped(frames, replace(options, closed_loop=True), step)
     shift = bit_reversed(step)
     shifts = (shift / 2, shift / 2 + 0.5) if step < TWICE_AROUND else (shift,)
-    firsts = dict.fromkeys(round(frames * shift) % frames for shift in shifts)
+    firsts = dict.fromkeys(int(frames * shift) for shift in shifts)
     return [[(first + i) % frames for i in range(frames)] for first in firsts]
 
 
