@@ -7,6 +7,7 @@ are known to every node, on hosts too that lack what a run needs.
 from dataclasses import dataclass
 
 from ..feature import Run
+from ..keyframes import from_the_start
 from ..strength.multival import Multival
 from .extra import Extra, InPass
 from .modes import ALL_AT_FIRST, Mode
@@ -64,4 +65,4 @@ class ContextRef(Extra):
     def in_pass(self, run: Run) -> InPass:
         from .context_ref_in_run import begin
 
-        return begin(self, run)
+        return begin(self, from_the_start(self.keyframes, RefKeyframe()), run)

@@ -1,20 +1,23 @@
-"""ContextRef while a clip is sampled."""
+"""ContextRef while a clip is sampled.
+
+Its settings are those of ``context_ref.py``, which imports this file when there is a run; so they have no types here.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ...host.compiling import is_compiled, kept_out
 from ...motion_models.network.strength import FrameMask, Strength, strength_of
 from ..feature import Call, Denoise, Predictions, Run
-from ..keyframes import ActiveRange, InForce, from_the_start, inherited, start_sigmas
+from ..keyframes import ActiveRange, InForce, inherited, start_sigmas
 from ..strength.multival import Multival, combined, is_number
 from ..windows import other_packs
 from ..windows.schedules import Window
 from . import unet_blocks
-from .context_ref import ContextRef, RefKeyframe
 from .controls import ControlsInCall, controls_of
 from .extra import InCall, InPass
 from .modes import OFF, READS, WRITES, Mode, needed
@@ -27,9 +30,10 @@ def check(run: Run) -> None:
     other_packs.check_nothing_skips(run)
 
 
-def begin(settings: ContextRef, run: Run) -> RefInPass:
+def begin(settings: Any, keyframes: Sequence[Any], run: Run) -> RefInPass:
+    """``settings``: a ContextRef. ``keyframes``: its chain of RefKeyframes, the first of which is at the start."""
     model = run.patcher.model
-    keyframes = inherited(from_the_start(settings.keyframes, RefKeyframe()), ("mult_multival", "mode", "tune"))
+    keyframes = inherited(keyframes, ("mult_multival", "mode", "tune"))
     starts = start_sigmas(keyframes, run.model_sampling)
     return RefInPass(
         ActiveRange.of(settings, run.model_sampling),
@@ -40,7 +44,7 @@ def begin(settings: ContextRef, run: Run) -> RefInPass:
     )
 
 
-def _at(keyframe: RefKeyframe, settings: ContextRef, model, frames: int) -> AtKeyframe:
+def _at(keyframe: Any, settings: Any, model, frames: int) -> AtKeyframe:
     strength = combined(combined(settings.strength, keyframe.mult_multival), keyframe.mult)
     tune = keyframe.tune or settings.tune
     sdxl = unet_blocks.is_sdxl(model)
