@@ -15,7 +15,7 @@ def sampler(claims, new_server, host, toyworld_models):
 
 
 @pytest.mark.parametrize(
-    "name", ["base_claims", "adapter_claims", "personalised_claims", "lora_claims", "two_loras_claims", "clone_claims"]
+    "name", ["base_claims", "adapter_claims", "personalised_claims", "lora_claims", "two_loras_claims"]
 )
 def test_no_claim_misses_its_must(claims, sampler, name):
     (found,) = (part(sampler, quick) for part, _, quick in claims.PARTS if part.__name__ == name)
