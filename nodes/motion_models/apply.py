@@ -87,9 +87,9 @@ def applied(
     """What every Apply node gives, from the inputs above and the adapters that the node makes of its own."""
     if not (motion_model.model.spec.attention_blocks or adapters):
         raise ValueError(
-            f"'{motion_model.model.spec.name}' is an image encoder without a motion model, which does nothing by itself. "
-            "Connect it to Apply AnimateLCM-I2V Model, which takes the picture to encode; or apply the output MOTION_MODEL of its "
-            "loader."
+            f"'{motion_model.model.spec.name}' is an image encoder without a motion model (the output encoder_only of its loader), "
+            "which does nothing by itself. Connect it to Apply AnimateLCM-I2V Model, which takes the picture to encode; or apply "
+            "the output MOTION_MODEL of the loader."
         )
     if not adapters:
         warn_without_picture(motion_model)
