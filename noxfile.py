@@ -57,7 +57,8 @@ def tests(session: nox.Session) -> None:
     """All tests but conformance, hosts, browser and those marked long; in two processes unless tests are picked."""
     if session.posargs:
         return run_tests(session, "-m", "not long")
-    hosts.weights(hosts.host()), hosts.toyworld_models(hosts.host())  # now: two processes would both make them
+    for make in (hosts.weights, hosts.toyworld_models):  # now: two processes would both make them
+        make(hosts.host())
     spread = ("-n", "2", "--dist", "loadgroup")
     # One thread for each process and the server that it starts: threads that have no core wait for each other.
     run_tests(session, "-m", "not long", *spread, *comparing(session, "node interfaces"), OMP_NUM_THREADS="1")

@@ -133,8 +133,7 @@ class RefInCall(InCall):
             return then(call)
         call, conds = told_apart(call)
         window = ReferenceWindow(conds, attention, statistics)
-        options = {**call.model_options["transformer_options"], **call.options}
-        return then(call.with_options(**with_patches(options, window, self.wrap)))
+        return then(call.with_options(**with_patches(call.transformer_options, window, self.wrap)))
 
     def end(self) -> None:
         for part in (self.attention, self.statistics):

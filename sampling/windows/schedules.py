@@ -6,7 +6,7 @@ windows from step to step, so that seams do not stay in one place.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 Window = list[int]
@@ -118,7 +118,7 @@ def _looped(frames: int, options: WindowOptions, step: int) -> list[Window]:
 
 
 def _seamless(frames: int, options: WindowOptions, step: int) -> list[Window]:
-    """All frames in one window that begins elsewhere at each step; of longer clips, closed looped windows.
+    """All frames in one window that begins elsewhere at each step; of longer clips, looped windows.
 
     Bi et al., "Mobius: Text to Seamless Looping Video Generation via Latent Shift" (arXiv 2502.20307): no place of the clip
     is its end at more than a few steps. There latents are shifted by as much at each step, here they begin all over the
@@ -126,7 +126,7 @@ def _seamless(frames: int, options: WindowOptions, step: int) -> list[Window]:
     """
     _check_length(options)
     if frames > options.length:
-        return _looped(frames, replace(options, closed_loop=True), step)
+        return _looped(frames, options, step)
     shift = bit_reversed(step)
     shifts = (shift / 2, shift / 2 + 0.5) if step < TWICE_AROUND else (shift,)
     firsts = dict.fromkeys(int(frames * shift) for shift in shifts)
