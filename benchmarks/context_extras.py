@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "dev"))
 import hosts
 from clip import load_checkpoint, step_seconds
 from pack import load_pack
-from windows import forget_peak, peak_memory
+from memory import forget_peak, peak_memory
 
 WINDOW, OVERLAP = 16, 4
 PLAIN, REUSE = "windows", "NaiveReuse"

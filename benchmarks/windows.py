@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "dev"))
 import hosts
 from clip import load_checkpoint, step_seconds
+from memory import forget_peak, peak_memory
 from pack import load_pack
 
 WINDOW = 16
@@ -77,23 +78,6 @@ def animated(pack, model, motion_model: Path) -> dict[str, object]:
 
 def name_of(overlap: int) -> str:
     return f"windows {WINDOW}/{overlap}"
-
-
-CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-
-
-def forget_peak() -> None:
-    """Let ``peak_memory`` begin anew: loading a checkpoint takes more than sampling with it."""
-    if STATUS.exists():
-        CLEAR_REFS.write_text("5")
-
-
-def peak_memory() -> float | None:
-    """The most memory (RSS) that this process held since ``forget_peak``, in GiB; None but on Linux."""
-    if not STATUS.exists():
-        return None
-    [line] = [line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 2**20
 
 
 def report(pack, options, seconds: dict[str, float], peaks: dict[str, float | None]) -> None:

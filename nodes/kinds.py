@@ -27,7 +27,7 @@ from ..sampling.noise.iterations import Iterations
 from ..sampling.sample_settings import SampleSettings
 from ..sampling.schedules.sigma_schedules import SigmaSchedule
 from ..sampling.strength.per_block import Block, PerBlock
-from ..sampling.windows.context import Context, Views
+from ..sampling.windows.context import Context, ViewOptions
 from .sockets import FloatOrMore, IntOrMore, OpenCombo
 
 Test = Callable[[object], bool]
@@ -135,7 +135,7 @@ KINDS = {
     "CONTEXTREF_TUNE": Kind("a tune of ContextRef", "ContextRef Tune: Attn", _one(Tune)),
     "CONTEXTREF_KEYFRAME": Kind("keyframes of ContextRef", "ContextRef Keyframe", _chain(RefKeyframe)),
     "NAIVEREUSE_KEYFRAME": Kind("keyframes of NaiveReuse", "NaiveReuse Keyframe", _chain(ReuseKeyframe)),
-    "VIEW_OPTS": Kind("view options", "View Options: Standard Static", _one(Views)),
+    "VIEW_OPTS": Kind("view options", "View Options: Standard Static", _one(ViewOptions)),
     "SAMPLE_SETTINGS": Kind("sample settings", "Sample Settings", _one(SampleSettings)),
     "NOISE_LAYERS": Kind("noise layers", "Noise Layer (Add)", _chain(NoiseLayer)),
     "ITERATION_OPTS": Kind("iteration options", "Iteration Options: Default", _one(Iterations)),

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..motion_models.network.call import View
+from ..motion_models.network.call import Views
 from .windows.schedules import Window
 
 Predictions = list[torch.Tensor]
@@ -86,8 +86,9 @@ class Step:
 class Call:
     """One denoiser call: what the host's calc_cond_batch is asked for, and which frames of the clip these are.
 
-    ``x (frames of the call, channels, height, width)``. ``window`` None means all frames. ``options`` are added to the
-    transformer_options that the UNet sees.
+    ``x (frames of the call, channels, height, width)``. ``window`` None means all frames. ``at_once``: how many of them
+    spatial layers see at a time (0: as many as fit into memory; None: all). ``options`` are added to the transformer_options
+    that the UNet sees.
     """
 
     run: Run
@@ -97,7 +98,8 @@ class Call:
     timestep: torch.Tensor
     model_options: dict
     window: Window | None = None
-    views: tuple[View, ...] = ()
+    views: Views | None = None
+    at_once: int | None = None
     options: Mapping[str, object] = field(default_factory=dict)
 
     @property

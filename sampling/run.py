@@ -12,6 +12,7 @@ from functools import partial
 import torch
 
 from ..host.context_windows import window_of_call
+from ..motion_models.network.call import FRAMES_KEY
 from .checks import check_latents
 from .feature import AroundCall, Call, Feature, Pass, Predictions, Run, Step
 
@@ -19,8 +20,6 @@ from .feature import AroundCall, Call, Feature, Pass, Predictions, Run, Step
 MODEL_KEY = "AnimateDiff"
 # In the model_options of a run: the pass under way. Not in their transformer_options, which the UNet sees.
 PASS_KEY = "animatediff_pass"
-# What other packs (ControlNet, IPAdapter) read to learn which frames they are asked for.
-FRAMES_KEY = "ad_params"
 
 
 @dataclass(eq=False)

@@ -12,7 +12,8 @@ from ..motion_models.files.motion_model import new_motion_model
 from ..motion_models.layouts import LAYOUTS, VERSIONS
 from ..motion_models.network.call import MotionInputs
 from ..motion_models.network.injection import check_fit, check_unet, find_sites
-from ..motion_models.network.temporal import MotionModel, sinusoidal_table
+from ..motion_models.network.positions import sinusoidal_table
+from ..motion_models.network.temporal import MotionModel
 from ..motion_models.spec import MotionModelSpec
 from ..sampling.schedules import beta_schedules
 from .clips import Clips

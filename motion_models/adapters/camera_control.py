@@ -18,7 +18,7 @@ from ..files.errors import MotionModelFileError
 from ..files.motion_model import load_motion_model
 from ..files.reading import read_tensors
 from ..layouts import MAX_FRAMES, Tensors
-from ..network.call import MotionInputs, View
+from ..network.call import MotionInputs, Views
 from ..network.injection import MotionModelMismatch
 from ..network.temporal import TemporalBlock, positions_at_once
 from ..spec import MotionModelSpec
@@ -59,7 +59,7 @@ class PoseEncoder(nn.Module):
             nn.ModuleList([TemporalBlock(own, spec, dtype) for _ in range(2)]) for own in channels
         )
 
-    def forward(self, rays: torch.Tensor, views: tuple[View, ...] = ()) -> list[torch.Tensor]:
+    def forward(self, rays: torch.Tensor, views: Views | None = None) -> list[torch.Tensor]:
         """``(frames, 6 * 64, height, width)`` of packed rays -> features of each level, ``(frames, channels, …)``.
 
         ``views`` divide the frames where there are more than ``max_frames``.

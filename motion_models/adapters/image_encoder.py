@@ -17,7 +17,8 @@ from ..files.errors import MotionModelFileError
 from ..files.motion_model import interpret, load_motion_model
 from ..files.reading import read_tensors
 from ..layouts import MAX_FRAMES, Tensors
-from ..network.temporal import MotionModel, sinusoidal_table
+from ..network.positions import sinusoidal_table
+from ..network.temporal import MotionModel
 from ..spec import MotionModelSpec
 from .network import ResidualBlock, with_weights
 

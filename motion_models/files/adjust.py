@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch.nn import functional
 
 from ..layouts import MAX_FRAMES, TABLE, Tensors
+from ..network.positions import spread
 from ..spec import MotionModelSpec
 
 ADD, MULTIPLY = "add", "multiply"
@@ -66,13 +66,13 @@ class PositionAdjustment:
         """``(1, frames, channels)`` -> the same with another number of frames."""
         self._check_length(table.shape[1] + self.stretch, "A chain of Adjust PE nodes")
         if self.stretch:
-            table = _interpolated(table, table.shape[1] + self.stretch)
+            table = spread(table, table.shape[1] + self.stretch)
         # min: offsets of any size must be told, not only those that an index can be
         table = table[:, min(self.initial_offset, table.shape[1]) :]
         if self.cap:
             table = table[:, : min(self.cap, table.shape[1])]
         if self.length and table.shape[1]:
-            table = _interpolated(table, self.length)
+            table = spread(table, self.length)
         table = table[:, min(self.final_offset, table.shape[1]) :]
         if table.shape[1] == 0:
             raise AdjustmentError(
@@ -80,14 +80,6 @@ class PositionAdjustment:
                 "Lower the offsets."
             )
         return table
-
-
-def _interpolated(table: torch.Tensor, length: int) -> torch.Tensor:
-    """Linear along the frames, which lie in the middle of their cells."""
-    along_frames = table.float().transpose(1, 2)
-    return (
-        functional.interpolate(along_frames, length, mode="linear", align_corners=False).transpose(1, 2).to(table.dtype)
-    )
 
 
 def stretched(mask: torch.Tensor, low: float | torch.Tensor, high: float | torch.Tensor) -> torch.Tensor:

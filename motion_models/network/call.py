@@ -1,17 +1,27 @@
 """What travels with the hidden states of one UNet call to the motion modules."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from .features import FrameFeatures
 from .strength import FrameMask, Strength
 
+if TYPE_CHECKING:
+    from .projected import PositionTerms
+
 # Of the call in the host's transformer_options.
 CALL_KEY = "animatediff"
+# What other packs (ControlNet, IPAdapter) read there to learn which frames they are asked for.
+FRAMES_KEY = "ad_params"
+# Set there by what looks at several frames in the spatial layers.
+ALL_FRAMES_KEY = "animatediff_all_frames"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +89,53 @@ class View:
     frames: list[int]
     weights: torch.Tensor
 
+    @cached_property
+    def place(self) -> slice | list[int]:
+        """``frames`` as an index: frames in a row are not copied."""
+        first = self.frames[0]
+        in_a_row = self.frames == list(range(first, first + len(self.frames)))
+        return slice(first, first + len(self.frames)) if in_a_row else self.frames
+
+
+@dataclass(frozen=True, eq=False)
+class OneMotion:
+    """A branch of attention in which all frames of a call attend to all, for what varies slowly along the clip.
+
+    Lu et al., "FreeLong" (arXiv 2407.19918), section 4.2: low frequencies of the global branch, high ones of the windows.
+    ``basis (frames, components)`` has orthonormal columns that span the low frequencies. ``order`` lists all frames as they
+    follow each other in this branch, whose positions are spread over those of ``length`` frames.
+    """
+
+    basis: torch.Tensor
+    order: list[int]
+    length: int
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """How temporal attention divides the frames of a call; together the views hold every frame.
+
+    They are blended behind all attentions of a module, each of which sees what the one before made of its view; or, where
+    they are ``shared``, behind each attention, so that all but the attention itself is computed once for each frame.
+    """
+
+    each: tuple[View, ...]
+    shared: bool = False
+    one_motion: OneMotion | None = None
+
+    @property
+    def longest(self) -> int:
+        return max(len(view.frames) for view in self.each)
+
+    @cached_property
+    def weights(self) -> list[torch.Tensor]:
+        """Of each view, so that those of a frame add up to 1."""
+        total = torch.zeros(1 + max(max(view.frames) for view in self.each), dtype=torch.float64)
+        for view in self.each:
+            total.index_add_(0, torch.tensor(view.frames), view.weights.double())
+        return [view.weights.double() / total[view.frames] for view in self.each]
+
 
 @dataclass(frozen=True, eq=False)
 class ModuleInputs:
@@ -106,8 +163,8 @@ class MotionInputs:
     ``default`` is for all modules but those that ``modules`` names (``down_blocks.0.motion_modules.1``). ``low_rank``
     changes linear layers for this call; ``merges`` are features that meet the hidden states in attention, ``projections``
     those that meet them behind it. ``ahead`` is added to the picture ahead of modules: the sum counts by the module's effect
-    as what it makes of it does; a module of effect 0 hands on the whole sum. ``views`` divide the frames (none: all attend to
-    all); together they hold every frame. ``attend`` computes all temporal attention of this call (None: as the modules do).
+    as what it makes of it does; a module of effect 0 hands on the whole sum. ``views`` divide the frames (None: all attend to
+    all), ``position_terms`` are what a module makes of its position tables for them. ``attend`` computes all temporal attention of this call (None: as the modules do).
     """
 
     default: ModuleInputs = field(default_factory=ModuleInputs)
@@ -116,7 +173,8 @@ class MotionInputs:
     merges: Merges = field(default_factory=lambda: NO_MERGES)
     projections: Projections = field(default_factory=lambda: NO_PROJECTIONS)
     ahead: Ahead = field(default_factory=lambda: NOTHING_AHEAD)
-    views: tuple[View, ...] = ()
+    views: Views | None = None
+    position_terms: Mapping[str, PositionTerms] = field(default_factory=lambda: MappingProxyType({}))
     attend: Attend | None = None
 
     def module(self, name: str) -> ModuleInputs:
@@ -156,11 +214,13 @@ class MotionCall:
     """One UNet call: ``motion[i]`` is for the i-th motion model of the MODEL.
 
     ``frames`` of a clip stand one behind the other in the batch; it may hold several such clips: one for each cond, and
-    where another pack cuts pictures into tiles, one for each tile.
+    where another pack cuts pictures into tiles, one for each tile. ``at_once``: how many frames spatial layers see at a time
+    (0: as many as fit into memory; None: all).
     """
 
     motion: tuple[MotionInputs, ...]
     frames: int
+    at_once: int | None = None
 
     @classmethod
     def of(cls, transformer_options: Mapping[str, object] | None) -> "MotionCall":

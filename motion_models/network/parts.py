@@ -55,9 +55,9 @@ def in_parts(
         yield _changed(inputs, scales, lambda value, part=part: part.get(id(value), value))
 
 
-def in_view(inputs: MotionInputs, scales: Scales, frames: list[int]) -> tuple[MotionInputs, Scales]:
+def in_view(inputs: MotionInputs, scales: Scales, frames: slice | list[int]) -> tuple[MotionInputs, Scales]:
     """Inputs and scales for some of the call's frames. What is a picture for each frame has been laid out already."""
-    inputs = replace(inputs, views=())
+    inputs = replace(inputs, views=None)
     return _changed(inputs, scales, lambda value: value[:, frames] if isinstance(value, torch.Tensor) else value)
 
 

@@ -6,6 +6,7 @@ files, so that a state dict loads as it is.
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,9 +15,11 @@ from torch import nn
 from ...host.attention import temporal_attention
 from ...host.patcher import operations
 from ..spec import MotionModelSpec
-from .call import MotionInputs
+from .call import MotionInputs, View, Views
 from .low_rank import add_low_rank
-from .parts import Scales, in_parts, in_view, varies_over_picture
+from .parts import LaidOut, Scales, in_parts, in_view, varies_over_picture
+from .positions import PositionalEncoding
+from .projected import QKV, QKV_LAYERS, PositionTerms, Projected, changes_of
 from .strength import strength_at
 
 NORM_GROUPS = 32
@@ -39,30 +42,6 @@ def positions_at_once(positions: int, frames: int, channels: int, device: torch.
     return math.ceil(positions / math.ceil(positions / most))
 
 
-def sinusoidal_table(length: int, channels: int) -> torch.Tensor:
-    """Position table ``(1, length, channels)``: sines in even channels, cosines in odd (Vaswani et al., 3.5)."""
-    position = torch.arange(length).unsqueeze(1)
-    frequency = torch.exp(torch.arange(0, channels, 2) * (-math.log(10000.0) / channels))
-    table = torch.zeros(1, length, channels)
-    table[0, :, 0::2] = torch.sin(position * frequency)
-    table[0, :, 1::2] = torch.cos(position * frequency)[:, : channels // 2]
-    return table
-
-
-class PositionalEncoding(nn.Module):
-    pe: torch.Tensor
-
-    def __init__(self, length: int, channels: int):
-        super().__init__()
-        # float32 whatever the weights are: small, and fp8 would ruin it
-        self.register_buffer("pe", sinusoidal_table(length, channels))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Add the table to ``x (positions, frames, channels)``; a clip or window always starts at its first row."""
-        # .to(): a partially loaded model keeps its buffers where it was offloaded to
-        return x + self.pe[:, : x.shape[1]].to(device=x.device, dtype=x.dtype)
-
-
 class TemporalAttention(nn.Module):
     def __init__(self, channels: int, heads: int, max_frames: int, dtype: torch.dtype | None):
         super().__init__()
@@ -75,23 +54,60 @@ class TemporalAttention(nn.Module):
         self.pos_encoder = PositionalEncoding(max_frames, channels)
         self.attend = temporal_attention()
 
-    def forward(self, x: torch.Tensor, inputs: MotionInputs, scale: float | torch.Tensor | None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, inputs: MotionInputs, scale: LaidOut) -> torch.Tensor:
         """``x (positions, frames, channels)`` -> same shape. ``scale`` multiplies the keys."""
-        x = self.pos_encoder(x)
-        if inputs.merges and (merge := inputs.merges.get(self.layer_name)) is not None:
-            x = x + merge.layer(x + merge.features) * merge.strength
-        q, k, v = (self._linear(name, getattr(self, name), x, inputs) for name in ("to_q", "to_k", "to_v"))
-        if scale is not None:
-            k = k * scale
-        if inputs.attend is None:
-            attended = self.attend(q, k, v, self.heads)
+        if inputs.views is None:
+            attended = self._attend(self.projected(self.pos_encoder(x), inputs, scale), inputs)
         else:
-            attended = inputs.attend(self.layer_name, q, k, v, self.heads)
+            attended = self._attend_in_views(Projected(self, x, inputs, scale), inputs.views, inputs)
         return self._linear("to_out.0", self.to_out[0], attended, inputs)
 
+    def of_view(self, projected: Projected, view: View, inputs: MotionInputs) -> torch.Tensor:
+        """What ``forward`` makes of the frames of ``view`` alone; ``inputs`` are theirs."""
+        attended = self._attend(projected.of(view.place, len(view.frames)), inputs)
+        return self._linear("to_out.0", self.to_out[0], attended, inputs)
+
+    def project(self, x: torch.Tensor, inputs: MotionInputs) -> QKV:
+        q, k, v = (self._linear(name, getattr(self, name), x, inputs) for name in QKV_LAYERS)
+        return q, k, v
+
+    def projected(self, x: torch.Tensor, inputs: MotionInputs, scale: LaidOut) -> QKV:
+        """Queries, keys and values of hidden states that know their positions."""
+        if inputs.merges and (merge := inputs.merges.get(self.layer_name)) is not None:
+            x = x + merge.layer(x + merge.features) * merge.strength
+        q, k, v = self.project(x, inputs)
+        return q, k if scale is None else k * scale, v
+
+    def _attend_in_views(self, projected: Projected, views: Views, inputs: MotionInputs) -> torch.Tensor:
+        """Each view by itself, blended where they overlap. What follows is linear in it, so it is computed once."""
+        blended = torch.zeros_like(projected.x)
+        for view, weights in zip(views.each, views.weights, strict=True):
+            attended = self._attend(projected.of(view.place, len(view.frames)), inputs)
+            _add_frames(blended, view.place, attended * weights.to(attended)[:, None])
+        if (one := views.one_motion) is not None:
+            attended = self._attend(projected.all_spread(one.order), inputs)
+            in_order = torch.empty_like(attended)
+            in_order[:, one.order] = attended
+            basis = one.basis.to(attended)
+            blended += basis @ (basis.T @ (in_order - blended)) * one.strength
+        return blended
+
+    def _attend(self, qkv: QKV, inputs: MotionInputs) -> torch.Tensor:
+        if inputs.attend is None:
+            return self.attend(*qkv, self.heads)
+        return inputs.attend(self.layer_name, *qkv, self.heads)
+
     def _linear(self, name: str, layer: Any, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
-        changes = inputs.low_rank.get(f"{self.layer_name}.{name}") if inputs.low_rank else None
+        changes = changes_of(self, name, inputs)
         return add_low_rank(layer(x), x, changes) if changes else layer(x)
+
+
+def _add_frames(total: torch.Tensor, place: slice | list[int], frames: torch.Tensor) -> None:
+    """Add ``frames (positions, n, channels)`` to ``total`` at ``place``, which may list a frame twice."""
+    if isinstance(place, slice):
+        total[:, place] += frames
+    else:
+        total.index_add_(1, torch.tensor(place, device=total.device), frames.to(total.dtype))
 
 
 class GEGLU(nn.Module):
@@ -131,27 +147,38 @@ class TemporalBlock(nn.Module):
         self.ff_norm = operations().LayerNorm(channels, dtype=dtype)
 
     def forward(self, x: torch.Tensor, inputs: MotionInputs, scales: Scales) -> torch.Tensor:
-        x = self._attend_in_views(x, inputs, scales) if inputs.views else self._attend(x, inputs, scales)
+        scales = scales or (None,) * len(self.norms)
+        if inputs.views is None or inputs.views.shared:
+            x = self._attend(x, inputs, scales)
+        else:
+            x = self._attend_in_views(x, inputs.views, inputs, scales)
         # residuals are added in place, to tensors that nothing else refers to
         return self.ff(self.ff_norm(x)).add_(x)
 
-    def _attend(self, x: torch.Tensor, inputs: MotionInputs, scales: Scales) -> torch.Tensor:
-        scales = scales or (None,) * len(self.norms)
+    def _attend(
+        self, x: torch.Tensor, inputs: MotionInputs, scales: Scales, first: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """``first``: what the first attention made of ``x``, where it is known."""
         for attention, norm, scale in zip(self.attention_blocks, self.norms, scales, strict=True):
-            x = attention(norm(x), inputs, scale).add_(x)
+            attended, first = attention(norm(x), inputs, scale) if first is None else first, None
+            x = attended.add_(x)
             if inputs.projections and (after := inputs.projections.get(str(attention.layer_name))) is not None:
                 x = after.layer(torch.cat([x, after.features], dim=-1))
         return x
 
-    def _attend_in_views(self, x: torch.Tensor, inputs: MotionInputs, scales: Scales) -> torch.Tensor:
-        """Both attentions for each view by itself, whose positions begin at 0; overlapping views are averaged."""
-        total, weights = torch.zeros_like(x), torch.zeros(x.shape[1], device=x.device)
-        for view in inputs.views:
-            frames, of_frame = torch.tensor(view.frames, device=x.device), view.weights.to(x.device)
-            attended = self._attend(x[:, frames], *in_view(inputs, scales, view.frames))
-            total.index_add_(1, frames, (attended * of_frame[:, None]).to(x.dtype))
-            weights.index_add_(0, frames, of_frame)
-        return (total / weights[:, None]).to(x.dtype)
+    def _attend_in_views(self, x: torch.Tensor, views: Views, inputs: MotionInputs, scales: Scales) -> torch.Tensor:
+        """All attentions for each view by itself, whose positions begin at 0; overlapping views are averaged.
+
+        The first one sees the same frames in every view, so those are projected once.
+        """
+        blended = torch.zeros_like(x)
+        first: Any = self.attention_blocks[0]
+        projected = Projected(first, self.norms[0](x), inputs, scales[0])
+        for view, weights in zip(views.each, views.weights, strict=True):
+            of_view = in_view(inputs, scales, view.place)
+            attended = self._attend(x[:, view.place], *of_view, first=first.of_view(projected, view, of_view[0]))
+            _add_frames(blended, view.place, attended * weights.to(attended)[:, None])
+        return blended
 
 
 class TemporalTransformer(nn.Module):
@@ -170,6 +197,14 @@ class TemporalTransformer(nn.Module):
             x = block(x, inputs, scales)
         return self.proj_out(x)
 
+    def _with_position_terms(self, inputs: MotionInputs, like: torch.Tensor) -> MotionInputs:
+        """With what views need of the position tables, which is the same for all parts."""
+        if inputs.views is None:
+            return inputs
+        attentions: list[Any] = [attention for block in self.transformer_blocks for attention in block.attention_blocks]
+        terms = {one.layer_name: PositionTerms.of(one, inputs.views, inputs, like) for one in attentions}
+        return replace(inputs, position_terms=terms)
+
     def forward(self, x: torch.Tensor, frames: int, inputs: MotionInputs, scales: tuple) -> torch.Tensor:
         """What the transformer adds to ``x (clips * frames, channels, height, width)``.
 
@@ -181,6 +216,7 @@ class TemporalTransformer(nn.Module):
         y = self.norm(x).to(x.dtype)
         # The only copy: it puts the frames of every position side by side, where all that follows works on them.
         y = y.reshape(clips, frames, channels, height * width).permute(0, 3, 1, 2).reshape(-1, frames, channels)
+        inputs = self._with_position_terms(inputs, like=y)
         parts = y.split(positions_at_once(y.shape[0], frames, channels, y.device))
         if varies_over_picture(inputs, scales):
             sizes = [part.shape[0] for part in parts]

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from comfy_api.latest import io
 
 from ...sampling.keyframes import chained
-from ...sampling.windows.context import Context, Contexts, Views
+from ...sampling.windows.context import Context, Contexts, ViewOptions
+from ...sampling.windows.one_motion import OneMotionOptions
 from ...sampling.windows.fuse import NAMES, RELATIVE
 from ...sampling.windows.schedules import (
     ALL_FRAMES,
@@ -17,9 +18,10 @@ from ...sampling.windows.schedules import (
 )
 from .. import sockets
 from ..base import Node, node
+from ..values import at_least, at_most
 
 CATEGORY = "AnimateDiff/context"
-ViewOptions = io.Custom("VIEW_OPTS")
+ViewOpts = io.Custom("VIEW_OPTS")
 
 # Of all frames of a clip, or of the frames of a view: names differ in their prefix only.
 LENGTH = "How many frames the motion model sees at once. 16 suits most."
@@ -67,7 +69,11 @@ def _scheduling() -> list[io.Input]:
     ]
 
 
-VIEW_OPTIONS = ViewOptions.Input(
+SHARED = (
+    "For long clips: windows inside temporal attention only, so that all else is computed once for each frame, and one motion "
+    "through all of them. A clip costs what its frames cost, however much windows overlap."
+)
+VIEW_OPTIONS = ViewOpts.Input(
     "view_opts", optional=True, tooltip="Divide each window again, inside the motion model."
 )
 
@@ -85,8 +91,8 @@ def _context_of(schedule: str, fuse: str) -> Callable:
         start_percent: float = 0.0,
         guarantee_steps: int = 1,
         prev_context: Contexts = (),
-        view_opts: Views | None = None,
-        view_opts_req: Views | None = None,
+        view_opts: ViewOptions | None = None,
+        view_opts_req: ViewOptions | None = None,
         context_schedule: str = "uniform",  # has no effect
     ) -> Contexts:
         context = Context(
@@ -102,6 +108,37 @@ def _context_of(schedule: str, fuse: str) -> Callable:
     return run
 
 
+def _shared(
+    context_length: int,
+    context_overlap: int,
+    schedule: str,
+    one_motion: float,
+    cut_off: float,
+    one_motion_end_percent: float,
+    frames_at_once: int,
+    fuse_method: str = "pyramid",
+    start_percent: float = 0.0,
+    guarantee_steps: int = 1,
+    prev_context: Contexts = (),
+) -> Contexts:
+    at_least("one_motion", one_motion, 0)
+    at_most("one_motion", one_motion, 1, "at 1 the whole clip decides all that is slow")
+    at_least("cut_off", cut_off, 0)
+    at_most("cut_off", cut_off, 1, "at 1 the whole clip decides everything")
+    closed = schedule == LOOPED_UNIFORM
+    windows = WindowOptions(schedule, context_length, context_overlap, closed_loop=closed)
+    one = OneMotionOptions(one_motion, cut_off, one_motion_end_percent) if one_motion else None
+    context = Context(
+        windows=WindowOptions(ALL_FRAMES, 0),
+        fuse="flat",
+        start_percent=start_percent,
+        guarantee_steps=guarantee_steps,
+        views=ViewOptions(windows, fuse_method, shared=True, one_motion=one),
+        at_once=frames_at_once,
+    )
+    return chained((context,), prev_context)
+
+
 def _views_of(schedule: str, fuse: str) -> Callable:
     def run(
         view_length: int,
@@ -110,9 +147,9 @@ def _views_of(schedule: str, fuse: str) -> Callable:
         closed_loop: bool = False,
         fuse_method: str = fuse,
         use_on_equal_length: bool = False,
-    ) -> Views:
+    ) -> ViewOptions:
         windows = WindowOptions(schedule, view_length, view_overlap, view_stride, closed_loop)
-        return Views(windows, fuse_method, use_on_equal_length)
+        return ViewOptions(windows, fuse_method, use_on_equal_length)
 
     return run
 
@@ -136,7 +173,7 @@ def _view_node(run: Callable, *, name: str, **fields) -> type[Node]:
         old_name=f"View Options◆{name}",
         category=f"{CATEGORY}/views",
         description="Divides the frames of a window inside the motion model, which then sees fewer at once.",
-        outputs=[ViewOptions.Output("VIEW_OPTS")],
+        outputs=[ViewOpts.Output("VIEW_OPTS")],
         **fields,
     )
 
@@ -216,7 +253,63 @@ NODES = [
         name="Views Only",
         old_name="Views Only [VRAM⇈]",
         description="All frames go through the UNet together; only the motion model sees them in views. Needs most memory.",
-        inputs=[ViewOptions.Input("view_opts_req"), *_scheduling()],
+        inputs=[ViewOpts.Input("view_opts_req"), *_scheduling()],
+    ),
+    node(
+        _shared,
+        node_id="AnimateDiffSharedWindowsContextOptions",
+        display_name="Context Options: Shared Windows",
+        category=CATEGORY,
+        description=SHARED,
+        aliases=("sliding window", "long video", "FreeLong", "one motion"),
+        inputs=[
+            _length("context"),
+            io.Int.Input(
+                "context_overlap",
+                default=8,
+                min=0,
+                max=128,
+                tooltip="How many frames neighbours share. Costs next to nothing here: half of the length is a good choice.",
+            ),
+            io.Combo.Input(
+                "schedule",
+                options=[STANDARD_STATIC, STANDARD_UNIFORM, LOOPED_UNIFORM],
+                tooltip="Windows that stay in place; that move from step to step; or that run over the end into the beginning, for "
+                "clips that loop.",
+            ),
+            io.Float.Input(
+                "one_motion",
+                default=1.0,
+                min=0.0,
+                max=1.0,
+                step=0.01,
+                tooltip="How far the whole clip decides what changes slowly, so that one motion goes on through it. 0 leaves each window "
+                "a motion of its own.",
+            ),
+            io.Float.Input(
+                "cut_off",
+                default=0.25,
+                min=0.0,
+                max=1.0,
+                step=0.01,
+                tooltip="What counts as slow: up to this part of the highest frequency.",
+            ),
+            sockets.percent(
+                "one_motion_end_percent",
+                "Where in the sampling schedule one_motion stops. What moves where is decided early, details late.",
+                default=1.0,
+            ),
+            io.Int.Input(
+                "frames_at_once",
+                default=0,
+                min=0,
+                max=sockets.LARGEST,
+                tooltip="How many frames the spatial layers compute at a time. 0: as many as fit into the memory that is free.",
+            ),
+            _fuse(relative=False, default="pyramid"),
+            *_scheduling(),
+        ],
+        outputs=[sockets.ContextOptions.Output("CONTEXT_OPTS")],
     ),
     _view_node(
         _views_of(STANDARD_STATIC, "flat"),

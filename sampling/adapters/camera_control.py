@@ -10,7 +10,7 @@ from ...motion_models.adapters.camera import Poses
 from ...motion_models.adapters.camera_control import PIXELS, merging_attentions, packed
 from ...motion_models.adapters.network import compute_dtype
 from ...motion_models.adapters.plucker import rays
-from ...motion_models.network.call import Merge, MotionInputs, View
+from ...motion_models.network.call import Merge, MotionInputs, View, Views
 from ...motion_models.network.features import FrameFeatures
 from ...motion_models.network.strength import FrameMask, Strength, strength_of
 from ...motion_models.spec import MotionModelSpec
@@ -86,13 +86,11 @@ class CameraControlInPass(AdapterInPass):
         like = {"device": call.x.device, "dtype": compute_dtype(self.network, call.x.dtype)}
         return self.network.encoder(packed(rays(poses, height, width)).to(**like), self._views(len(poses)))
 
-    def _views(self, frames: int) -> tuple[View, ...]:
+    def _views(self, frames: int) -> Views | None:
         """More frames than the encoder has positions for are seen in overlapping views."""
         most = self.network.encoder.max_frames
         if frames <= most:
-            return ()
+            return None
         options = WindowOptions(STANDARD_STATIC, most, most // 2)
-        return tuple(
-            View(window, fuse_weights("pyramid", window, FuseContext(frames, most // 2)))
-            for window in windows(frames, options)
-        )
+        context = FuseContext(frames, most // 2)
+        return Views(tuple(View(window, fuse_weights("pyramid", window, context)) for window in windows(frames, options)))

@@ -12,9 +12,9 @@ import torch
 
 from ...motion_models.adapters.network import compute_dtype
 from ...motion_models.adapters.sparse_ctrl import PIXELS
+from ...motion_models.network.call import FRAMES_KEY
 from ...motion_models.network.strength import FrameMask, Strength, VaryingStrength
 from ..feature import Step
-from ..run import FRAMES_KEY
 from ..strength.in_run import StrengthInRun
 
 

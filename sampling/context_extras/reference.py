@@ -19,6 +19,7 @@ from uuid import UUID
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 
+from ...motion_models.network.call import ALL_FRAMES_KEY
 from ...motion_models.network.strength import Strength, strength_at
 from .unet_blocks import Attention, Block
 
@@ -229,7 +230,7 @@ def with_patches(options: Mapping, window: ReferenceWindow, wrap: Callable[[Call
     replaces are not ours (``replaced``).
     """
     patches = dict(options.get("patches", {}))
-    added: dict[str, object] = {KEY: window, "patches": patches}
+    added: dict[str, object] = {KEY: window, "patches": patches, ALL_FRAMES_KEY: True}
 
     def add(name: str, function: Callable) -> None:
         patches[name] = [*patches.get(name, ()), wrap(function)]

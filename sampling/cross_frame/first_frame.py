@@ -15,10 +15,10 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...host.compiling import is_compiled
+from ...motion_models.network.call import ALL_FRAMES_KEY, FRAMES_KEY
 from ...motion_models.network.injection import check_unet
 from ..animate import feature_of
 from ..feature import Call, Run
-from ..run import FRAMES_KEY
 from ..windows.conditioning import uuid_in_window
 from ..windows.context import cut_by, extras_of
 from ..windows.in_run import Windows
@@ -48,9 +48,9 @@ def check_attention(run: Run, what: str) -> None:
 
 
 def attention_patches(options: Mapping[str, Any], patch: AttentionPatch) -> dict[str, object]:
-    """The entry of transformer_options with one more attn1_patch, behind those that are there."""
+    """The entries of transformer_options with one more attn1_patch, behind those that are there."""
     patches = options.get("patches") or {}
-    return {"patches": {**patches, ATTN1_PATCH: [*patches.get(ATTN1_PATCH, ()), patch]}}
+    return {"patches": {**patches, ATTN1_PATCH: [*patches.get(ATTN1_PATCH, ()), patch]}, ALL_FRAMES_KEY: True}
 
 
 def unet_wrappers(options: Mapping[str, Any], key: str, wrapper: Callable) -> dict[str, object]:

@@ -3,12 +3,15 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 
 from ...host.extra_nodes import is_from
+from ...host.memory import rows_that_fit
 from ...motion_models.network.call import BYPASS, CALL_KEY, MotionCall
+from ...motion_models.network.frame_chunks import in_chunks, kept_bytes
 from ...motion_models.network.group_norm import joint_group_norm
 from ...motion_models.network.injection import MotionSlot, eject, inject, run_slot
 from ..feature import AroundCall, Call, Denoise, Feature, Pass, Predictions, Run
@@ -43,8 +46,9 @@ class Motion(Feature):
         model.set_additional_models(ADAPTERS_KEY, [patcher.clone() for patcher in self._adapters_patchers()])
         model.set_injections(MODEL_KEY, [PatcherInjection(_inject, _eject)])
         model.set_model_patch((MotionSlot, run_slot), TIMESTEP_EMBED_PATCH)
-        if self.joint_group_norm:
-            model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, MODEL_KEY, _apply_model)
+        if self.joint_group_norm or any(context.whole for context in self.contexts):
+            wrapper = partial(_apply_model, self.joint_group_norm)
+            model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, MODEL_KEY, wrapper)
 
     def detach(self, model) -> None:
         model.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, MODEL_KEY)
@@ -86,7 +90,7 @@ class Motion(Feature):
             for _, of_model in told:
                 for adapter in of_model:
                     then = _within(adapter, then)
-            return then(call.with_options(**{CALL_KEY: MotionCall(inputs, call.frames)}))
+            return then(call.with_options(**{CALL_KEY: MotionCall(inputs, call.frames, call.at_once)}))
 
         return then(start.around_each_call(around_call))
 
@@ -100,14 +104,24 @@ def _within(adapter: AroundCall, then: Denoise) -> Denoise:
     return lambda call: adapter(call, then)
 
 
-def _apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
-    """APPLY_MODEL wrapper for motion models that were trained with joint group norm.
+def _apply_model(
+    joint: bool, executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs
+):
+    """APPLY_MODEL wrapper for what is altered in the UNet for one call: ``joint`` group norm, or layers in chunks of frames.
 
     Around the UNet and not in it: there it would become part of compiled code, with the options of its first call.
     """
     call = MotionCall.of(transformer_options)
-    call.clips(x.shape[0])
-    with joint_group_norm(executor.class_obj.diffusion_model, call.frames):
+    clips = call.clips(x.shape[0])
+    unet = executor.class_obj.diffusion_model
+    if joint:  # takes its statistics over all frames, so they stay together
+        altered = joint_group_norm(unet, call.frames)
+    else:
+        at_once = call.frames if call.at_once is None else call.at_once
+        if at_once == 0:
+            at_once = rows_that_fit(executor.class_obj, x, kept_bytes(unet, x)) // clips
+        altered = in_chunks(unet, call.frames, at_once)
+    with altered:
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from ...motion_models.network.call import BYPASS, LowRank, LowRanks, MotionInputs, View
+from ...motion_models.network.call import BYPASS, LowRank, LowRanks, MotionInputs, Views
 from ...motion_models.network.low_rank import Pairs
 from ..feature import AroundCall, Call, Denoise, Predictions, Run, Step
 from ..keyframes import ActiveRange, InForce, start_sigmas
@@ -57,7 +57,7 @@ class MotionInRun:
             inputs = adapter.inputs(call, values, inputs)
         return inputs, around
 
-    def inputs(self, step: Step, window: Window | None, views: tuple[View, ...]) -> MotionInputs:
+    def inputs(self, step: Step, window: Window | None, views: Views | None) -> MotionInputs:
         """For a denoiser call at ``step`` with the frames ``window`` of the clip (None: all)."""
         inputs = self.at_keyframe[self.keyframes.at(step)]
         if self.range is not None and not self.range.holds(step):

@@ -4,16 +4,22 @@ from dataclasses import dataclass, replace
 
 from ..context_extras.extras import ContextExtras
 from ..noise.initial import NoiseWindow
+from .one_motion import OneMotionOptions
 from .schedules import ALL_FRAMES, SEAMLESS, WindowOptions, windows
 
 
 @dataclass(frozen=True)
-class Views:
-    """Windows inside temporal attention: the frames of a view attend to each other only, and views are blended."""
+class ViewOptions:
+    """Windows inside temporal attention: the frames of a view attend to each other only, and views are blended.
+
+    ``shared``: behind each attention, and all else is computed once for each frame; else behind all attentions of a module.
+    """
 
     windows: WindowOptions
     fuse: str
     use_on_equal_length: bool = False
+    shared: bool = False
+    one_motion: OneMotionOptions | None = None
 
     def cuts(self, frames: int) -> bool:
         """Whether a call of ``frames`` frames is divided into views."""
@@ -25,7 +31,8 @@ class Views:
 class Context:
     """One way of cutting, from ``start_percent`` of the sampling schedule on, for ``guarantee_steps`` steps at least.
 
-    ``extras`` act in the whole chain (``extras_of``), whichever context is in force.
+    ``extras`` act in the whole chain (``extras_of``), whichever context is in force. ``at_once``: how many frames
+    spatial layers see at a time where the UNet gets the whole clip; 0 goes by the memory that is free.
     """
 
     windows: WindowOptions
@@ -33,7 +40,8 @@ class Context:
     use_on_equal_length: bool = False
     start_percent: float = 0.0
     guarantee_steps: int = 1
-    views: Views | None = None
+    views: ViewOptions | None = None
+    at_once: int = 0
     extras: ContextExtras | None = None
 
     def cuts(self, frames: int) -> bool:
@@ -44,9 +52,14 @@ class Context:
             return False
         return self.windows.length < frames or (self.windows.length == frames and self.use_on_equal_length)
 
+    @property
+    def whole(self) -> bool:
+        """Whether the UNet gets all frames of a clip together."""
+        return self.windows.schedule == ALL_FRAMES
+
     def frames_at_once(self, frames: int) -> int:
         """How many frames the UNet sees together."""
-        return frames if self.windows.schedule == ALL_FRAMES else min(frames, self.windows.length)
+        return frames if self.whole else min(frames, self.windows.length)
 
     def frames_attending(self, frames: int) -> int:
         """How many frames attend to each other, which is what a motion model's position table has to hold."""

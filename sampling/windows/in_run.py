@@ -8,15 +8,15 @@ from itertools import count
 import torch
 from comfy.patcher_extension import WrappersMP
 
-from ...motion_models.network.call import View
+from ...motion_models.network.call import OneMotion, View, Views
 from .. import advanced_controlnet
 from ..context_extras.extra import InPass
 from ..feature import Call, Denoise, Feature, Pass, Predictions, Run, Step
-from ..keyframes import InForce, start_sigmas
+from ..keyframes import ActiveRange, InForce, start_sigmas
 from ..run import MODEL_KEY
 from . import other_packs
 from .conditioning import WindowedControls, controls_of_window, warn_about_lengths
-from .context import Context, Contexts, cut_by, extras_of
+from .context import Context, Contexts, ViewOptions, cut_by, extras_of
 from .fuse import FuseContext, depends_on_sigma, fuse_weights
 from .schedules import Window, windows
 from .windowed import in_windows
@@ -32,6 +32,8 @@ class WindowsInRun:
     generator: torch.Generator
     controls: WindowedControls
     extras: tuple[InPass, ...] = ()
+    # of the one motion of a context, by the place of the context in the chain
+    one_motion: tuple[ActiveRange | None, ...] = ()
 
     @classmethod
     def of(
@@ -46,7 +48,8 @@ class WindowsInRun:
     ) -> "WindowsInRun":
         in_force = InForce(contexts, start_sigmas(contexts, model_sampling), first_sigma)
         generator = torch.Generator().manual_seed(seed)
-        return cls(contexts, frames, in_force, generator, controls or WindowedControls(), extras)
+        ranges = tuple(_range_of(context, model_sampling) for context in contexts)
+        return cls(contexts, frames, in_force, generator, controls or WindowedControls(), extras, ranges)
 
     def context(self, step: Step) -> Context:
         return self.contexts[self.in_force.at(step)]
@@ -57,16 +60,23 @@ class WindowsInRun:
     def fuse_context(self, frames: int, overlap: int, fuse: str, step: Step) -> FuseContext:
         return FuseContext(frames, overlap, step.sigma if depends_on_sigma(fuse) else 0.0, self.generator)
 
-    def views(self, context: Context, frames: int, step: Step) -> tuple[View, ...]:
-        """The views of a call of ``frames`` frames."""
-        views = context.views
-        if views is None or not views.cuts(frames):
-            return ()
-        fuse_context = self.fuse_context(frames, views.windows.overlap, views.fuse, step)
-        return tuple(
-            View(window, fuse_weights(views.fuse, window, fuse_context))
-            for window in windows(frames, views.windows, step.index)
+    def views(self, context: Context, frames: int, step: Step) -> Views | None:
+        """The views of a call of ``frames`` frames; None if it is not divided."""
+        options = context.views
+        if options is None or not options.cuts(frames):
+            return None
+        fuse_context = self.fuse_context(frames, options.windows.overlap, options.fuse, step)
+        each = tuple(
+            View(window, fuse_weights(options.fuse, window, fuse_context))
+            for window in windows(frames, options.windows, step.index)
         )
+        return Views(each, options.shared, self._one_motion(options, frames, step))
+
+    def _one_motion(self, options: ViewOptions, frames: int, step: Step) -> OneMotion | None:
+        one, active = options.one_motion, self.one_motion[max(0, self.in_force.index)]
+        if one is None or one.strength == 0.0 or (active is not None and not active.holds(step)):
+            return None
+        return one.in_call(frames, options.windows.length, options.windows.closed_loop, step.index)
 
     def around_call(self, call: Call, then: Denoise) -> Predictions:
         if call.frames != self.frames:
@@ -82,7 +92,10 @@ class WindowsInRun:
             for extra in reversed(extras):
                 go_on = partial(extra.around_window, number, then=go_on)
             views = self.views(context, len(window), call.step)
-            return go_on(replace(call, conds=conds, x=x, timestep=timestep, window=window, views=views))
+            at_once = context.at_once if len(window) == self.frames else None
+            return go_on(
+                replace(call, conds=conds, x=x, timestep=timestep, window=window, views=views, at_once=at_once)
+            )
 
         fuse_context = self.fuse_context(self.frames, context.windows.overlap, context.fuse, call.step)
         try:
@@ -95,6 +108,11 @@ class WindowsInRun:
         finally:
             for extra in extras:
                 extra.end()
+
+
+def _range_of(context: Context, model_sampling) -> ActiveRange | None:
+    one = context.views and context.views.one_motion
+    return None if one is None else ActiveRange.of(one, model_sampling)
 
 
 class HostWindows:

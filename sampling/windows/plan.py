@@ -6,7 +6,7 @@ import comfy.model_management
 import comfy.samplers
 import torch
 
-from ...motion_models.network.call import View
+from ...motion_models.network.call import View, Views
 from ..animate import feature_of
 from ..feature import Step
 from ..schedules.sigma_schedules import total_steps
@@ -56,10 +56,14 @@ def _step(run: WindowsInRun, index: int, sigma: float) -> PlannedStep:
     for window in run.windows(context, step):
         relative = context.fuse == RELATIVE
         weights = relative_bias(window) if relative else fuse_weights(context.fuse, window, fuse_context)
-        planned.append(PlannedWindow(window, weights, run.views(context, len(window), step)))
+        planned.append(PlannedWindow(window, weights, _each(run.views(context, len(window), step))))
     # not index(): equal contexts may follow each other
     place = next(i for i, other in enumerate(run.contexts) if other is context)
     return PlannedStep(sigma, context, place, tuple(planned))
+
+
+def _each(views: Views | None) -> tuple[View, ...]:
+    return () if views is None else views.each
 
 
 def contexts_of(model) -> Contexts:

@@ -283,7 +283,7 @@ def test_views_and_context_ref_are_refused(pack, layouts, new_model, new_motion,
     motion, extras = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.context_extras.extras")
     ref = pack.submodule("sampling.context_extras.context_ref").ContextRef()
     windows = schedules.WindowOptions("standard_static", 4, 2, 1, False)
-    views = context.Views(schedules.WindowOptions("standard_static", 2, 1, 1, False), "flat")
+    views = context.ViewOptions(schedules.WindowOptions("standard_static", 2, 1, 1, False), "flat")
     for change, message in (
         ({"views": views}, "Remove the View Options"),
         ({"extras": extras.ContextExtras(context_ref=ref)}, "Remove ContextRef"),

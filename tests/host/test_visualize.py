@@ -19,7 +19,7 @@ def context(pack):
 
     def make(schedule="standard_static", length=4, overlap=2, fuse="pyramid", views=None, **changes):
         if views is not None:
-            views = options.Views(windows.WindowOptions("standard_static", *views), "flat")
+            views = options.ViewOptions(windows.WindowOptions("standard_static", *views), "flat")
         return options.Context(windows.WindowOptions(schedule, length, overlap), fuse, views=views, **changes)
 
     return make

@@ -167,7 +167,7 @@ def test_joint_group_norm_is_over_the_frames_of_each_window(pack, windowed, cont
 def test_views_of_all_frames_are_windows_inside_the_motion_model(windowed, context, pack, sample):
     """Both attentions see the frames of a view only; what they give is averaged before the feed-forward network."""
     windows, options = pack.submodule("sampling.windows.schedules"), pack.submodule("sampling.windows.context")
-    views = options.Views(windows.WindowOptions("standard_static", 4, 2), "flat")
+    views = options.ViewOptions(windows.WindowOptions("standard_static", 4, 2), "flat")
     only = windowed(context("view_as_context", 0, 0, views=views), frames=4)  # a motion model of 4 positions
     clip = sample(only, frames=8)
 
@@ -189,10 +189,13 @@ def test_views_of_all_frames_are_windows_inside_the_motion_model(windowed, conte
     for block in blocks:
         block.register_forward_hook(in_views)
     assert len(blocks) == 21
-    torch.testing.assert_close(clip, sample(by_hand, frames=8), rtol=1e-4, atol=1e-4)
+    expected = sample(by_hand, frames=8)
+    # Views add positions behind the projections: the same to rounding (in float64: tests/unit/test_shared_windows.py), which
+    # these two steps make 30 times larger.
+    torch.testing.assert_close(clip, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
     assert not torch.allclose(clip, sample(windowed(frames=8), frames=8), rtol=1e-2, atol=1e-2)
 
-    whole = options.Views(windows.WindowOptions("standard_static", 8, 0), "flat", use_on_equal_length=True)
+    whole = options.ViewOptions(windows.WindowOptions("standard_static", 8, 0), "flat", use_on_equal_length=True)
     one_view = sample(windowed(context("view_as_context", 0, 0, views=whole)), frames=8)
     torch.testing.assert_close(one_view, sample(windowed(), frames=8), rtol=1e-4, atol=1e-4)
 
@@ -240,7 +243,7 @@ def test_an_overlap_as_long_as_the_windows_is_told_only_where_it_counts(pack, wi
     assert torch.equal(sample(windowed(options), frames=8), sample(windowed(), frames=8))
     with pytest.raises(ValueError, match="The overlap is 8, but windows are 8 frames long"):
         sample(windowed(options), frames=9)
-    views = pack.submodule("sampling.windows.context").Views(options.windows, "flat")
+    views = pack.submodule("sampling.windows.context").ViewOptions(options.windows, "flat")
     viewed = context("standard_static", 8, 2, views=views)  # a window is no longer than a view, so there are none
     assert torch.equal(
         sample(windowed(viewed), frames=12), sample(windowed(context("standard_static", 8, 2)), frames=12)

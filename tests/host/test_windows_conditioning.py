@@ -284,7 +284,7 @@ def test_views_only(pack, animated, context, conditionings, name):
     noise, conds = random(FRAMES, 4, SIZE, SIZE, seed=3), conditionings[name](list(range(FRAMES)))
 
     def clip(length: int):
-        views = options.Views(windows.WindowOptions("standard_static", length, 0), "flat", use_on_equal_length=True)
+        views = options.ViewOptions(windows.WindowOptions("standard_static", length, 0), "flat", use_on_equal_length=True)
         return run(animated(context("view_as_context", 0, 0, views=views)), noise, SIGMAS, conds)
 
     torch.testing.assert_close(clip(FRAMES), run(animated(), noise, SIGMAS, conds), rtol=1e-3, atol=1e-3)
@@ -293,6 +293,56 @@ def test_views_only(pack, animated, context, conditionings, name):
     for half in (list(range(4)), list(range(4, 8))):  # views without overlap are clips of their own
         alone = run(animated(), noise[half], SIGMAS, conditionings[name](half))
         torch.testing.assert_close(halves[half], alone, rtol=1e-3, atol=1e-3 * float(alone.abs().max()))
+
+
+@pytest.fixture
+def shared(pack, context):
+    """`shared(at_once)`: all frames in the UNet, in windows inside the motion model; spatial layers in chunks of frames."""
+    options = pack.submodule("sampling.windows.context")
+    windows = pack.submodule("sampling.windows.schedules").WindowOptions("standard_static", 4, 2)
+    views = options.ViewOptions(windows, "pyramid", shared=True)
+    return lambda at_once: context("view_as_context", 0, 0, views=views, at_once=at_once)
+
+
+def adapter_patch(n, context, value, options):
+    """As image prompt packs do: features of the clip's frames, those of the call by "ad_params"."""
+    features = random(FRAMES, 7, 16, seed=90)
+    frames = options["ad_params"]["sub_idxs"]
+    own = features[frames].repeat(len(options["cond_or_uncond"]), 1, 1)
+    assert len(own) == len(n)
+    return n, context + own, value + own
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
+@pytest.mark.parametrize("name", [*NAMES, "image prompt", "self-attention over frames"])
+def test_spatial_layers_in_chunks_of_frames(animated, shared, conditionings, monkeypatch, name, apart):
+    """Equal to all frames at a time, in convolutions of at most three frames of each clip."""
+    rows = []
+
+    def clip(at_once: int):
+        model = animated(shared(at_once))
+        if name == "image prompt":
+            model.set_model_attn2_patch(adapter_patch)
+        if name == "self-attention over frames":
+            model.set_model_attn1_patch(lambda n, context, value, options: (n, context.roll(1, 0), value.roll(1, 0)))
+            model.model_options["transformer_options"]["animatediff_all_frames"] = True
+        if apart:  # the host takes as many conds together as it reckons with memory for
+            monkeypatch.setattr(model.model, "memory_required", lambda *args, **kwargs: 1e15)
+        conv = model.model.diffusion_model.input_blocks[1][0].in_layers[2]
+        handle = conv.register_forward_hook(lambda _, arguments, made: rows.append(len(arguments[0])))
+        try:
+            conds = conditionings.get(name, conditionings["prompt schedule"])(list(range(FRAMES)))
+            return run(model, random(FRAMES, 4, SIZE, SIZE, seed=3), SIGMAS, conds)
+        finally:
+            handle.remove()
+
+    chunked, in_chunks = clip(3), list(rows)
+    rows.clear()
+    whole = clip(FRAMES)
+    clips, rest = divmod(max(rows), FRAMES)
+    assert (clips, rest) == (1, 0) or not apart
+    assert max(in_chunks) == 3 * clips and sum(in_chunks) == sum(rows)
+    torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-5 * float(whole.abs().max()))
 
 
 def test_inpainting_models(animated, context, new_model, new_cond):
