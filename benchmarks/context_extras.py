@@ -19,8 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "dev"))
 import hosts
 from clip import load_checkpoint, step_seconds
-from pack import load_pack
 from memory import forget_peak, peak_memory
+from pack import load_pack
 
 WINDOW, OVERLAP = 16, 4
 PLAIN, REUSE = "windows", "NaiveReuse"

@@ -147,7 +147,9 @@ def figures(rows: list[dict], kept: dict[int, float]) -> bool:
     """Print the figures that have limits. Returns whether all are reached."""
     reached = True
 
-    def figure(name: str, above: tuple[str, int], below: tuple[str, int], limit: float, key="seconds_per_step", times=1.0):
+    def figure(
+        name: str, above: tuple[str, int], below: tuple[str, int], limit: float, key="seconds_per_step", times=1.0
+    ):
         nonlocal reached
         rows_of = find(rows, *above), find(rows, *below)
         if None in rows_of or None in (values := [row[key] for row in rows_of]):
@@ -240,9 +242,7 @@ def main() -> int:
         Server(host, folder, models=[weights], packs=[options.pack], device=options.device) as server,
     ):
         served = server.object_info()
-        settings = [
-            one for one in settings if (of_context := context(one[0])) is None or of_context[0] in served
-        ]
+        settings = [one for one in settings if (of_context := context(one[0])) is None or of_context[0] in served]
         rows = measure(server, options, settings)
     print(f"\n{options.pixels} px, cond and uncond, {os.environ.get('OMP_NUM_THREADS', os.cpu_count())} threads\n")
     print(table(rows, options.frames), "\n")

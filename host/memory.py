@@ -1,5 +1,7 @@
 """How much fits into the memory that is free."""
 
+from typing import Any
+
 import comfy.model_management
 import torch
 
@@ -9,5 +11,5 @@ def rows_that_fit(model, x: torch.Tensor, kept: int) -> int:
 
     ``model`` is the host's BaseModel; its own estimate of a call is taken.
     """
-    free = comfy.model_management.get_free_memory(x.device) - kept
-    return max(1, int(free / model.memory_required([1, *x.shape[1:]])))
+    free: Any = comfy.model_management.get_free_memory(x.device)
+    return max(1, int((free - kept) / model.memory_required([1, *x.shape[1:]])))

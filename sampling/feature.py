@@ -86,7 +86,7 @@ class Step:
 class Call:
     """One denoiser call: what the host's calc_cond_batch is asked for, and which frames of the clip these are.
 
-    ``x (frames of the call, channels, height, width)``. ``window`` None means all frames. ``at_once``: how many of them
+    ``x (frames of the call, channels, height, width)``. ``window`` None means all frames. ``chunk``: how many of them
     spatial layers see at a time (0: as many as fit into memory; None: all). ``options`` are added to the transformer_options
     that the UNet sees.
     """
@@ -99,7 +99,7 @@ class Call:
     model_options: dict
     window: Window | None = None
     views: Views | None = None
-    at_once: int | None = None
+    chunk: int | None = None
     options: Mapping[str, object] = field(default_factory=dict)
 
     @property

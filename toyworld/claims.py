@@ -23,6 +23,7 @@ WEAK_STRENGTH = 1.25
 ZERO_MOTION = 2.0  # pixels a frame, as the fastest of the training videos
 ZERO_FRAMES = 8  # as in its paper; of the picture's width the way is a quarter, there a sixth
 LONGER_LOOP = 24
+LONG, EVERY = 64, 8  # frames; between the edges of windows of 16 with an overlap of 8
 OTHER = 5  # captions on: another shape and another colour
 ONE_SHOT = "toyworld-right-1-clip"
 TWO_STRENGTH = 0.8  # two at 1 lose more shapes
@@ -307,6 +308,31 @@ def loop_claims(sample: Sampler, count: int) -> list[Claim]:
     ]
 
 
+def long_claims(sample: Sampler, count: int) -> list[Claim]:
+    """Long clips: whether one motion goes on through shared windows, against static ones."""
+    short = _clips(count, 0)
+    content = 100 * _content(short, sample(short))
+
+    def kind(windows: str) -> tuple[float, float, float]:
+        clips = _clips(count, 9000, windows=windows, frames=LONG)
+        frames = sample(clips)
+        going_on = 100 * float((np.array([measure.turn(f) for f in frames]) < 45).mean())
+        return going_on, float(np.mean([measure.seam_ratio(f, EVERY) for f in frames])), 100 * _content(clips, frames)
+
+    (one, seam, kept), (shared, *_), (static, static_seam, static_kept) = map(kind, ("one motion", "shared", "static"))
+    return [
+        Claim("one motion through 64 frames", "clips whose second half goes on as the first, %", one, 80, 90),
+        Claim("", "the same with one_motion 0, %", shared),
+        Claim("", "the same in static windows, %", static),
+        Claim("", "seam ratio", seam, 1.1, more=False),
+        Claim("", "seam ratio in static windows", static_seam, more=False),
+        Claim(
+            "", "frames of the right shape and colour, points below clips of 16 frames", content - kept, 5, more=False
+        ),
+        Claim("", "the same in static windows", content - static_kept, more=False),
+    ]
+
+
 def one_shot_claims(sample: Sampler, count: int) -> list[Claim]:
     """One-shot tuning, the other baseline: a MotionLoRA of a single clip, trained here as that of five clips was."""
     stages = training.MotionStages(sample.server, sample.server.run / "models")
@@ -368,6 +394,7 @@ PARTS = (
     (zero_claims, 8, 0),
     (unictrl_claims, 4, 0),
     (loop_claims, 6, 0),
+    (long_claims, 24, 0),
     (one_shot_claims, 8, 0),
 )
 

@@ -128,6 +128,16 @@ def follow(frames: np.ndarray) -> Track | None:
     return Track(np.array([(s.x, s.y) for s in seen]), np.array([s.area for s in seen]))
 
 
+def turn(frames: np.ndarray) -> float:
+    """Degrees between the displacements of the first and the second half; 180 where one of them cannot be followed."""
+    half = len(frames) // 2
+    halves = follow(frames[:half]), follow(frames[half:])
+    if None in halves:
+        return 180.0
+    x, y = halves[0].displacement
+    return halves[1].angle_to(float(np.arctan2(-y, x)))
+
+
 def colour_deviation(frames: np.ndarray) -> float:
     """How far the colour of the shape is from its mean over the clip: mean over the frames, in levels of 255."""
     regions = [(frame, _largest(frame)) for frame in frames]
@@ -143,6 +153,13 @@ def steps_around(frames: np.ndarray) -> np.ndarray:
     seen = [look(frame) for frame in frames]
     places = np.array([(np.nan, np.nan) if one is None else (one.x, one.y) for one in seen])
     return np.linalg.norm(np.roll(places, -1, axis=0) - places, axis=1)
+
+
+def seam_ratio(frames: np.ndarray, every: int) -> float:
+    """How much more frames differ where windows begin or end, at multiples of ``every``, than elsewhere; 1: no seam to be seen."""
+    differences = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
+    at_seam = np.arange(1, len(frames)) % every == 0
+    return float(differences[at_seam].mean() / differences[~at_seam].mean())
 
 
 def content_matches(frames: np.ndarray, caption: str) -> float:

@@ -18,6 +18,14 @@ SAMPLING = {"steps": 12, "cfg": 3.0, "sampler_name": "euler", "scheduler": "norm
 # Of Motion Clone, whose gradient changes too much from step to step for 12 of them.
 CLONING = {"strength": 800.0, "start_percent": 0.0, "end_percent": 0.6, "up_block": 1}
 CLONING_STEPS = 24
+# Windows of long clips, as their nodes have them.
+WINDOWS = {"context_length": 16, "context_overlap": 8, "fuse_method": "pyramid"}
+SHARED = {"schedule": "standard_static", "cut_off": 0.25, "one_motion_end_percent": 1.0, "frames_at_once": 0}
+CONTEXTS = {
+    "static": ("ADE_StandardStaticContextOptions", WINDOWS),
+    "shared": ("AnimateDiffSharedWindowsContextOptions", {**WINDOWS, **SHARED, "one_motion": 0.0}),
+    "one motion": ("AnimateDiffSharedWindowsContextOptions", {**WINDOWS, **SHARED, "one_motion": 1.0}),
+}
 MOTION_BETAS = "sqrt_linear (AnimateDiff)"
 
 
@@ -30,8 +38,8 @@ class Clip:
     """What to sample.
 
     ``zero``: how many pixels a frame Text2Video-Zero moves it to the right, ``zero_delta_t``: how much freedom it leaves; None
-    without that node. ``unictrl``, ``loop``: with UniCtrl, with Seamless Loop. ``cloned``: the video in the input folder whose
-    motion Motion Clone takes.
+    without that node. ``unictrl``, ``loop``: with UniCtrl, with Seamless Loop. ``windows``: those of a long clip, of CONTEXTS.
+    ``cloned``: the video in the input folder whose motion Motion Clone takes.
     """
 
     caption: str
@@ -46,6 +54,7 @@ class Clip:
     zero_delta_t: float = 0.06
     unictrl: bool = False
     loop: bool = False
+    windows: str | None = None
     cloned: str | None = None
 
 
@@ -73,6 +82,10 @@ def sampling_prompt(clip: Clip) -> dict[str, dict]:
         if clip.loop:
             nodes["loop"] = node("AnimateDiffSeamlessLoop", context_length=16, context_overlap=4, shared_noise=0.0)
             around = {"context_options": ["loop", 0], "sample_settings": ["loop", 1]}
+        if clip.windows is not None:
+            context, options = CONTEXTS[clip.windows]
+            nodes["windows"] = node(context, **options)
+            around = {"context_options": ["windows", 0]}
         nodes["motion"] = node("ADE_LoadAnimateDiffModel", model_name=clip.motion)
         nodes["apply"] = node("ADE_ApplyAnimateDiffModelSimple", motion_model=["motion", 0], **last)
         nodes["animated"] = node(

@@ -148,7 +148,7 @@ class ModuleInputs:
     scale: tuple[Strength | None, ...] = ()
     effect: Strength | None = None
 
-    def in_window(self, window: list[int] | None) -> "ModuleInputs":
+    def in_window(self, window: list[int] | None) -> ModuleInputs:
         """Their masks for the frames ``window`` of the clip."""
         *scale, effect = (
             value.in_window(window) if isinstance(value, FrameMask) else value for value in (*self.scale, self.effect)
@@ -164,7 +164,8 @@ class MotionInputs:
     changes linear layers for this call; ``merges`` are features that meet the hidden states in attention, ``projections``
     those that meet them behind it. ``ahead`` is added to the picture ahead of modules: the sum counts by the module's effect
     as what it makes of it does; a module of effect 0 hands on the whole sum. ``views`` divide the frames (None: all attend to
-    all), ``position_terms`` are what a module makes of its position tables for them. ``attend`` computes all temporal attention of this call (None: as the modules do).
+    all), ``position_terms`` are what a module makes of its position tables for them. ``attend`` computes all temporal attention
+    of this call (None: as the modules do).
     """
 
     default: ModuleInputs = field(default_factory=ModuleInputs)
@@ -185,7 +186,7 @@ class MotionInputs:
         """Whether the motion model acts at all: single modules may be switched off."""
         return any(module.effect != 0.0 for module in (self.default, *self.modules.values()))
 
-    def in_batch(self, conds: Sequence[Hashable], clips: int) -> "MotionInputs":
+    def in_batch(self, conds: Sequence[Hashable], clips: int) -> MotionInputs:
         """For a UNet call of ``clips`` clips that belong to ``conds`` in equal parts: some features are for some conds only."""
         if not self.projections:
             return self
@@ -195,7 +196,7 @@ class MotionInputs:
             projections[name] = replace(one, features=features)
         return replace(self, projections=projections)
 
-    def in_window(self, window: list[int] | None) -> "MotionInputs":
+    def in_window(self, window: list[int] | None) -> MotionInputs:
         """Their masks for the frames ``window`` of the clip."""
         modules = {name: module.in_window(window) for name, module in self.modules.items()}
         return replace(self, default=self.default.in_window(window), modules=modules)
@@ -214,16 +215,16 @@ class MotionCall:
     """One UNet call: ``motion[i]`` is for the i-th motion model of the MODEL.
 
     ``frames`` of a clip stand one behind the other in the batch; it may hold several such clips: one for each cond, and
-    where another pack cuts pictures into tiles, one for each tile. ``at_once``: how many frames spatial layers see at a time
+    where another pack cuts pictures into tiles, one for each tile. ``chunk``: how many frames spatial layers see at a time
     (0: as many as fit into memory; None: all).
     """
 
     motion: tuple[MotionInputs, ...]
     frames: int
-    at_once: int | None = None
+    chunk: int | None = None
 
     @classmethod
-    def of(cls, transformer_options: Mapping[str, object] | None) -> "MotionCall":
+    def of(cls, transformer_options: Mapping[str, object] | None) -> MotionCall:
         """The call that these options belong to. Raises MotionCallError where they are no options of ours."""
         call = (transformer_options or {}).get(CALL_KEY)
         if not isinstance(call, MotionCall):

@@ -42,16 +42,16 @@ def kept_bytes(unet: Any, x: torch.Tensor) -> int:
 
 
 @contextmanager
-def in_chunks(unet: Any, frames: int, at_once: int) -> Iterator[None]:
-    """Inside the ``with``, spatial layers of ``unet`` see at most ``at_once`` frames of every clip of a batch at a time.
+def in_chunks(unet: Any, frames: int, chunk: int) -> Iterator[None]:
+    """Inside the ``with``, spatial layers of ``unet`` see at most ``chunk`` frames of every clip of a batch at a time.
 
     The batch holds clips of ``frames`` frames. Only these very layers are altered, by an attribute of their own.
     """
-    if at_once >= frames:
+    if chunk >= frames:
         yield
         return
     # as many chunks as need be, of one size but the last
-    at_once = math.ceil(frames / math.ceil(frames / max(1, at_once)))
+    chunk = math.ceil(frames / math.ceil(frames / max(1, chunk)))
     layers: list[Any] = [layer for layer in unet.modules() if isinstance(layer, tuple(WRAPPERS))]
     layers.append(unet.out)
     # another pack may have given a layer a forward of its own: that one is used, and put back
@@ -59,7 +59,7 @@ def in_chunks(unet: Any, frames: int, at_once: int) -> Iterator[None]:
     try:
         for layer in layers:
             wrap = next((wrap for kind, wrap in WRAPPERS.items() if isinstance(layer, kind)), _rows_in_chunks)
-            layer.forward = wrap(layer.forward, frames, at_once)
+            layer.forward = wrap(layer.forward, frames, chunk)
         yield
     finally:
         for layer, own in zip(layers, before, strict=True):
@@ -68,11 +68,11 @@ def in_chunks(unet: Any, frames: int, at_once: int) -> Iterator[None]:
                 layer.forward = own
 
 
-def _rows_in_chunks(forward: Callable, frames: int, at_once: int) -> Callable:
+def _rows_in_chunks(forward: Callable, frames: int, chunk: int) -> Callable:
     """For layers to which all pictures of a batch are alike."""
 
     def run(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        rows = at_once * (len(x) // frames)
+        rows = chunk * (len(x) // frames)
         parts = (
             forward(part, *(_cut(arg, len(x), slice(start, start + rows)) for arg in args), **kwargs)
             for start, part in zip(range(0, len(x), rows), x.split(rows), strict=True)
@@ -82,7 +82,7 @@ def _rows_in_chunks(forward: Callable, frames: int, at_once: int) -> Callable:
     return run
 
 
-def _transformer_in_chunks(forward: Callable, frames: int, at_once: int) -> Callable:
+def _transformer_in_chunks(forward: Callable, frames: int, chunk: int) -> Callable:
     """For spatial transformers, whose patches may want to know which frames of the clip they see.
 
     A chunk has the same frames of each clip, as a context window has.
@@ -94,11 +94,13 @@ def _transformer_in_chunks(forward: Callable, frames: int, at_once: int) -> Call
             return forward(x, context, transformer_options)
         clips = len(x) // frames
         made = None
-        for start in range(0, frames, at_once):
-            rows = [clip * frames + frame for clip in range(clips) for frame in _range(start, at_once, frames)]
+        for start in range(0, frames, chunk):
+            rows = [clip * frames + frame for clip in range(clips) for frame in _range(start, chunk, frames)]
             of_chunk = _cut(context, len(x), rows)
-            part = forward(x[rows], of_chunk, _options_of(options, _range(start, at_once, frames)))
-            made = torch.empty((len(x), *part.shape[1:]), dtype=part.dtype, device=part.device) if made is None else made
+            part = forward(x[rows], of_chunk, _options_of(options, _range(start, chunk, frames)))
+            made = (
+                torch.empty((len(x), *part.shape[1:]), dtype=part.dtype, device=part.device) if made is None else made
+            )
             made[rows] = part
         assert made is not None
         return made

@@ -71,14 +71,12 @@ class Projected:
     """The frames of a call in one attention. ``x (positions, frames, channels)`` does not know its positions yet."""
 
     def __init__(self, attention: Any, x: torch.Tensor, inputs: MotionInputs, scale: LaidOut):
+        assert inputs.views is not None
         self.attention, self.x, self.inputs, self.scale = attention, x, inputs, scale
-        self.terms = inputs.position_terms.get(attention.layer_name)
-        if self.terms is None:
-            assert inputs.views is not None
-            self.terms = PositionTerms.of(attention, inputs.views, inputs, x)
+        terms = inputs.position_terms.get(attention.layer_name)
+        self.terms = terms or PositionTerms.of(attention, inputs.views, inputs, x)
         # Features that join x do so where it knows its positions: then nothing can be shared.
-        self.merges = attention.layer_name in inputs.merges
-        self.qkv = None if self.merges else attention.project(x, inputs)
+        self.qkv = None if attention.layer_name in inputs.merges else attention.project(x, inputs)
 
     def of(self, place: Place, frames: int) -> QKV:
         """Those of a view of ``frames`` frames, whose positions begin at 0."""
@@ -86,22 +84,24 @@ class Projected:
 
     def all_spread(self, order: list[int]) -> QKV:
         """Those of all frames in this order, whose positions are spread over the clip."""
+        assert self.terms.spread is not None
         return self._with_positions(order, len(order), self.terms.spread)
 
     def _with_positions(self, place: Place, frames: int, table: RowsProjected) -> QKV:
-        if self.merges:
+        if self.qkv is None:
             inputs, (scale,) = in_view(self.inputs, (self.scale,), place)
             return self.attention.projected(self.x[:, place] + table.rows[:, :frames], inputs, scale)
-        q, k, v = (self._sum(i, place, frames, table) for i in range(len(QKV_LAYERS)))
+        q, k, v = (self._sum(i, y[:, place], place, frames, table) for i, y in enumerate(self.qkv))
         scale = self.scale[:, place] if isinstance(self.scale, torch.Tensor) else self.scale
         return q, k if scale is None else k * scale, v
 
-    def _sum(self, i: int, place: Place, frames: int, table: RowsProjected) -> torch.Tensor:
-        y = self.qkv[i][:, place] + table.projected[i][:, :frames]
+    def _sum(self, i: int, of_view: torch.Tensor, place: Place, frames: int, table: RowsProjected) -> torch.Tensor:
+        y = of_view + table.projected[i][:, :frames]
         if table.varying[i]:
             changes = filter(_varies, changes_of(self.attention, QKV_LAYERS[i], self.inputs))
             for change, of_rows in zip(changes, table.varying[i], strict=True):
-                y += change.strength[:, place].to(y) * of_rows[:, :frames]
+                strength: Any = change.strength  # laid out
+                y += strength[:, place].to(y) * of_rows[:, :frames]
         return y
 
 

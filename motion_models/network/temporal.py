@@ -201,7 +201,7 @@ class TemporalTransformer(nn.Module):
         """With what views need of the position tables, which is the same for all parts."""
         if inputs.views is None:
             return inputs
-        attentions: list[Any] = [attention for block in self.transformer_blocks for attention in block.attention_blocks]
+        attentions = [module for module in self.modules() if isinstance(module, TemporalAttention)]
         terms = {one.layer_name: PositionTerms.of(one, inputs.views, inputs, like) for one in attentions}
         return replace(inputs, position_terms=terms)
 

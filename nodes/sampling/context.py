@@ -6,8 +6,8 @@ from comfy_api.latest import io
 
 from ...sampling.keyframes import chained
 from ...sampling.windows.context import Context, Contexts, ViewOptions
-from ...sampling.windows.one_motion import OneMotionOptions
 from ...sampling.windows.fuse import NAMES, RELATIVE
+from ...sampling.windows.one_motion import OneMotionOptions
 from ...sampling.windows.schedules import (
     ALL_FRAMES,
     BATCHED,
@@ -73,9 +73,7 @@ SHARED = (
     "For long clips: windows inside temporal attention only, so that all else is computed once for each frame, and one motion "
     "through all of them. A clip costs what its frames cost, however much windows overlap."
 )
-VIEW_OPTIONS = ViewOpts.Input(
-    "view_opts", optional=True, tooltip="Divide each window again, inside the motion model."
-)
+VIEW_OPTIONS = ViewOpts.Input("view_opts", optional=True, tooltip="Divide each window again, inside the motion model.")
 
 
 def _context_of(schedule: str, fuse: str) -> Callable:
@@ -134,7 +132,7 @@ def _shared(
         start_percent=start_percent,
         guarantee_steps=guarantee_steps,
         views=ViewOptions(windows, fuse_method, shared=True, one_motion=one),
-        at_once=frames_at_once,
+        chunk=frames_at_once,
     )
     return chained((context,), prev_context)
 

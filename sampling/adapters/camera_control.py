@@ -93,4 +93,6 @@ class CameraControlInPass(AdapterInPass):
             return None
         options = WindowOptions(STANDARD_STATIC, most, most // 2)
         context = FuseContext(frames, most // 2)
-        return Views(tuple(View(window, fuse_weights("pyramid", window, context)) for window in windows(frames, options)))
+        return Views(
+            tuple(View(window, fuse_weights("pyramid", window, context)) for window in windows(frames, options))
+        )

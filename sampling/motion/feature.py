@@ -90,7 +90,7 @@ class Motion(Feature):
             for _, of_model in told:
                 for adapter in of_model:
                     then = _within(adapter, then)
-            return then(call.with_options(**{CALL_KEY: MotionCall(inputs, call.frames, call.at_once)}))
+            return then(call.with_options(**{CALL_KEY: MotionCall(inputs, call.frames, call.chunk)}))
 
         return then(start.around_each_call(around_call))
 
@@ -117,10 +117,10 @@ def _apply_model(
     if joint:  # takes its statistics over all frames, so they stay together
         altered = joint_group_norm(unet, call.frames)
     else:
-        at_once = call.frames if call.at_once is None else call.at_once
-        if at_once == 0:
-            at_once = rows_that_fit(executor.class_obj, x, kept_bytes(unet, x)) // clips
-        altered = in_chunks(unet, call.frames, at_once)
+        chunk = call.frames if call.chunk is None else call.chunk
+        if chunk == 0:
+            chunk = rows_that_fit(executor.class_obj, x, kept_bytes(unet, x)) // clips
+        altered = in_chunks(unet, call.frames, chunk)
     with altered:
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 

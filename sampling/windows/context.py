@@ -31,7 +31,7 @@ class ViewOptions:
 class Context:
     """One way of cutting, from ``start_percent`` of the sampling schedule on, for ``guarantee_steps`` steps at least.
 
-    ``extras`` act in the whole chain (``extras_of``), whichever context is in force. ``at_once``: how many frames
+    ``extras`` act in the whole chain (``extras_of``), whichever context is in force. ``chunk``: how many frames
     spatial layers see at a time where the UNet gets the whole clip; 0 goes by the memory that is free.
     """
 
@@ -41,7 +41,7 @@ class Context:
     start_percent: float = 0.0
     guarantee_steps: int = 1
     views: ViewOptions | None = None
-    at_once: int = 0
+    chunk: int = 0
     extras: ContextExtras | None = None
 
     def cuts(self, frames: int) -> bool:

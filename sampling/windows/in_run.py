@@ -92,10 +92,8 @@ class WindowsInRun:
             for extra in reversed(extras):
                 go_on = partial(extra.around_window, number, then=go_on)
             views = self.views(context, len(window), call.step)
-            at_once = context.at_once if len(window) == self.frames else None
-            return go_on(
-                replace(call, conds=conds, x=x, timestep=timestep, window=window, views=views, at_once=at_once)
-            )
+            chunk = context.chunk if context.whole else None
+            return go_on(replace(call, conds=conds, x=x, timestep=timestep, window=window, views=views, chunk=chunk))
 
         fuse_context = self.fuse_context(self.frames, context.windows.overlap, context.fuse, call.step)
         try:

@@ -47,7 +47,9 @@ def animated(pack, new_model, new_motion):
     def make(contexts=(), model=None, versions=("v2",), **settings):
         applied = ()
         for version in versions:
-            applied = motion.apply(new_motion(name=version, **VERSIONS[version]), motion.MotionSettings(**settings), applied)
+            applied = motion.apply(
+                new_motion(name=version, **VERSIONS[version]), motion.MotionSettings(**settings), applied
+            )
         return animate(model or new_model(), applied, "autoselect", contexts)
 
     return make

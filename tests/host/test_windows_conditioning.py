@@ -284,7 +284,9 @@ def test_views_only(pack, animated, context, conditionings, name):
     noise, conds = random(FRAMES, 4, SIZE, SIZE, seed=3), conditionings[name](list(range(FRAMES)))
 
     def clip(length: int):
-        views = options.ViewOptions(windows.WindowOptions("standard_static", length, 0), "flat", use_on_equal_length=True)
+        views = options.ViewOptions(
+            windows.WindowOptions("standard_static", length, 0), "flat", use_on_equal_length=True
+        )
         return run(animated(context("view_as_context", 0, 0, views=views)), noise, SIGMAS, conds)
 
     torch.testing.assert_close(clip(FRAMES), run(animated(), noise, SIGMAS, conds), rtol=1e-3, atol=1e-3)
@@ -297,11 +299,11 @@ def test_views_only(pack, animated, context, conditionings, name):
 
 @pytest.fixture
 def shared(pack, context):
-    """`shared(at_once)`: all frames in the UNet, in windows inside the motion model; spatial layers in chunks of frames."""
+    """`shared(chunk)`: all frames in the UNet, in windows inside the motion model; spatial layers in chunks of frames."""
     options = pack.submodule("sampling.windows.context")
     windows = pack.submodule("sampling.windows.schedules").WindowOptions("standard_static", 4, 2)
     views = options.ViewOptions(windows, "pyramid", shared=True)
-    return lambda at_once: context("view_as_context", 0, 0, views=views, at_once=at_once)
+    return lambda chunk: context("view_as_context", 0, 0, views=views, chunk=chunk)
 
 
 def adapter_patch(n, context, value, options):
@@ -319,8 +321,8 @@ def test_spatial_layers_in_chunks_of_frames(animated, shared, conditionings, mon
     """Equal to all frames at a time, in convolutions of at most three frames of each clip."""
     rows = []
 
-    def clip(at_once: int):
-        model = animated(shared(at_once))
+    def clip(chunk: int):
+        model = animated(shared(chunk))
         if name == "image prompt":
             model.set_model_attn2_patch(adapter_patch)
         if name == "self-attention over frames":

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 CHANNELS, FRAMES, CLIPS, HEIGHT, WIDTH = 32, 7, 2, 2, 3
 # the last one lists a frame twice, as windows of looped schedules with strides may
