@@ -20,7 +20,7 @@ from ..windows.schedules import Window
 from . import unet_blocks
 from .controls import ControlsInCall, controls_of
 from .extra import InCall, InPass
-from .modes import OFF, READS, WRITES, Mode, needed
+from .modes import OFF, READ, READS, WRITES, Mode, needed, sources
 from .reference import Cond, Part, Reference, ReferenceWindow, replaced, with_patches
 
 
@@ -105,21 +105,37 @@ class RefInPass(InPass):
     mode: Mode
     wrap: Callable[[Callable], Callable]
 
-    def in_call(self, call: Call, windows: Sequence[Window]) -> InCall | None:
+    def in_call(self, call: Call, windows: Sequence[Window], together: bool = False) -> InCall | None:
         now = self.at_keyframe[self.keyframes.at(call.step)]
         active = self.range is None or self.range.holds(call.step)
         if controls := controls_of(call):
-            return ControlsInCall(controls, call, self.mode.states, windows, active)
+            # theirs look from call to call
+            return ControlsInCall(controls, call, self.mode.states, windows, active and not together)
         if not active or (now.attention is None and now.statistics is None):
             return None
-        return RefInCall(call, now, needed(now.mode.states(windows)), self.wrap)
+        states = needed(now.mode.states(windows))
+        if not together:
+            return RefInCall(call, now, states, self.wrap)
+        within = sources(windows, states, call.frames)
+        return None if within is None else RefInCall(call, now, [READ], self.wrap, within)
 
 
 class RefInCall(InCall):
-    """What the windows of one denoiser call hand on; it is let go of with the call."""
+    """What the windows of one denoiser call hand on; it is let go of with the call.
 
-    def __init__(self, call: Call, now: AtKeyframe, states: list[str], wrap: Callable[[Callable], Callable]):
+    ``within``: which frame each frame looks at, where they are all in one UNet call.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        now: AtKeyframe,
+        states: list[str],
+        wrap: Callable[[Callable], Callable],
+        within: list[int] | None = None,
+    ):
         self.states = states
+        self.within = within
         self.wrap = wrap
         negatives = call.negatives
         taken = replaced(call.model_options["transformer_options"])
@@ -128,7 +144,7 @@ class RefInCall(InCall):
 
     def around_window(self, index: int, call: Call, then: Denoise) -> Predictions:
         state = self.states[index]
-        attention, statistics = (_part(part, state, call.window) for part in (self.attention, self.statistics))
+        attention, statistics = (_part(part, state, call.window, self.within) for part in (self.attention, self.statistics))
         if attention is None and statistics is None:
             return then(call)
         call, conds = told_apart(call)
@@ -141,13 +157,15 @@ class RefInCall(InCall):
                 part.kept.clear()
 
 
-def _part(reference: Reference | None, state: str, window: Window | None) -> Part | None:
+def _part(
+    reference: Reference | None, state: str, window: Window | None, within: list[int] | None
+) -> Part | None:
     if reference is None or state == OFF:
         return None
     strength = reference.strength
     if isinstance(strength, FrameMask):
         strength = strength.in_window(window)
-    return Part(reference, strength, state in READS, state in WRITES)
+    return Part(reference, strength, state in READS, state in WRITES, within)
 
 
 def told_apart(call: Call) -> tuple[Call, dict[uuid.UUID, Cond]]:

@@ -24,8 +24,11 @@ class InCall:
 class InPass:
     """An extra in one pass over the sampling schedule."""
 
-    def in_call(self, call: Call, windows: Sequence[Window]) -> InCall | None:
-        """For the denoiser call ``call`` on the whole clip, cut into ``windows``; None where the extra does not act in it."""
+    def in_call(self, call: Call, windows: Sequence[Window], together: bool = False) -> InCall | None:
+        """For the denoiser call ``call`` on the whole clip, cut into ``windows``; None where the extra does not act in it.
+
+        ``together``: they are shared windows, so the UNet gets all frames in one call, which counts as window 0.
+        """
         raise NotImplementedError
 
 

@@ -54,6 +54,22 @@ class Indexes(Mode):
         return states
 
 
+def sources(windows: Sequence[Window], states: Sequence[str], frames: int) -> list[int] | None:
+    """Which frame each frame of a clip looks at where all windows are computed together: at itself, where its window reads none.
+
+    The first window that holds a frame decides. None if none looks at another.
+    """
+    found: dict[int, int] = {}
+    written: Window | None = None
+    for window, state in zip(windows, states, strict=True):
+        other = written if state in READS else None
+        for i, frame in enumerate(window):
+            found.setdefault(frame, frame if other is None else other[i % len(other)])
+        written = window if state in WRITES else written
+    looked_at = [found[frame] for frame in range(frames)]
+    return None if looked_at == list(range(frames)) else looked_at
+
+
 def needed(states: Sequence[str]) -> list[str]:
     """``states`` without what changes nothing: reading what nobody wrote, and writing what nobody reads."""
     found, written = [], False

@@ -65,23 +65,24 @@ class ReuseInPass(InPass):
     keyframes: InForce
     strengths: tuple[Strength | None, ...]
 
-    def in_call(self, call: Call, windows: Sequence[Window]) -> ReuseInCall | None:
+    def in_call(self, call: Call, windows: Sequence[Window], together: bool = False) -> ReuseInCall | None:
         strength = self.strengths[self.keyframes.at(call.step)]
         if strength is None or (self.range is not None and not self.range.holds(call.step)):
             return None
-        return ReuseInCall(windows[0], strength)
+        return ReuseInCall(windows[0], strength, together)
 
 
 class ReuseInCall(InCall):
-    def __init__(self, first: Window, strength: Strength):
+    def __init__(self, first: Window, strength: Strength, together: bool = False):
         self.window = first
         self.strength = strength
+        self.together = together
         self.first: Predictions = []  # of the first window
 
     def around_window(self, index: int, call: Call, then: Denoise) -> Predictions:
         predictions = then(call)
         if index == 0:
-            self.first = predictions
+            self.first = [prediction[self.window] for prediction in predictions] if self.together else predictions
         return predictions
 
     def blended(self, predictions: Predictions) -> Predictions:

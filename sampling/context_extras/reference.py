@@ -67,15 +67,25 @@ class Reference:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A Reference in the call of one window. ``reads``: an earlier window wrote; ``writes``: a later one reads."""
+    """A Reference in the call of one window. ``reads``: an earlier window wrote; ``writes``: a later one reads.
+
+    ``within``: the frame that each frame looks at, where all windows are in one call and nothing has to be kept.
+    """
 
     reference: Reference
     strength: Strength
     reads: bool
     writes: bool
+    within: list[int] | None = None
 
     def read_for(self, cond: Cond) -> bool:
         return self.reads and self.reference.plain(cond) < 1.0
+
+    def others(self, cond: Cond, block: Hashable, own: torch.Tensor, *features: torch.Tensor) -> list[torch.Tensor]:
+        """What the frames of ``own`` look at, in place of their own ``features``."""
+        if self.within is not None:
+            return [feature[self.within] for feature in features]
+        return self.reference.of(cond, block, like=own)
 
     def written_for(self, cond: Cond) -> bool:
         return self.writes and self.reference.plain(cond) < 1.0
@@ -123,7 +133,7 @@ def further_keys(n: torch.Tensor, context: torch.Tensor, value: torch.Tensor, op
     for cond, rows in window.rows(options, len(context)):
         own = context[rows]
         if part.read_for(cond):
-            (others,) = reference.of(cond, block, like=own)
+            (others,) = part.others(cond, block, own, own)
             found.append(blend(own, others, positions_of(part.strength, options, own)))
         if part.written_for(cond):
             reference.keep(cond, block, own)
@@ -183,7 +193,9 @@ def _adapted(h: torch.Tensor, block: Block, options: dict) -> torch.Tensor:
         if part.read_for(cond):
             strength = strength_at(part.strength, *own.shape[-2:], like=own)
             found.append(
-                blend(own, adain(own, *reference.of(cond, block, like=own)), strength * (1.0 - reference.plain(cond)))
+                blend(
+                    own, adain(own, *part.others(cond, block, own, *statistics)), strength * (1.0 - reference.plain(cond))
+                )
             )
         else:
             found.append(own)

@@ -84,7 +84,10 @@ class WindowsInRun:
 
         context = self.context(call.step)
         cut = self.windows(context, call.step)
-        extras = [extra for in_pass in self.extras if (extra := in_pass.in_call(call, cut)) is not None]
+        together = context.shares(self.frames)
+        of_extras = windows(self.frames, context.views.windows, call.step.index) if together else cut
+        in_call = (in_pass.in_call(call, of_extras, together) for in_pass in self.extras)
+        extras = [extra for extra in in_call if extra is not None]
         numbers = count()
 
         def evaluate(conds, x, timestep, window: Window) -> Predictions:

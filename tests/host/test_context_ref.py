@@ -38,8 +38,11 @@ def referring(pack, parts, new_model, new_motion, layouts):
         base, motion_model = models[layout]
         contexts = ()
         if schedule is not None:
-            options = schedules.WindowOptions(schedule, length, overlap, stride)
+            options = schedules.WindowOptions(schedule.removeprefix("shared "), length, overlap, stride)
             contexts = (context.Context(options, "flat"),)
+            if schedule.startswith("shared "):
+                views = context.ViewOptions(options, "flat", shared=True)
+                contexts = (context.Context(schedules.WindowOptions("view_as_context", 0), "flat", views=views, chunk=3),)
             if not plain:
                 asked = parts["context_ref"].ContextRef(**{"end_percent": 1.0, **asked})
                 contexts = context.with_extras(contexts, parts["extras"].ContextExtras(context_ref=asked))
@@ -160,6 +163,21 @@ def test_self_attention_looks_at_another_window(referring, parts, sample, tune, 
     expected = by_hand(oracle, model, sample, SIDE_BY_SIDE, states, steps=1)
     assert error(found, expected) < 2e-5
     assert error(found, sample(referring("batched", plain=True), noise=clip_noise(10), steps=1)) > 1e-3
+
+
+@pytest.mark.parametrize("mode", [None, "sliding"])
+@pytest.mark.parametrize("tune", [(0.4, 1.0, 0.8, 0.4, 1.0, 0.6), (1.0, 0.5, 1.0, 1.0, 0.0, 0.0)])
+def test_shared_windows_look_at_each_other_as_windows_do_that_are_computed_one_by_one(
+    referring, parts, sample, tune, mode
+):
+    """Without overlap both are clips of their own."""
+    asked = {"tune": parts["context_ref"].Tune(*tune), "layout": "SD1.5"}
+    asked |= {"mode": parts["modes"].Sliding(2)} if mode else {}
+    noise = clip_noise(10)
+    one_by_one = sample(referring("batched", **asked), noise=noise, steps=2)
+    together = sample(referring("shared batched", **asked), noise=noise, steps=2)
+    assert error(together, one_by_one) < 2e-5
+    assert error(together, sample(referring("shared batched", plain=True, **asked), noise=noise, steps=2)) > 1e-3
 
 
 def test_on_several_steps(referring, parts, sample):

@@ -21,7 +21,11 @@ def reusing(pack, new_model, new_motion, layouts):
     model, motion_model = new_model(layouts["unusual"]), new_motion(layouts["unusual"])
 
     def make(schedule, length=4, overlap=0, fuse="flat", plain=False, **asked):
-        contexts = (context.Context(schedules.WindowOptions(schedule, length, overlap), fuse),)
+        options = schedules.WindowOptions(schedule.removeprefix("shared "), length, overlap)
+        contexts = (context.Context(options, fuse),)
+        if schedule.startswith("shared "):
+            views = context.ViewOptions(options, fuse, shared=True)
+            contexts = (context.Context(schedules.WindowOptions("view_as_context", 0), "flat", views=views),)
         if not plain:
             reuse = pack.submodule("sampling.context_extras.naive_reuse").NaiveReuse(**{"end_percent": 1.0, **asked})
             contexts = context.with_extras(contexts, extras.ContextExtras(naive_reuse=reuse))
@@ -63,6 +67,16 @@ def test_the_whole_clip_is_pulled_towards_the_first_window(reusing, sample, case
     repeated = torch.stack([alone[i % length] for i in range(frames)])
     assert error(found, m * repeated + (1 - m) * plain) < 1e-5
     assert error(found, plain) > 1e-2
+
+
+def test_shared_windows_are_pulled_towards_the_first(reusing, sample):
+    """As windows without overlap are, which are the same clips."""
+    noise = clip_noise(10)
+    together, one_by_one = (
+        sample(reusing(f"{how}batched", weighted_mean=0.8), noise=noise, steps=2) for how in ("shared ", "")
+    )
+    assert error(together, one_by_one) < 2e-5
+    assert error(together, sample(reusing("shared batched", plain=True), noise=noise, steps=2)) > 1e-2
 
 
 @pytest.mark.parametrize("masked", [False, True])
