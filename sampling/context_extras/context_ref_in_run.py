@@ -144,7 +144,9 @@ class RefInCall(InCall):
 
     def around_window(self, index: int, call: Call, then: Denoise) -> Predictions:
         state = self.states[index]
-        attention, statistics = (_part(part, state, call.window, self.within) for part in (self.attention, self.statistics))
+        attention, statistics = (
+            _part(part, state, call.window, self.within) for part in (self.attention, self.statistics)
+        )
         if attention is None and statistics is None:
             return then(call)
         call, conds = told_apart(call)
@@ -157,9 +159,7 @@ class RefInCall(InCall):
                 part.kept.clear()
 
 
-def _part(
-    reference: Reference | None, state: str, window: Window | None, within: list[int] | None
-) -> Part | None:
+def _part(reference: Reference | None, state: str, window: Window | None, within: list[int] | None) -> Part | None:
     if reference is None or state == OFF:
         return None
     strength = reference.strength

@@ -194,7 +194,9 @@ def _adapted(h: torch.Tensor, block: Block, options: dict) -> torch.Tensor:
             strength = strength_at(part.strength, *own.shape[-2:], like=own)
             found.append(
                 blend(
-                    own, adain(own, *part.others(cond, block, own, *statistics)), strength * (1.0 - reference.plain(cond))
+                    own,
+                    adain(own, *part.others(cond, block, own, *statistics)),
+                    strength * (1.0 - reference.plain(cond)),
                 )
             )
         else:

@@ -42,7 +42,9 @@ def referring(pack, parts, new_model, new_motion, layouts):
             contexts = (context.Context(options, "flat"),)
             if schedule.startswith("shared "):
                 views = context.ViewOptions(options, "flat", shared=True)
-                contexts = (context.Context(schedules.WindowOptions("view_as_context", 0), "flat", views=views, chunk=3),)
+                contexts = (
+                    context.Context(schedules.WindowOptions("view_as_context", 0), "flat", views=views, chunk=3),
+                )
             if not plain:
                 asked = parts["context_ref"].ContextRef(**{"end_percent": 1.0, **asked})
                 contexts = context.with_extras(contexts, parts["extras"].ContextExtras(context_ref=asked))
