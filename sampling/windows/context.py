@@ -66,9 +66,10 @@ class Context:
         at_once = self.frames_at_once(frames)
         return self.views.windows.length if self.views and self.views.cuts(at_once) else at_once
 
-    def shares(self, frames: int) -> bool:
-        """Whether a clip of ``frames`` frames is divided into shared windows, all in one UNet call."""
-        return self.whole and self.views is not None and self.views.shared and self.views.cuts(frames)
+    def shared(self, frames: int) -> WindowOptions | None:
+        """The windows, if a clip of ``frames`` frames is divided into shared ones, all in one UNet call."""
+        views = self.views
+        return views.windows if self.whole and views is not None and views.shared and views.cuts(frames) else None
 
     def check(self, frames: int) -> None:
         """Raise WindowError, before a model runs, if a clip of ``frames`` frames cannot be cut like this."""

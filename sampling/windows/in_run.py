@@ -84,9 +84,9 @@ class WindowsInRun:
 
         context = self.context(call.step)
         cut = self.windows(context, call.step)
-        together = context.shares(self.frames)
-        of_extras = windows(self.frames, context.views.windows, call.step.index) if together else cut
-        in_call = (in_pass.in_call(call, of_extras, together) for in_pass in self.extras)
+        shared = context.shared(self.frames)
+        of_extras = cut if shared is None else windows(self.frames, shared, call.step.index)
+        in_call = (in_pass.in_call(call, of_extras, shared is not None) for in_pass in self.extras)
         extras = [extra for extra in in_call if extra is not None]
         numbers = count()
 
