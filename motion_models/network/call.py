@@ -108,6 +108,9 @@ class MotionInputs:
     those that meet them behind it. ``ahead`` is added to the picture ahead of modules: the sum counts by the module's effect
     as what it makes of it does; a module of effect 0 hands on the whole sum. ``views`` divide the frames (none: all attend to
     all); together they hold every frame. ``attend`` computes all temporal attention of this call (None: as the modules do).
+
+    Each cond has ``windows`` clips in the call, and masks and features have the pictures of them all, one clip behind the
+    other (``parts.of_clips``).
     """
 
     default: ModuleInputs = field(default_factory=ModuleInputs)
@@ -118,6 +121,7 @@ class MotionInputs:
     ahead: Ahead = field(default_factory=lambda: NOTHING_AHEAD)
     views: tuple[View, ...] = ()
     attend: Attend | None = None
+    windows: int = 1
 
     def module(self, name: str) -> ModuleInputs:
         return self.modules.get(name, self.default)
@@ -155,8 +159,8 @@ class MotionCallError(ValueError):
 class MotionCall:
     """One UNet call: ``motion[i]`` is for the i-th motion model of the MODEL.
 
-    ``frames`` of a clip stand one behind the other in the batch; it may hold several such clips: one for each cond, and
-    where another pack cuts pictures into tiles, one for each tile.
+    ``frames`` of a clip stand one behind the other in the batch; it may hold several such clips: for each cond one of each
+    context window, and where another pack cuts pictures into tiles, one for each tile.
     """
 
     motion: tuple[MotionInputs, ...]
