@@ -174,7 +174,8 @@ class Windows(Feature):
 
 def _prepare_sampling(contexts: Contexts, executor, model, noise_shape, conds, *args, **kwargs):
     """PREPARE_SAMPLING wrapper: the host reckons memory with as many frames as the UNet sees at once."""
-    context = cut_by(contexts, noise_shape[0])
-    if context is not None:
-        noise_shape = [context.frames_in_batch(noise_shape[0]), *noise_shape[1:]]
+    frames = noise_shape[0]
+    if cut_by(contexts, frames) is not None:
+        # loaded models stay where they are when the next context comes into force
+        noise_shape = [max(context.frames_in_batch(frames) for context in contexts), *noise_shape[1:]]
     return executor(model, noise_shape, conds, *args, **kwargs)

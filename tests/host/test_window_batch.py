@@ -252,6 +252,12 @@ def test_the_host_reserves_memory_for_all_windows_of_a_batch(small, context, sam
     for at_once in (0, 1, 3, 100):
         sample(small((context(at_once=at_once),)), frames=FRAMES, steps=1)
     assert asked == [4, 4, 12, 16]
+    for contexts in (
+        (context(), context(length=8, start_percent=0.5)),
+        (context(length=8), context(start_percent=0.5)),
+    ):
+        sample(small(contexts), frames=FRAMES, steps=2)
+    assert asked[4:] == [8, 8]  # of the context that needs most, whenever its turn comes
 
 
 UNICTRL = {"strength": 1.0, "motion_end_percent": 1.0, "start_percent": 0.0, "end_percent": 1.0}
