@@ -271,7 +271,7 @@ def easy_cache(model):
 
 
 @pytest.fixture
-def alone(nodes):
+def alone(pack, nodes):
     """What needs every window by itself: name -> (options of the context, what is done to the MODEL)."""
     extras = nodes("ADE_ContextExtras_NaiveReuse")[0]
 
@@ -281,15 +281,20 @@ def alone(nodes):
     def same(value):
         return value
 
+    def motion_clone(model):
+        feature = pack.submodule("sampling.motion_clone.feature").MotionClone(numbers(FRAMES, 4, 8, 8))
+        return pack.submodule("sampling.animate").with_inner_feature(model, feature)
+
     return {
         "NaiveReuse": (put_extras, same),
         "UniCtrl": (same, lambda model: nodes("AnimateDiffUniCtrl", model=model, **UNICTRL)[0]),
         "Text2Video-Zero": (same, lambda model: nodes("AnimateDiffText2VideoZero", model=model, **ZERO)[0]),
         "EasyCache": (same, easy_cache),
+        "Motion Clone": (same, motion_clone),
     }
 
 
-@pytest.mark.parametrize("name", ["NaiveReuse", "UniCtrl", "Text2Video-Zero", "EasyCache"])
+@pytest.mark.parametrize("name", ["NaiveReuse", "UniCtrl", "Text2Video-Zero", "EasyCache", "Motion Clone"])
 def test_what_looks_at_single_windows_gets_them_one_by_one(alone, small, context, sample, rows, caplog, name):
     with_contexts, with_model = alone[name]
 
@@ -315,12 +320,34 @@ def test_extras_that_do_not_act_any_more_leave_windows_together(nodes, small, co
     assert seen == [8, 8, 8, 8, 32]
 
 
-def test_controls_that_follow_windows_by_themselves_get_them_one_by_one(pack, context):
+def test_controls_that_follow_windows_by_themselves_get_them_one_by_one(small, context, sample, rows, new_cond):
     import comfy.controlnet
 
-    follows = pack.submodule("sampling.windows.conditioning").follows_several_windows
-    plain, of_another_pack = comfy.controlnet.ControlBase(), comfy.controlnet.ControlBase()
-    of_another_pack.sub_idxs = None
-    assert follows(None)
-    assert follows(plain)
-    assert not follows(plain.set_previous_controlnet(of_another_pack))
+    class OfAnotherPack(comfy.controlnet.ControlBase):
+        sub_idxs, ACN_VERSION = None, 1
+
+        def get_control(self, *args):
+            return None
+
+        def copy(self):
+            return OfAnotherPack()
+
+    plain = comfy.controlnet.ControlBase()
+    plain.get_control = lambda *args: None
+    plain.set_previous_controlnet(OfAnotherPack())
+    conds = (new_cond(1, control=plain), new_cond(2))
+    model = small((context(at_once=4),))
+    seen = rows(model)
+    sample(model, frames=FRAMES, steps=1, conds=conds)
+    assert seen == [4, 4] * 4  # a cond with a ControlNet and one without are not put together either
+
+
+def test_a_model_that_counts_frames_itself_gets_windows_one_by_one(pack, context):
+    import comfy.conds
+
+    at_once, feature = pack.submodule("sampling.windows.at_once"), pack.submodule("sampling.feature")
+    entry = {"model_conds": {"num_video_frames": comfy.conds.CONDConstant(4)}}
+    call = feature.Call(None, None, [[entry], None], torch.zeros(8, 4, 8, 8), torch.ones(8), {})
+    assert at_once.windows_at_once(4, call, [[0, 1], [1, 2]]) == 1
+    call = feature.Call(None, None, [[{"model_conds": {}}], None], torch.zeros(8, 4, 8, 8), torch.ones(8), {})
+    assert at_once.windows_at_once(4, call, [[0, 1], [1, 2]]) == 4
