@@ -1,10 +1,11 @@
 """What context windows cost: 64 frames in windows of 16, over the same windows' frames sampled as clips of their own.
 
-    python -m nox -s benchmark -- windows [--comfyui FOLDER] [--weights FOLDER] [--size 128] [--steps 3]
+    python -m nox -s benchmark -- windows [--comfyui FOLDER] [--weights FOLDER] [--size 128] [--steps 3] [--at-once 2]
 
 Random SD1.5 weights and the v2 motion model, by the host's own sampler; the MODELs take turns. The plain UNet and the
 animated one sample 16 frames; a windowed step is compared with as many of their steps as it has windows. Memory is the
-highest of the process (RSS, on Linux) with 16 frames, and with the long clip.
+highest of the process (RSS, on Linux) with 16 frames, and with the long clip. --at-once: also with so many windows in a
+batch.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=64)
     parser.add_argument("--steps", type=int, default=3, help="timed in each round")
     parser.add_argument("--rounds", type=int, default=3, help="the first one loads the models")
+    parser.add_argument("--at-once", type=int, default=1, help="windows in a batch; 0: as many as memory allows")
     options = parser.parse_args()
     host = hosts.host() if options.comfyui is None or options.weights is None else None
     weights = Path(options.weights or hosts.weights(host))
@@ -41,7 +43,7 @@ def main() -> None:
 
     with torch.inference_mode():
         plain, positive, negative = load_checkpoint(weights / "checkpoints" / "random_sd15.safetensors")
-        models = animated(pack, plain, weights / "animatediff_models" / "random_v2.safetensors")
+        models = animated(pack, plain, weights / "animatediff_models" / "random_v2.safetensors", options.at_once)
         models = {"plain UNet": plain, **models}
         latents = {
             name: torch.zeros(options.frames if "windows" in name else WINDOW, 4, options.size // 8, options.size // 8)
@@ -58,8 +60,8 @@ def main() -> None:
     report(pack, options, {name: statistics.median(taken) for name, taken in times.items()}, peaks)
 
 
-def animated(pack, model, motion_model: Path) -> dict[str, object]:
-    """MODELs by name: without windows, and with static ones."""
+def animated(pack, model, motion_model: Path, at_once: int) -> dict[str, object]:
+    """MODELs by name: without windows, and with static ones; if ``at_once`` is not 1, also with so many in a batch."""
     motion = pack.submodule("sampling.motion.applied")
     animate = pack.submodule("sampling.evolved").animate
     context, windows = (
@@ -73,11 +75,14 @@ def animated(pack, model, motion_model: Path) -> dict[str, object]:
     for overlap in OVERLAPS:
         contexts = (context(windows("standard_static", WINDOW, overlap), "pyramid"),)
         models[name_of(overlap)] = animate(model, applied, "autoselect", contexts)
+        if at_once != 1:
+            together = pack.submodule("sampling.windows.context").with_windows_at_once(contexts, at_once)
+            models[name_of(overlap, at_once)] = animate(model, applied, "autoselect", together)
     return models
 
 
-def name_of(overlap: int) -> str:
-    return f"windows {WINDOW}/{overlap}"
+def name_of(overlap: int, at_once: int = 1) -> str:
+    return f"windows {WINDOW}/{overlap}" + (f", {at_once or 'all that fit'} at once" if at_once != 1 else "")
 
 
 def report(pack, options, seconds: dict[str, float], peaks: dict[str, float | None]) -> None:
@@ -97,6 +102,12 @@ def report(pack, options, seconds: dict[str, float], peaks: dict[str, float | No
             f"{name}, {options.frames} frames: {seconds[name]:.3f} s/step for {count} windows ({count * WINDOW} frame passes); "
             f"ratio to the plain UNet on as many {plain:.2f}, to the motion model without windows {motion:.3f}"
         )
+        if options.at_once != 1:
+            batch = name_of(overlap, options.at_once)
+            print(
+                f"{batch}: {seconds[batch]:.3f} s/step, {seconds[batch] / seconds[name]:.3f} of that one by one; memory at most "
+                f"{peaks[batch] or 0:.2f} GiB"
+            )
     if peaks["plain UNet"] is not None:
         short, long = peaks["motion model"], peaks[name_of(OVERLAPS[-1])]
         print(

@@ -263,6 +263,11 @@ context options
     'num_video_frames' in comfy.model_base
     'pooled_output' in comfy.sd
 
+context windows in one batch
+    comfy.model_base.BaseModel.memory_required(_)
+    comfy.model_management.get_free_memory(_)
+    comfy.model_patcher.ModelPatcher.get_free_memory(_)  since 0.16.3
+
 ContextRef
     comfy.model_base.SDXL
     comfy.ldm.modules.attention.SpatialTransformer().transformer_blocks

@@ -86,9 +86,10 @@ class Step:
 class Call:
     """One denoiser call: what the host's calc_cond_batch is asked for, and which frames of the clip these are.
 
-    ``x (frames of the call, channels, height, width)``. ``window`` None means all frames. ``chunk``: how many of them
-    spatial layers see at a time (0: as many as fit into memory; None: all). ``options`` are added to the transformer_options
-    that the UNet sees.
+    ``x (windows * frames, channels, height, width)``. ``window`` None means all frames of the clip. Several ``windows`` of
+    equal length may share a call; their frames stand one behind the other in ``window``, as they do in ``x``. ``chunk``: how
+    many frames spatial layers see at a time (0: as many as fit into memory; None: all). ``options`` are added to the
+    transformer_options that the UNet sees.
     """
 
     run: Run
@@ -98,13 +99,20 @@ class Call:
     timestep: torch.Tensor
     model_options: dict
     window: Window | None = None
+    windows: int = 1
     views: Views | None = None
     chunk: int | None = None
     options: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def frames(self) -> int:
-        return self.x.shape[0]
+        """Of each window."""
+        return self.x.shape[0] // self.windows
+
+    def each_window(self) -> list[Window | None]:
+        if self.window is None:
+            return [None]
+        return [self.window[start : start + self.frames] for start in range(0, len(self.window), self.frames)]
 
     @property
     def transformer_options(self) -> Mapping[str, Any]:
@@ -155,7 +163,10 @@ class Feature:
     """Something that a MODEL does in a run beyond the host's own sampling.
 
     Immutable: a feature holds what the user asked for. Whatever lasts for one pass is a local variable of ``sample``.
+    ``one_window_each``: the name of a feature that cannot work where several context windows share a UNet call.
     """
+
+    one_window_each: str | None = None
 
     def attach(self, model) -> None:
         """Put on the MODEL (a clone made for it) what the host must know before a run begins."""

@@ -94,7 +94,7 @@ def calc_cond_batch(executor, model, conds, x_in, timestep, model_options) -> Pr
     def evaluate(call: Call) -> Predictions:
         frames = {
             "full_length": run.frames,
-            "context_length": None if call.window is None else len(call.window),
+            "context_length": None if call.window is None else call.frames,
             "sub_idxs": call.window,
         }
         changed = {**call.model_options["transformer_options"], **call.options, FRAMES_KEY: frames}

@@ -265,6 +265,34 @@ def sample(positive, negative):
     return run
 
 
+@pytest.fixture
+def alike_in_one_batch(pack):
+    """`check(MODEL of contexts, clip of a MODEL, contexts)`: windows one by one and together give the same clip, to 1e-5."""
+    with_windows_at_once = pack.submodule("sampling.windows.context").with_windows_at_once
+
+    def check(model_of, clip_of, contexts, at_once: int = 2):
+        def clip(count: int):
+            model = model_of(with_windows_at_once(contexts, count)).clone()
+            calls = []
+
+            def wrapper(apply_model, arguments):
+                calls.append(arguments["input"].shape)
+                return apply_model(arguments["input"], arguments["timestep"], **arguments["c"])
+
+            model.set_model_unet_function_wrapper(wrapper)
+            return clip_of(model), calls
+
+        (apart, calls_apart), (together, calls_together) = clip(1), clip(at_once)
+        assert len(calls_together) < len(calls_apart)
+        assert sum(shape[0] for shape in calls_together) == sum(shape[0] for shape in calls_apart)
+        assert torch.isfinite(apart).all()
+        error = float((together - apart).norm() / apart.norm())
+        assert error < 1e-5, error
+        return apart
+
+    return check
+
+
 LORA_RANK = 4
 OLD_NAMES = re.compile(r"\.(to_[qkv]|to_out)(?:\.0)?\.weight$")
 

@@ -166,6 +166,9 @@ class MotionInputs:
     as what it makes of it does; a module of effect 0 hands on the whole sum. ``views`` divide the frames (None: all attend to
     all), ``position_terms`` are what a module makes of its position tables for them. ``attend`` computes all temporal attention
     of this call (None: as the modules do).
+
+    Each cond has ``windows`` clips in the call, and masks and features have the pictures of them all, one clip behind the
+    other (``parts.of_clips``).
     """
 
     default: ModuleInputs = field(default_factory=ModuleInputs)
@@ -177,6 +180,7 @@ class MotionInputs:
     views: Views | None = None
     position_terms: Mapping[str, PositionTerms] = field(default_factory=lambda: MappingProxyType({}))
     attend: Attend | None = None
+    windows: int = 1
 
     def module(self, name: str) -> ModuleInputs:
         return self.modules.get(name, self.default)
@@ -214,9 +218,9 @@ class MotionCallError(ValueError):
 class MotionCall:
     """One UNet call: ``motion[i]`` is for the i-th motion model of the MODEL.
 
-    ``frames`` of a clip stand one behind the other in the batch; it may hold several such clips: one for each cond, and
-    where another pack cuts pictures into tiles, one for each tile. ``chunk``: how many frames spatial layers see at a time
-    (0: as many as fit into memory; None: all).
+    ``frames`` of a clip stand one behind the other in the batch; it may hold several such clips: for each cond one of each
+    context window, and where another pack cuts pictures into tiles, one for each tile. ``chunk``: how many frames spatial
+    layers see at a time (0: as many as fit into memory; None: all).
     """
 
     motion: tuple[MotionInputs, ...]

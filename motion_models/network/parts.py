@@ -49,7 +49,8 @@ def in_parts(
     found = {}
     _changed(inputs, scales, lambda value: found.setdefault(id(value), value))
     pictures = {key: value for key, value in found.items() if isinstance(value, (FrameMask, FrameFeatures))}
-    parts = {key: _laid_out(value, clips, height, width, like).split(sizes) for key, value in pictures.items()}
+    windows = inputs.windows
+    parts = {key: _laid_out(value, windows, clips, height, width, like).split(sizes) for key, value in pictures.items()}
     for i in range(len(sizes)):
         part = {key: of_picture[i] for key, of_picture in parts.items()}
         yield _changed(inputs, scales, lambda value, part=part: part.get(id(value), value))
@@ -78,9 +79,19 @@ def _changed(inputs: MotionInputs, scales: tuple, change: Callable) -> tuple[Mot
     return replace(inputs, low_rank=low_rank, merges=merges, projections=projections), tuple(map(change, scales))
 
 
-def _laid_out(pictures: FrameMask | FrameFeatures, clips: int, height: int, width: int, like: torch.Tensor):
-    """``(frames, channels, height, width)`` -> ``(clips * height * width, frames, channels)``."""
-    of_clip = pictures.at(height, width, like).flatten(2).permute(2, 0, 1)
+def of_clips(pictures: torch.Tensor, windows: int) -> torch.Tensor:
+    """Those of a cond, ``(windows * frames, …)``, as ``(windows, frames, …)``; a single one serves all."""
+    return pictures.unflatten(0, (windows if len(pictures) > 1 else 1, -1))
+
+
+def _laid_out(
+    pictures: FrameMask | FrameFeatures, windows: int, clips: int, height: int, width: int, like: torch.Tensor
+) -> torch.Tensor:
+    """``(windows * frames, channels, height, width)`` -> ``(clips * height * width, frames, channels)``."""
+    found = of_clips(pictures.at(height, width, like), windows).flatten(3).permute(0, 3, 1, 2)
     if isinstance(pictures, FrameFeatures) and pictures.clips is not None:
-        return torch.cat([of_clip if has_them else torch.zeros_like(of_clip) for has_them in pictures.clips])
-    return of_clip.repeat(clips, 1, 1)
+        of_clip = (found[clip % len(found)] for clip in range(clips))
+        return torch.cat(
+            [one if has else torch.zeros_like(one) for one, has in zip(of_clip, pictures.clips, strict=True)]
+        )
+    return found.repeat(clips // len(found), 1, 1, 1).flatten(0, 1)

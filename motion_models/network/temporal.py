@@ -17,7 +17,7 @@ from ...host.patcher import operations
 from ..spec import MotionModelSpec
 from .call import MotionInputs, View, Views
 from .low_rank import add_low_rank
-from .parts import LaidOut, Scales, in_parts, in_view, varies_over_picture
+from .parts import LaidOut, Scales, in_parts, in_view, of_clips, varies_over_picture
 from .positions import PositionalEncoding
 from .projected import QKV, QKV_LAYERS, PositionTerms, Projected, changes_of
 from .strength import strength_at
@@ -243,18 +243,22 @@ class MotionModule(nn.Module):
         """``x (clips * frames, channels, height, width)`` -> same shape. Pure: nothing is kept between calls."""
         own = inputs.module(self.layer_name)
         ahead = inputs.ahead.get(self.layer_name) if inputs.ahead else None
+        windows = inputs.windows
+        clips = x.unflatten(0, (-1, windows, frames))  # of each cond its windows
         if ahead is None:
             if own.effect == 0.0 or self.temporal_transformer is None:
                 return x
-            added = self.temporal_transformer(x, frames, inputs, own.scale)
+            added = self.temporal_transformer(x, frames, inputs, own.scale).unflatten(0, (-1, windows))
         else:
-            added = ahead.at(*x.shape[2:], like=x)
+            added = of_clips(ahead.at(*x.shape[2:], like=x), windows)
             if own.effect != 0.0 and self.temporal_transformer is not None:
-                total = (x.unflatten(0, (-1, frames)) + added).flatten(0, 1)
-                added = self.temporal_transformer(total, frames, inputs, own.scale) + added
+                total = (clips + added).flatten(0, 2)
+                made = self.temporal_transformer(total, frames, inputs, own.scale)
+                added = made.unflatten(0, (-1, windows)) + added
         if own.effect is not None and own.effect != 0.0:
-            added = added * strength_at(own.effect, *x.shape[2:], like=x)
-        return (x.unflatten(0, (-1, frames)) + added).flatten(0, 1)
+            effect = strength_at(own.effect, *x.shape[2:], like=x)
+            added = added * (of_clips(effect, windows) if isinstance(effect, torch.Tensor) else effect)
+        return (clips + added).flatten(0, 2)
 
 
 class MotionBlock(nn.Module):

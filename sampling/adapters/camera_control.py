@@ -18,7 +18,7 @@ from ..feature import Call, Run
 from ..motion.adapter import Adapter, AdapterInPass, PerWindow, Values
 from ..strength.multival import Multival, combined, is_number
 from ..windows.fuse import FuseContext, fuse_weights
-from ..windows.schedules import STANDARD_STATIC, WindowOptions, windows
+from ..windows.schedules import STANDARD_STATIC, Window, WindowOptions, windows
 
 # The input of Apply and keyframe nodes that says how strongly the camera counts.
 MULTIVAL = "cameractrl_multival"
@@ -77,11 +77,13 @@ class CameraControlInPass(AdapterInPass):
         return self.strengths[id(values)]
 
     def _features(self, call: Call) -> list[torch.Tensor]:
-        window = tuple(range(self.frames) if call.window is None else call.window)
-        return self.features.get(window, partial(self._encoded, call))
+        def key(window: Window | None) -> tuple[int, ...]:
+            return tuple(range(self.frames) if window is None else window)
 
-    def _encoded(self, call: Call) -> list[torch.Tensor]:
-        poses = poses_of(self.adapter.poses, self.frames, call.window)
+        return self.features.of_call(call, key, partial(self._encoded, call))
+
+    def _encoded(self, call: Call, window: Window | None) -> list[torch.Tensor]:
+        poses = poses_of(self.adapter.poses, self.frames, window)
         height, width = (PIXELS * side for side in self.size)
         like = {"device": call.x.device, "dtype": compute_dtype(self.network, call.x.dtype)}
         return self.network.encoder(packed(rays(poses, height, width)).to(**like), self._views(len(poses)))

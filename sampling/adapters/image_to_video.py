@@ -1,5 +1,6 @@
 """AnimateLCM-I2V in a run: features of a picture, added ahead of motion modules in the down blocks."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from ...motion_models.network.strength import for_frames
 from ...motion_models.spec import MotionModelSpec
 from ..feature import Call, Run
 from ..motion.adapter import Adapter, AdapterInPass, PerWindow, Values
+from ..windows.schedules import Window
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +70,14 @@ class ImageToVideoInPass(AdapterInPass):
 
     def _features(self, call: Call) -> list[torch.Tensor]:
         one = len(self.latents) == 1
-        # of one picture they depend on the length of the window alone
-        key = call.frames if one else tuple(call.window or ())
 
-        def compute() -> list[torch.Tensor]:
-            latents = self.latents if one or call.window is None else self.latents[call.window]
+        def key(window: Window | None) -> Hashable:
+            # of one picture they depend on the length of the window alone
+            return call.frames if one else tuple(window or ())
+
+        def compute(window: Window | None) -> list[torch.Tensor]:
+            latents = self.latents if one or window is None else self.latents[window]
             latents = latents.to(call.x.device, compute_dtype(self.encoder, call.x.dtype))
             return self.encoder(latents, call.frames, self.adapter.drift)
 
-        return self.features.get(key, compute)
+        return self.features.of_call(call, key, compute)

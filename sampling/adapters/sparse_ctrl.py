@@ -26,6 +26,8 @@ class SparseControl(comfy.controlnet.ControlBase):
 
     # The mark of ControlNets that find the frames of a window by themselves: here in the options of the call.
     sub_idxs = None
+    # It finds those of several windows in one call, too.
+    follows_several_windows = True
 
     def __init__(self, network: Any, indexes: Sequence[int] | None = None, varying: VaryingStrength | None = None):
         super().__init__()
@@ -69,8 +71,8 @@ class SparseControl(comfy.controlnet.ControlBase):
             previous = self.previous_controlnet.get_control(x_noisy, t, cond, batched_number, transformer_options)
         if self.timestep_range is not None and not self.timestep_range[1] <= t[0] <= self.timestep_range[0]:
             return previous
-        frames = x_noisy.shape[0] // batched_number
         told: Mapping[str, Any] = transformer_options.get(FRAMES_KEY, {})
+        frames = told.get("context_length") or x_noisy.shape[0] // batched_number
         window, clip = told.get("sub_idxs"), told.get("full_length") or frames
         self._check(frames)
         if self.in_run is None:

@@ -27,6 +27,8 @@ class Text2VideoZero(Feature):
     and values of the first frame.
     """
 
+    one_window_each = "Text2Video-Zero"
+
     motion_x: float = 12.0
     motion_y: float = 12.0
     delta_t: float = 0.06

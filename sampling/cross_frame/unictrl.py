@@ -37,6 +37,8 @@ class UniCtrl(Feature):
     ``motion_end_percent``: queries are those of the motion branch up to there, the paper's motion injection degree.
     """
 
+    one_window_each = "UniCtrl"
+
     strength: float = 1.0
     motion_end_percent: float = 1.0
     start_percent: float = 0.0

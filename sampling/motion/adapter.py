@@ -8,6 +8,7 @@ adapters without knowing any by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ import torch
 from ...motion_models.network.call import MotionInputs
 from ...motion_models.spec import MotionModelSpec
 from ..feature import Call, Denoise, Predictions, Run
+from ..windows.schedules import Window
 
 # What keyframes say to adapters: the name of an input, such as "cameractrl_multival", to its value.
 Values = Mapping[str, Any]
@@ -64,7 +66,7 @@ class Adapter:
 
 
 class PerWindow:
-    """Tensors that take long to compute and serve every step of a pass: one list for each window of the clip."""
+    """Tensors of frames that take long to compute and serve every step of a pass: one list for each window of the clip."""
 
     def __init__(self, device: torch.device):
         """``device``: where the tensors are computed and wanted."""
@@ -78,3 +80,13 @@ class PerWindow:
             self.bytes_left -= sum(tensor.nbytes for tensor in tensors)
             self.kept[key] = tensors if self.bytes_left >= 0 else [tensor.cpu() for tensor in tensors]
         return [tensor.to(self.device) for tensor in self.kept[key]]
+
+    def of_call(
+        self,
+        call: Call,
+        key: Callable[[Window | None], Hashable],
+        compute: Callable[[Window | None], list[torch.Tensor]],
+    ) -> list[torch.Tensor]:
+        """Those of the windows of a call, one behind the other. ``key``: windows of one key have the same."""
+        windows = [self.get(key(window), partial(compute, window)) for window in call.each_window()]
+        return windows[0] if len(windows) == 1 else [torch.cat(tensors) for tensors in zip(*windows, strict=True)]

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -86,7 +86,8 @@ class Motion(Feature):
 
         def around_call(call: Call, then: Denoise) -> Predictions:
             told = [motion.in_call(call) for motion in in_run]
-            inputs = tuple(inputs for inputs, _ in told) or (BYPASS,) * len(self.motion_models)
+            inputs = tuple(replace(inputs, windows=call.windows) for inputs, _ in told)
+            inputs = inputs or (BYPASS,) * len(self.motion_models)
             for _, of_model in told:
                 for adapter in of_model:
                     then = _within(adapter, then)

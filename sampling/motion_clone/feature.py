@@ -44,6 +44,8 @@ class MotionClone(Feature):
     ``up_block``: which of the motion model's up blocks is read, counted from the deepest; the last where it has fewer.
     """
 
+    one_window_each = "Motion Clone"
+
     reference: torch.Tensor
     strength: float = DEFAULT_STRENGTH
     start_percent: float = 0.0

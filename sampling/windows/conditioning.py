@@ -14,6 +14,10 @@ from .schedules import Window
 # ControlNet objects that find the frames of a window by themselves (Advanced-ControlNet).
 FOLLOWS_WINDOWS = "sub_idxs"
 KNOWS_FRAMES = "ACN_VERSION"
+# Of those, objects that find the frames of several windows in one call (our SparseCtrl).
+SEVERAL_WINDOWS = "follows_several_windows"
+# The host's name of how many frames a model of its own (Stable Video Diffusion) takes for a clip.
+FRAMES_OF_MODEL = "num_video_frames"
 # The host's names of a conditioning's batches that may have an entry for each frame, and what users call them.
 # (Pictures and masks for inpainting models are stretched to the clip by the host.)
 PER_FRAME = {"cross_attn": "", "pooled_output": "", "mask": "'s mask"}
@@ -99,10 +103,20 @@ def _same_run(control, copied) -> bool:
     return control.timestep_range is copied.timestep_range
 
 
+def follows_several_windows(control: Any) -> bool:
+    """Whether a chain of ControlNets can serve several windows in one UNet call."""
+    while control is not None:
+        if hasattr(control, FOLLOWS_WINDOWS) and not hasattr(control, SEVERAL_WINDOWS):
+            return False
+        control = getattr(control, "previous_controlnet", None)
+    return True
+
+
 def conds_of_window(conds: list, window: Window, frames: int, controls: WindowedControls) -> list:
     """``conds`` of the host's calc_cond_batch (a list of conditionings for each of cond, uncond, …) for ``window``.
 
-    Whatever has one entry for each of the ``frames`` frames is cut; the rest serves all frames.
+    Whatever has one entry for each of the ``frames`` frames is cut; the rest serves all frames. Several windows, one behind the
+    other, are one here.
     """
     return [None if cond is None else [_entry(entry, window, frames, controls) for entry in cond] for cond in conds]
 
@@ -139,7 +153,7 @@ def _entry(entry: dict, window: Window, frames: int, controls: WindowedControls)
 def _model_cond(name: str, cond, window: Window, frames: int):
     """One of the host's COND objects, or a tensor."""
     inner = getattr(cond, "cond", None)
-    if name == "num_video_frames" and hasattr(cond, "_copy_with"):
+    if name == FRAMES_OF_MODEL and hasattr(cond, "_copy_with"):
         return cond._copy_with(len(window))
     if isinstance(inner, torch.Tensor) and inner.shape[:1] == (frames,):
         return cond._copy_with(inner[window])

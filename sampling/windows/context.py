@@ -31,8 +31,9 @@ class ViewOptions:
 class Context:
     """One way of cutting, from ``start_percent`` of the sampling schedule on, for ``guarantee_steps`` steps at least.
 
-    ``extras`` act in the whole chain (``extras_of``), whichever context is in force. ``chunk``: how many frames
-    spatial layers see at a time where the UNet gets the whole clip; 0 goes by the memory that is free.
+    ``extras`` act in the whole chain (``extras_of``), whichever context is in force. ``chunk``: how many frames spatial layers
+    see at a time where the UNet gets the whole clip; 0 goes by the memory that is free. ``at_once``: how many windows go through
+    the UNet together (``at_once.py``).
     """
 
     windows: WindowOptions
@@ -43,6 +44,7 @@ class Context:
     views: ViewOptions | None = None
     chunk: int = 0
     extras: ContextExtras | None = None
+    at_once: int = 1
 
     def cuts(self, frames: int) -> bool:
         """Whether a clip of ``frames`` frames is divided into windows."""
@@ -58,8 +60,13 @@ class Context:
         return self.windows.schedule == ALL_FRAMES
 
     def frames_at_once(self, frames: int) -> int:
-        """How many frames the UNet sees together."""
+        """How many frames the UNet sees as one clip."""
         return frames if self.whole else min(frames, self.windows.length)
+
+    def frames_in_batch(self, frames: int) -> int:
+        """How many frames of a cond go through the UNet in one call. What AUTOMATIC adds fits into what is free then."""
+        together = min(self.at_once, len(windows(frames, self.windows))) if self.at_once > 1 else 1
+        return together * self.frames_at_once(frames)
 
     def frames_attending(self, frames: int) -> int:
         """How many frames attend to each other, which is what a motion model's position table has to hold."""
@@ -85,6 +92,10 @@ Contexts = tuple[Context, ...]
 def with_extras(contexts: Contexts, extras: ContextExtras) -> Contexts:
     """A chain with ``extras`` in place of those that it has; contexts that are added to it later do not change that."""
     return tuple(replace(context, extras=extras) for context in contexts)
+
+
+def with_windows_at_once(contexts: Contexts, at_once: int) -> Contexts:
+    return tuple(replace(context, at_once=at_once) for context in contexts)
 
 
 def extras_of(contexts: Contexts) -> ContextExtras:

@@ -39,6 +39,10 @@ def depends_on_sigma(method: str) -> bool:
     return "sigma" in method
 
 
+def depends_on_chance(method: str) -> bool:
+    return METHODS.get(method.removeprefix("🔬")) is _random
+
+
 def _middle(length: int) -> int:
     """The height of the pyramids: half of the length, rounded up."""
     return (length + 1) // 2

@@ -14,7 +14,7 @@ from ..context_extras.extra import InPass
 from ..feature import Call, Denoise, Feature, Pass, Predictions, Run, Step
 from ..keyframes import ActiveRange, InForce, start_sigmas
 from ..run import MODEL_KEY
-from . import other_packs
+from . import at_once, other_packs
 from .conditioning import WindowedControls, controls_of_window, warn_about_lengths
 from .context import Context, Contexts, ViewOptions, cut_by, extras_of
 from .fuse import FuseContext, depends_on_sigma, fuse_weights
@@ -32,6 +32,7 @@ class WindowsInRun:
     generator: torch.Generator
     controls: WindowedControls
     extras: tuple[InPass, ...] = ()
+    one_by_one: bool = False
     # of the one motion of a context, by the place of the context in the chain
     one_motion: tuple[ActiveRange | None, ...] = ()
 
@@ -45,11 +46,12 @@ class WindowsInRun:
         seed: int,
         controls: WindowedControls | None = None,
         extras: tuple[InPass, ...] = (),
+        one_by_one: bool = False,
     ) -> "WindowsInRun":
         in_force = InForce(contexts, start_sigmas(contexts, model_sampling), first_sigma)
         generator = torch.Generator().manual_seed(seed)
         ranges = tuple(_range_of(context, model_sampling) for context in contexts)
-        return cls(contexts, frames, in_force, generator, controls or WindowedControls(), extras, ranges)
+        return cls(contexts, frames, in_force, generator, controls or WindowedControls(), extras, one_by_one, ranges)
 
     def context(self, step: Step) -> Context:
         return self.contexts[self.in_force.at(step)]
@@ -89,19 +91,24 @@ class WindowsInRun:
         in_call = (in_pass.in_call(call, of_extras, shared is not None) for in_pass in self.extras)
         extras = [extra for extra in in_call if extra is not None]
         numbers = count()
+        # extras look at single windows
+        alone = self.one_by_one or bool(extras)
+        together = 1 if alone else at_once.windows_at_once(context.at_once, call, cut)
 
-        def evaluate(conds, x, timestep, window: Window) -> Predictions:
+        def evaluate(conds, x, timestep, of_call: list[Window]) -> Predictions:
             number, go_on = next(numbers), then
             for extra in reversed(extras):
                 go_on = partial(extra.around_window, number, then=go_on)
-            views = self.views(context, len(window), call.step)
+            views = self.views(context, len(of_call[0]), call.step)
+            window = [frame for one in of_call for frame in one]
             chunk = context.chunk if context.whole else None
-            return go_on(replace(call, conds=conds, x=x, timestep=timestep, window=window, views=views, chunk=chunk))
+            asked = replace(call, conds=conds, x=x, timestep=timestep, window=window, windows=len(of_call))
+            return go_on(replace(asked, views=views, chunk=chunk))
 
         fuse_context = self.fuse_context(self.frames, context.windows.overlap, context.fuse, call.step)
         try:
             predictions = in_windows(
-                evaluate, call.conds, call.x, call.timestep, cut, context.fuse, fuse_context, self.controls
+                evaluate, call.conds, call.x, call.timestep, cut, context.fuse, fuse_context, self.controls, together
             )
             for extra in extras:
                 predictions = extra.blended(predictions)
@@ -155,6 +162,7 @@ class Windows(Feature):
             for context in self.contexts:
                 context.check(run.frames)
             other_packs.check(run)
+            at_once.tell(run, self.contexts)
             for extra in extras_of(self.contexts).extras():
                 extra.check(run)
         warn_about_lengths(run.guider.conds, run.frames, windowed=cut)
@@ -167,7 +175,14 @@ class Windows(Feature):
                 return then(start)
             extras = tuple(extra.in_pass(run) for extra in extras_of(self.contexts).extras())
             in_run = WindowsInRun.of(
-                self.contexts, run.frames, run.model_sampling, run.first_sigma, run.seed, controls, extras
+                self.contexts,
+                run.frames,
+                run.model_sampling,
+                run.first_sigma,
+                run.seed,
+                controls,
+                extras,
+                at_once.one_by_one(run, self.contexts) is not None,
             )
             return then(
                 start.around_each_call(in_run.around_call).around_each_call(other_packs.OneCacheEach().around_call)
@@ -178,7 +193,8 @@ class Windows(Feature):
 
 def _prepare_sampling(contexts: Contexts, executor, model, noise_shape, conds, *args, **kwargs):
     """PREPARE_SAMPLING wrapper: the host reckons memory with as many frames as the UNet sees at once."""
-    context = cut_by(contexts, noise_shape[0])
-    if context is not None:
-        noise_shape = [context.frames_at_once(noise_shape[0]), *noise_shape[1:]]
+    frames = noise_shape[0]
+    if cut_by(contexts, frames) is not None:
+        # loaded models stay where they are when the next context comes into force
+        noise_shape = [max(context.frames_in_batch(frames) for context in contexts), *noise_shape[1:]]
     return executor(model, noise_shape, conds, *args, **kwargs)

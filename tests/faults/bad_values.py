@@ -361,6 +361,8 @@ MERGING = [
     bad("AnimateDiffMergeMotionLoRAsIntoModel", ("strength",), motion_lora=scheduled),
 ]
 LOOPS = [
+    bad("AnimateDiffWindowBatch", windows_at_once=-1),
+    bad("AnimateDiffWindowBatch", windows_at_once=NAN),
     bad("AnimateDiffSeamlessLoop", context_length=-3),
     bad("AnimateDiffSeamlessLoop", context_overlap=4),
     bad("AnimateDiffSeamlessLoop", shared_noise=-0.5),

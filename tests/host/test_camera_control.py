@@ -505,3 +505,14 @@ def test_poses_through_which_nothing_is_seen_are_refused(load, use, camera, pose
     poses = [] if pose is None else [*poses, *camera.replaced(poses, pose)]
     with pytest.raises(ValueError, match=message):
         use(load(), poses)
+
+
+def test_windows_in_one_batch_have_each_its_camera(load, use, sample, camera, nodes, new_model, alike_in_one_batch):
+    context = nodes("ADE_StandardStaticContextOptions", context_length=4, context_overlap=1)[0]
+    motion_model, model = load(), new_model()
+    strengths = torch.rand(10, 2, 3, generator=torch.Generator().manual_seed(0))
+
+    def animated(contexts):
+        return use(motion_model, moving(camera, 8), model, contexts, cameractrl_multival=strengths)
+
+    alike_in_one_batch(animated, lambda model: sample(model, frames=10, steps=2), context, at_once=3)

@@ -379,3 +379,14 @@ def test_a_motion_lora_is_not_trained_with_a_picture(load, use, pack):
     motion_model, _ = load()
     with pytest.raises(training.TrainingFailed, match="'i2v' is applied with one"):
         training.train_motion_lora(use(motion_model, latents(1)), [], [], None, None, 2, 1.0)
+
+
+@pytest.mark.parametrize("pictures", [1, 7])
+def test_windows_in_one_batch_start_each_from_its_pictures(load, use, sample, nodes, alike_in_one_batch, pictures):
+    context = nodes("ADE_StandardStaticContextOptions", context_length=4, context_overlap=1)[0]
+    (motion_model, _), effect = load(), torch.rand(7, 2, 3, generator=torch.Generator().manual_seed(0))
+
+    def animated(contexts):
+        return use(motion_model, latents(pictures), drift=0.3, context=contexts, effect_multival=effect)
+
+    alike_in_one_batch(animated, lambda model: sample(model, frames=7, steps=2), context)

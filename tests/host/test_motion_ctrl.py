@@ -270,3 +270,14 @@ def test_a_camera_file_is_told_where_to_go_and_models_without_one_what_to_load(l
         nodes("ADE_LoadAnimateDiffModel", model_name="cmcm.safetensors")
     with pytest.raises(ValueError, match=r"was loaded without MotionCtrl\. Load it with"):
         use(new_motion(name="plain"), moving(camera, 4))
+
+
+def test_windows_in_one_batch_have_each_its_poses(load, use, sample, camera, nodes, new_model, alike_in_one_batch):
+    context = nodes("ADE_StandardStaticContextOptions", context_length=4, context_overlap=1)[0]
+    motion_model, model, poses = load(), new_model(), moving(camera, 6)
+    alike_in_one_batch(
+        lambda contexts: use(motion_model, poses, model, contexts),
+        lambda model: sample(model, frames=10, steps=2),
+        context,
+        at_once=3,
+    )

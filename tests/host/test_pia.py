@@ -592,3 +592,17 @@ def test_fancy_video_in_windows_runs_again_and_without_a_picture(load_fancy, use
 def test_fancy_video_refuses_other_motion_models(load, use_fancy):
     with pytest.raises(ValueError, match="'pia' is no FancyVideo model"):
         use_fancy(load(), pictures())
+
+
+@pytest.mark.parametrize("fancy", [False, True])
+def test_windows_in_one_batch_see_each_its_pictures(
+    load, load_fancy, use, use_fancy, sample, nodes, alike_in_one_batch, fancy
+):
+    context = nodes("ADE_StandardStaticContextOptions", context_length=4, context_overlap=1)[0]
+    effect = torch.rand(7, 2, 3, generator=torch.Generator().manual_seed(0))
+    motion_model, apply = (load_fancy(), use_fancy) if fancy else (load(), use)
+
+    def animated(contexts):
+        return apply(motion_model, pictures(5), context=contexts, effect_multival=effect)
+
+    alike_in_one_batch(animated, lambda model: sample(model, frames=7, steps=2), context)

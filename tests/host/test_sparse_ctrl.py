@@ -338,3 +338,20 @@ def test_a_plain_controlnet_is_refused_by_the_node(conds):
 
     with pytest.raises(ValueError, match=r"is no SparseCtrl\. Connect Load SparseCtrl Model"):
         conds(comfy.controlnet.ControlNet(), pictures())
+
+
+def test_windows_in_one_batch_are_guided_each_for_itself(
+    load, conds, sample, nodes, new_model, new_motion, alike_in_one_batch
+):
+    control_net, model = load(), new_model()
+    applied = nodes("ADE_ApplyAnimateDiffModelSimple", motion_model=new_motion())[0]
+    strengths = torch.rand(7, 2, 3, generator=torch.Generator().manual_seed(0))
+    guided = conds(control_net, pictures(2), "1, -1", strength_multival=strengths)
+
+    def animated(contexts):
+        options = {"m_models": applied, "beta_schedule": "autoselect", "context_options": contexts}
+        return nodes("ADE_UseEvolvedSampling", model=model, **options)[0]
+
+    context = nodes("ADE_StandardStaticContextOptions", context_length=4, context_overlap=1)[0]
+    clip = alike_in_one_batch(animated, lambda model: sample(model, frames=7, steps=2, conds=guided), context)
+    assert not torch.allclose(clip, sample(animated(context), frames=7, steps=2), rtol=0.1)

@@ -271,6 +271,19 @@ def test_windows_that_move_and_run_over_the_end(animated, context, conditionings
     check(animated(context("looped_uniform")), animated(), LOOPED, conditionings[name])
 
 
+@pytest.mark.parametrize("schedule", ["standard_static", "looped_uniform"])
+@pytest.mark.parametrize("name", NAMES)
+def test_windows_in_one_batch_get_each_what_belongs_to_its_frames(
+    animated, context, new_model, conditionings, alike_in_one_batch, name, schedule
+):
+    base, noise = new_model(LAYOUT), random(FRAMES, 4, SIZE, SIZE, seed=3)
+
+    def clip(model):
+        return run(model, noise, SIGMAS, conditionings[name](list(range(FRAMES))))
+
+    alike_in_one_batch(lambda contexts: animated(*contexts, model=base), clip, (context(schedule),), at_once=3)
+
+
 @pytest.mark.parametrize("name", ["ControlNet", "chain", "control LoRA"])
 def test_windows_of_contexts_that_follow_each_other(animated, context, conditionings, name):
     model = animated(context(), context("batched", 4, 0, start_percent=0.3))

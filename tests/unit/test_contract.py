@@ -150,7 +150,7 @@ def names_that_some_release_lacks(contract) -> set[str]:
     for row in contract.rows():
         if row.optional:
             keywords = re.findall(r"(\w+)=", row.what)
-            names |= set(keywords) or set(re.findall(r"'(\w+)'|(?:\.)(\w+)(?:\(\))?$", row.what)[0]) - {""}
+            names |= set(keywords) or set(re.findall(r"'(\w+)'|(?:\.)(\w+)(?:\([^()]*\))?$", row.what)[0]) - {""}
     return names
 
 
