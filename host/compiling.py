@@ -27,10 +27,11 @@ def backend_of(model_options: dict) -> Any:
     return (model_options.get(torch_compile.TORCH_COMPILE_KWARGS) or {}).get("backend") or "inductor"
 
 
-def compile_apart(model_options: dict, apply_model: Callable) -> None:
+def compile_apart(model_options: dict, apply_model: Callable, dynamic: bool | None = None) -> None:
     """Make a run with these options (the run's own) use compiled code that other MODELs do not share.
 
-    ``apply_model`` is an APPLY_MODEL wrapper that is put around compiled UNets.
+    ``apply_model`` is an APPLY_MODEL wrapper that is put around compiled UNets. ``dynamic`` is that of torch.compile, whether
+    sizes are symbols; None: as the node says.
     """
     asked = model_options.get(torch_compile.TORCH_COMPILE_KWARGS) or {}
     compile_unet = partial(
@@ -38,7 +39,7 @@ def compile_apart(model_options: dict, apply_model: Callable) -> None:
         backend=_backend_apart(backend_of(model_options)),
         # some of what acts in a UNet is no part of compiled code, so it may not be one graph
         fullgraph=False,
-        dynamic=asked.get("dynamic"),
+        dynamic=asked.get("dynamic") if dynamic is None else dynamic,
         options={"guard_filter_fn": _kept_guards},
     )
     wrappers = model_options[OPTIONS]["wrappers"]

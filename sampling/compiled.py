@@ -8,7 +8,9 @@ import torch
 from ..host.compiling import backend_of, compile_apart, is_compiled, kept_out
 from ..motion_models.network.compiled import operator, run_in_place, unet_call
 from ..motion_models.network.injection import ELSEWHERE_KEY
+from .animate import feature_of
 from .feature import Feature, Pass, Run
+from .motion.feature import Motion
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,12 @@ class Compiled(Feature):
 
     def sample(self, run: Run, start: Pass, then: Callable[[Pass], torch.Tensor]) -> torch.Tensor:
         if is_compiled(run.model_options):
-            compile_apart(run.model_options, _apply_model_with(_slots(backend_of(run.model_options))))
+            motion = feature_of(run.patcher, Motion)
+            # Where group norms join the frames of a clip, their number is in the code; with symbols for the size of the batch
+            # around it, tracing takes minutes.
+            dynamic = False if motion is not None and motion.joint_group_norm else None
+            slots = _slots(backend_of(run.model_options))
+            compile_apart(run.model_options, _apply_model_with(slots), dynamic)
         return then(start)
 
 

@@ -41,6 +41,14 @@ class SparseControl(comfy.controlnet.ControlBase):
         self.copy_to(copied)
         return copied
 
+    def deepclone_multigpu(self, load_device, autoregister=False) -> SparseControl:
+        """A copy for another GPU, with a network of its own there, as the host asks for; ``autoregister``: to be found by it."""
+        copied = self.copy()
+        copied.network = self.network.deepclone_multigpu(new_load_device=load_device)
+        if autoregister:
+            self.multigpu_clones[load_device] = copied
+        return copied
+
     def for_frames(self, indexes: Sequence[int], varying: VaryingStrength) -> SparseControl:
         """A copy whose pictures are of the frames ``indexes`` (negative: from the end), and whose strength varies."""
         copied = self.copy()
