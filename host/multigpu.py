@@ -32,6 +32,11 @@ def let_clones_be(model, key: str) -> None:
         model.remove_callbacks_with_key(MATCHED, key)
 
 
+def copy_for_device(patcher, device):
+    """An equal patcher for another GPU, with weights of its own. Raises RuntimeError where the host does not know how to load them."""
+    return patcher.deepclone_multigpu(new_load_device=device)
+
+
 def _as_on(there, model):
     """``model`` with the weights, and for the device, of its clone ``there``."""
     clone = model.clone(model_override=there.get_clone_model_override())

@@ -98,3 +98,29 @@ def test_clones_of_an_earlier_run_get_what_has_changed(split, checkpoint, new_mo
         animated = animate(checkpoint, *motion_models)
         both = split(animated)
         assert relative(sample(both), sample(animated)) < 1e-4
+
+
+@pytest.fixture
+def variants(pack, checkpoint, new_motion, new_motion_file, layouts, animate):
+    """MODELs that do more than one motion model over all frames, by what they do."""
+    names = ("windows.context", "windows.schedules", "context_extras.extras", "context_extras.context_ref")
+    context, schedules, extras, reference = (pack.submodule(f"sampling.{name}") for name in names)
+    load = pack.submodule("motion_models.files.motion_model").load_motion_model
+    on_model, evolved = pack.submodule("sampling.animate"), pack.submodule("sampling.evolved")
+    layout = layouts["unusual"]
+    animated = animate(checkpoint, new_motion(layout), end_percent=0.7)
+    motion_models = on_model.feature_of(animated, pack.submodule("sampling.motion.feature").Motion).motion_models
+    windows = (context.Context(schedules.WindowOptions("standard_static", 4, 2), "pyramid"),)
+    tied = context.with_extras(windows, extras.ContextExtras(context_ref=reference.ContextRef()))
+    unictrl = pack.submodule("sampling.cross_frame.unictrl").UniCtrl()
+    return {
+        "windows": evolved.animate(checkpoint, motion_models, "autoselect", windows),
+        "ContextRef": evolved.animate(checkpoint, motion_models, "autoselect", tied),
+        "UniCtrl": on_model.with_feature(animated, unictrl),
+        "joint group norm": animate(checkpoint, load(new_motion_file(layout, name="v1", mid=False, frames=24))),
+    }
+
+
+def test_two_devices_make_the_clip_of_one(split, variants, sample):
+    for name, model in variants.items():
+        assert relative(sample(split(model), frames=6), sample(model, frames=6)) < 1e-4, name

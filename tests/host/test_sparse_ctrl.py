@@ -338,3 +338,17 @@ def test_a_plain_controlnet_is_refused_by_the_node(conds):
 
     with pytest.raises(ValueError, match=r"is no SparseCtrl\. Connect Load SparseCtrl Model"):
         conds(comfy.controlnet.ControlNet(), pictures())
+
+
+def test_a_copy_for_another_gpu_has_a_network_of_its_own(load):
+    """The host makes it for its MultiGPU CFG Split; ``cpu:0`` stands for the other GPU."""
+    control, device = load("scribble"), torch.device("cpu", 0)
+    if not hasattr(control, "get_instance_for_device"):
+        pytest.skip("ComfyUI before 0.24 samples on one GPU")
+    copy = control.deepclone_multigpu(device, autoregister=True)
+    assert control.get_instance_for_device(device) is copy
+    assert copy.network.load_device == device
+    ours, theirs = (one.network.model.state_dict() for one in (control, copy))
+    for name, weight in ours.items():
+        assert torch.equal(weight, theirs[name])
+        assert weight.data_ptr() != theirs[name].data_ptr()
