@@ -63,7 +63,11 @@ def operator() -> Callable[[torch.Tensor, int], torch.Tensor] | None:
     # what runs in it is another computation with each call, so it cannot be recorded and played again
     unsafe = getattr(torch.Tag, "cudagraph_unsafe", None)
     defined = torch.library.custom_op(
-        NAME, _of_its_own, mutates_args=(), schema="(Tensor x, int place) -> Tensor", tags=[] if unsafe is None else [unsafe]
+        NAME,
+        _of_its_own,
+        mutates_args=(),
+        schema="(Tensor x, int place) -> Tensor",
+        tags=[] if unsafe is None else [unsafe],
     )
     defined.register_fake(lambda x, place: torch.empty_like(x))
     return torch.ops.animatediff_next.motion_slot.default

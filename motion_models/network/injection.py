@@ -17,7 +17,6 @@ from ..spec import MotionModelSpec
 from .call import MotionCall, MotionCallError
 from .temporal import MotionModel, MotionModule
 
-
 # In the transformer_options of a compiled UNet: ``(x, place of a slot) -> x``, which computes slots in place of themselves.
 ELSEWHERE_KEY = "animatediff_slots_elsewhere"
 

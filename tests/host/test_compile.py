@@ -137,7 +137,9 @@ def changing(pack, layouts, new_model, new_motion, animate):
     return made
 
 
-def test_what_changes_in_a_run_breaks_no_graph_and_compiles_nothing_again(as_on_a_gpu, compiled, changing, layouts, sample):
+def test_what_changes_in_a_run_breaks_no_graph_and_compiles_nothing_again(
+    as_on_a_gpu, compiled, changing, layouts, sample
+):
     """Windows, percent range and keyframes: as few graphs as the plain UNet has, and a second run compiles nothing."""
     from torch._dynamo.utils import counters
 
@@ -167,9 +169,7 @@ def test_the_compiler_makes_one_piece_of_code(as_on_a_gpu, compiled, changing, s
     animated, _ = changing(ONE_LEVEL)
     animated = as_on_a_gpu(animated)
     eager = sample(animated, frames=6, steps=4)
-    torch.testing.assert_close(
-        sample(compiled(animated, "inductor"), frames=6, steps=4), eager, rtol=1e-3, atol=1e-3
-    )
+    torch.testing.assert_close(sample(compiled(animated, "inductor"), frames=6, steps=4), eager, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.long

@@ -14,7 +14,9 @@ SECOND = torch.device("cpu", 0)
 @pytest.fixture
 def split(host_path, monkeypatch):
     """A MODEL as MultiGPU CFG Split gives it on a machine with two devices."""
-    multigpu = pytest.importorskip("comfy_extras.nodes_multigpu", reason="ComfyUI before 0.24 has no nodes for several GPUs")
+    multigpu = pytest.importorskip(
+        "comfy_extras.nodes_multigpu", reason="ComfyUI before 0.24 has no nodes for several GPUs"
+    )
     import comfy.model_management
 
     devices = [torch.device("cpu"), SECOND]
