@@ -9,6 +9,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "two_gpus.py"
 SMALL = ["--device", "cpu", "--pixels", "64", "--frames", "2", "--steps", "2", "--models", "v2"]
 
 
+@pytest.mark.timeout(1000)
 def test_prints_its_tables_and_finds_both_alike(host, weights):
     if not (host.path / "comfy" / "multigpu.py").exists():
         pytest.skip("ComfyUI before 0.24 samples on one GPU")
