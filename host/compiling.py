@@ -6,7 +6,8 @@ functions of the host's layers, and all UNets share it.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 import torch
 from comfy.patcher_extension import WrappersMP
@@ -21,24 +22,46 @@ def is_compiled(model_options: dict) -> bool:
     return torch_compile.COMPILE_KEY in model_options[OPTIONS].get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {})
 
 
-def compile_apart(model_options: dict, unet: torch.nn.Module) -> None:
-    """Make a run with these options (the run's own) use compiled code that other MODELs do not share."""
+def backend_of(model_options: dict) -> Any:
+    """The backend that a run with these options asks for: its name, or a function."""
+    return (model_options.get(torch_compile.TORCH_COMPILE_KWARGS) or {}).get("backend") or "inductor"
+
+
+def compile_apart(model_options: dict, apply_model: Callable, dynamic: bool | None = None) -> None:
+    """Make a run with these options (the run's own) use compiled code that other MODELs do not share.
+
+    ``apply_model`` is an APPLY_MODEL wrapper that is put around compiled UNets. ``dynamic`` is that of torch.compile, whether
+    sizes are symbols; None: as the node says.
+    """
     asked = model_options.get(torch_compile.TORCH_COMPILE_KWARGS) or {}
-    compiled = torch.compile(
-        unet,
-        backend=_backend_apart(asked.get("backend") or "inductor"),
-        # motion modules are no part of compiled code, so it cannot be one graph
+    compile_unet = partial(
+        torch.compile,
+        backend=_backend_apart(backend_of(model_options)),
+        # some of what acts in a UNet is no part of compiled code, so it may not be one graph
         fullgraph=False,
-        dynamic=asked.get("dynamic"),
+        dynamic=asked.get("dynamic") if dynamic is None else dynamic,
         options={"guard_filter_fn": _kept_guards},
     )
     wrappers = model_options[OPTIONS]["wrappers"]
-    ours = {torch_compile.COMPILE_KEY: [torch_compile.apply_torch_compile_factory({"diffusion_model": compiled})]}
+    ours = {torch_compile.COMPILE_KEY: [apply_model, _in_place_of_unets(compile_unet)]}
     # new dictionaries: those inside are the MODEL's
     model_options[OPTIONS]["wrappers"] = {
         **wrappers,
         WrappersMP.APPLY_MODEL: {**wrappers[WrappersMP.APPLY_MODEL], **ours},
     }
+
+
+def _in_place_of_unets(compile_unet: Callable) -> Callable:
+    """The APPLY_MODEL wrapper for compiled UNets: with several GPUs, each has one of its own."""
+    compiled = {}
+
+    def apply_model(executor, *args, **kwargs):
+        unet = executor.class_obj.diffusion_model
+        if unet not in compiled:
+            compiled[unet] = torch_compile.apply_torch_compile_factory({"diffusion_model": compile_unet(unet)})
+        return compiled[unet](executor, *args, **kwargs)
+
+    return apply_model
 
 
 @cache
@@ -48,7 +71,7 @@ def kept_out(function: Callable) -> Callable:
 
 
 @cache
-def _backend_apart(name: str) -> Callable:
+def _backend_apart(name: str | Callable) -> Callable:
     """The backend ``name`` as an object of its own: code is shared only between equal backends."""
     backend = torch._dynamo.lookup_backend(name)
 

@@ -304,6 +304,16 @@ ComfyUI's own Context Windows
     comfy.context_windows.IndexListContextHandler().causal_window_fix  since 0.24.0
     'causal_anchor_index' in comfy.context_windows  since 0.24.0
 
+MODELs of MultiGPU CFG Split
+    comfy.patcher_extension.CallbacksMP.ON_MATCH_MULTIGPU_CLONES  since 0.24.0
+    comfy.model_patcher.ModelPatcher.add_callback_with_key(_, _, _)
+    comfy.model_patcher.ModelPatcher.remove_callbacks_with_key(_, _)
+    comfy.model_patcher.ModelPatcher.deepclone_multigpu(new_load_device=)  since 0.24.0
+    comfy.model_patcher.ModelPatcher.clone(model_override=)  since 0.16.3
+    comfy.model_patcher.ModelPatcher.get_clone_model_override()  since 0.16.3
+    comfy.model_patcher.ModelPatcher().clone_base_uuid  since 0.24.0
+    comfy.controlnet.ControlBase.deepclone_multigpu(load_device, autoregister=)  since 0.24.0
+
 ControlNets in context windows
     comfy.controlnet.ControlBase().cond_hint_original
     comfy.controlnet.ControlBase().cond_hint

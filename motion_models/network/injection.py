@@ -5,7 +5,7 @@ block (behind the residual block where there is none), before any upsampling: An
 one "at every resolution level" after the pretrained spatial layers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,9 @@ from torch import nn
 from ..spec import MotionModelSpec
 from .call import MotionCall, MotionCallError
 from .temporal import MotionModel, MotionModule
+
+# In the transformer_options of a compiled UNet: ``(x, place of a slot) -> x``, which computes slots in place of themselves.
+ELSEWHERE_KEY = "animatediff_slots_elsewhere"
 
 
 class MotionModelMismatch(ValueError):
@@ -43,9 +46,15 @@ class MotionSlot(nn.Module):
         self.motion = (module,)
         self.model_index = model_index
         self.models = models
+        self.place = 0  # among all slots of the UNet; `inject` sets it
 
     def forward(self, x: torch.Tensor, transformer_options: dict | None = None) -> torch.Tensor:
         """``x (clips * frames, channels, height, width)``, clip by clip. Raises MotionCallError."""
+        elsewhere = (transformer_options or {}).get(ELSEWHERE_KEY)
+        return self.here(x, transformer_options) if elsewhere is None else elsewhere(x, self.place)
+
+    def here(self, x: torch.Tensor, transformer_options: Mapping[str, Any] | None) -> torch.Tensor:
+        """As ``forward``, whatever the options say."""
         call = MotionCall.of(transformer_options)
         if len(call.motion) != self.models:
             raise MotionCallError(
@@ -56,16 +65,6 @@ class MotionSlot(nn.Module):
         clips = call.clips(x.shape[0])
         inputs = call.motion[self.model_index].in_batch((transformer_options or {}).get("uuids", ()), clips)
         return self.motion[0](x, call.frames, inputs)
-
-
-def stay_out_of_compiled_code() -> None:
-    """Keep slots out of what torch.compile makes of a UNet: there, they would go by the options of the first call.
-
-    Not done before it is needed, as it makes PyTorch import its compiler, which takes seconds.
-    """
-    slots: Any = MotionSlot
-    if not getattr(slots.forward, "_torchdynamo_disable", False):
-        slots.forward = torch.compiler.disable(slots.forward)
 
 
 def run_slot(slot: MotionSlot, x, emb, context, transformer_options, *_):
@@ -129,6 +128,8 @@ def inject(unet: Any, models: list[MotionModel]) -> None:
             # a model without this part has no modules to pair
             for site, module in zip(places, model.modules_of(part), strict=False):
                 insert(site, MotionSlot(module, index, len(models)))
+    for place, slot in enumerate(slots(unet)):
+        slot.place = place
 
 
 def insert(site: Site, slot: nn.Module) -> None:
@@ -155,4 +156,5 @@ def eject(unet: Any) -> None:
 
 
 def slots(unet: nn.Module) -> Iterator[MotionSlot]:
+    """All slots in ``unet``, by their place."""
     return (module for module in unet.modules() if isinstance(module, MotionSlot))

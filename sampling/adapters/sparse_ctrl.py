@@ -10,6 +10,8 @@ import comfy.model_management
 import comfy.utils
 import torch
 
+from ...host.controlnet import clones_of, set_clones
+from ...host.multigpu import copy_for_device
 from ...motion_models.adapters.network import compute_dtype
 from ...motion_models.adapters.sparse_ctrl import PIXELS
 from ...motion_models.network.call import FRAMES_KEY
@@ -41,6 +43,14 @@ class SparseControl(comfy.controlnet.ControlBase):
     def copy(self) -> SparseControl:
         copied = SparseControl(self.network, self.indexes, self.varying)
         self.copy_to(copied)
+        return copied
+
+    def deepclone_multigpu(self, load_device, autoregister=False) -> SparseControl:
+        """A copy for another GPU, with a network of its own there, as the host asks for; ``autoregister``: to be found by it."""
+        copied = self.copy()
+        copied.network = copy_for_device(self.network, load_device)
+        if autoregister:
+            set_clones(self, {**clones_of(self), load_device: copied})
         return copied
 
     def for_frames(self, indexes: Sequence[int], varying: VaryingStrength) -> SparseControl:

@@ -10,6 +10,7 @@ from comfy.patcher_extension import PatcherInjection, WrappersMP
 
 from ...host.extra_nodes import is_from
 from ...host.memory import rows_that_fit
+from ...host.multigpu import keep_clones_in_step, let_clones_be
 from ...motion_models.network.call import BYPASS, CALL_KEY, MotionCall
 from ...motion_models.network.frame_chunks import in_chunks, kept_bytes
 from ...motion_models.network.group_norm import joint_group_norm
@@ -44,6 +45,7 @@ class Motion(Feature):
             return
         model.set_additional_models(MODEL_KEY, [motion_model.patcher.clone() for motion_model in self.motion_models])
         model.set_additional_models(ADAPTERS_KEY, [patcher.clone() for patcher in self._adapters_patchers()])
+        keep_clones_in_step(model, MODEL_KEY, (MODEL_KEY, ADAPTERS_KEY))
         model.set_injections(MODEL_KEY, [PatcherInjection(_inject, _eject)])
         model.set_model_patch((MotionSlot, run_slot), TIMESTEP_EMBED_PATCH)
         if self.joint_group_norm or any(context.whole for context in self.contexts):
@@ -54,6 +56,7 @@ class Motion(Feature):
         model.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, MODEL_KEY)
         model.remove_additional_models(MODEL_KEY)
         model.remove_additional_models(ADAPTERS_KEY)
+        let_clones_be(model, MODEL_KEY)
         model.remove_injections(MODEL_KEY)
         patches = model.model_options["transformer_options"].get("patches", {})
         if TIMESTEP_EMBED_PATCH in patches:

@@ -23,6 +23,32 @@ def compiled(host_path):
     torch._dynamo.reset()
 
 
+class Counted:
+    """A backend that runs what was traced, and counts how often it is asked to compile."""
+
+    def __init__(self):
+        self.graphs = 0
+
+    def __call__(self, graph, inputs, **options):
+        self.graphs += 1
+        return graph.forward
+
+
+@pytest.fixture
+def as_on_a_gpu(host_path):
+    """Attention as the host computes it there: on a CPU it looks for free memory, which no compiler can follow."""
+    from comfy.ldm.modules.attention import attention_pytorch
+
+    def changed(model):
+        model = model.clone()
+        # of the run, not of the MODEL: it is read for each UNet call
+        options = model.model_options["transformer_options"]
+        options["optimized_attention_override"] = lambda function, *args, **kwargs: attention_pytorch(*args, **kwargs)
+        return model
+
+    return changed
+
+
 @pytest.fixture
 def variants(pack, layouts, new_model, new_motion, new_motion_file, animate):
     """MODELs of one checkpoint and their number of frames, by name."""
@@ -90,6 +116,61 @@ def test_windows_that_look_at_each_other(pack, compiled, layouts, new_model, new
     }.items():
         eager = sample(one, frames=6, steps=2)
         torch.testing.assert_close(sample(compiled(one), frames=6, steps=2), eager, rtol=1e-3, atol=1e-3, msg=name)
+
+
+@pytest.fixture
+def changing(pack, layouts, new_model, new_motion, animate):
+    """A MODEL whose windows, percent range and keyframes make its UNet calls differ, and its plain checkpoint."""
+
+    def made(layout):
+        names = ("windows.context", "windows.schedules", "motion.applied", "motion.feature", "animate", "evolved")
+        context, schedules, applied, feature, on_model, evolved = (pack.submodule(f"sampling.{name}") for name in names)
+        mask = torch.rand(6, 8, 8, generator=torch.Generator().manual_seed(0))
+        keyframes = (applied.Keyframe(0.0, scale=mask, effect=0.8), applied.Keyframe(0.3, scale=1.2, effect=mask))
+        model = new_model(layout)
+        motion = on_model.feature_of(
+            animate(model, new_motion(layout), end_percent=0.7, keyframes=keyframes), feature.Motion
+        )
+        windows = (context.Context(schedules.WindowOptions("standard_static", 4, 2), "pyramid"),)
+        return evolved.animate(model, motion.motion_models, "autoselect", windows), model
+
+    return made
+
+
+def test_what_changes_in_a_run_breaks_no_graph_and_compiles_nothing_again(
+    as_on_a_gpu, compiled, changing, layouts, sample
+):
+    """Windows, percent range and keyframes: as few graphs as the plain UNet has, and a second run compiles nothing."""
+    from torch._dynamo.utils import counters
+
+    animated, plain = map(as_on_a_gpu, changing(layouts["unusual"]))
+    of_plain, of_animated = Counted(), Counted()
+    sample(compiled(plain, of_plain), frames=4, steps=4)
+    eager = sample(animated, frames=6, steps=4)
+    counters.clear()
+    for _ in range(2):
+        torch.testing.assert_close(
+            sample(compiled(animated, of_animated), frames=6, steps=4), eager, rtol=1e-3, atol=1e-3
+        )
+    assert not counters["graph_break"]
+    assert of_animated.graphs == of_plain.graphs == 1
+
+
+ONE_LEVEL = {
+    "channel_mult": (1,),
+    "num_res_blocks": [1],
+    "transformer_depth": [1],
+    "transformer_depth_output": [1, 1],
+    "transformer_depth_middle": 1,
+}
+
+
+@pytest.mark.timeout(1200)  # on a machine that has other work: the compiler alone takes half a minute
+def test_the_compiler_makes_one_piece_of_code(as_on_a_gpu, compiled, changing, sample):
+    animated, _ = changing(ONE_LEVEL)
+    animated = as_on_a_gpu(animated)
+    eager = sample(animated, frames=6, steps=4)
+    torch.testing.assert_close(sample(compiled(animated, "inductor"), frames=6, steps=4), eager, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.long

@@ -355,3 +355,17 @@ def test_windows_in_one_batch_are_guided_each_for_itself(
     context = nodes("ADE_StandardStaticContextOptions", context_length=4, context_overlap=1)[0]
     clip = alike_in_one_batch(animated, lambda model: sample(model, frames=7, steps=2, conds=guided), context)
     assert not torch.allclose(clip, sample(animated(context), frames=7, steps=2), rtol=0.1)
+
+
+def test_a_copy_for_another_gpu_has_a_network_of_its_own(load):
+    """The host makes it for its MultiGPU CFG Split; ``cpu:0`` stands for the other GPU."""
+    control, device = load("scribble"), torch.device("cpu", 0)
+    if not hasattr(control, "get_instance_for_device"):
+        pytest.skip("ComfyUI before 0.24 samples on one GPU")
+    copy = control.deepclone_multigpu(device, autoregister=True)
+    assert control.get_instance_for_device(device) is copy
+    assert copy.network.load_device == device
+    ours, theirs = (one.network.model.state_dict() for one in (control, copy))
+    for name, weight in ours.items():
+        assert torch.equal(weight, theirs[name])
+        assert weight.data_ptr() != theirs[name].data_ptr()
