@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 
+from ...host.compiling import is_compiled
 from ...host.extra_nodes import is_from
 from ...host.memory import rows_that_fit
 from ...host.multigpu import keep_clones_in_step, let_clones_be
@@ -87,6 +88,12 @@ class Motion(Feature):
         # one frame has no motion: the modules would only disturb it
         in_run = tuple(MotionInRun.of(applied, run) for applied in self.motion_models if run.frames > 1)
 
+        compiled = is_compiled(run.model_options)
+
+        def chunk(call: Call) -> int | None:
+            # what is altered in the UNet for single calls would be compiled anew in each
+            return None if compiled else call.chunk
+
         def around_call(call: Call, then: Denoise) -> Predictions:
             told = [motion.in_call(call) for motion in in_run]
             inputs = tuple(replace(inputs, windows=call.windows) for inputs, _ in told)
@@ -94,7 +101,7 @@ class Motion(Feature):
             for _, of_model in told:
                 for adapter in of_model:
                     then = _within(adapter, then)
-            return then(call.with_options(**{CALL_KEY: MotionCall(inputs, call.frames, call.chunk)}))
+            return then(call.with_options(**{CALL_KEY: MotionCall(inputs, call.frames, chunk(call))}))
 
         return then(start.around_each_call(around_call))
 
