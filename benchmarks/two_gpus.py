@@ -17,9 +17,10 @@ devices that PyTorch has there (``cpu`` and ``cpu:0``), which are one: its times
 from __future__ import annotations
 
 import argparse
+import gc
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,17 +61,17 @@ def main() -> int:
         print("| model | error | A = A |")
         print("|---|---|---|")
         with unet_in("fp32_unet"):
-            for name, model, *conds in models(pack, options):
-                error, equal = compared(model, split(model), conds, options)
+            for name, one, two, *conds in models(pack, split, options):
+                error, equal = compared(one, two, conds, options)
                 # written so that a NaN counts as wrong
                 wrong |= not error < WRONG or not equal
                 print(f"| {name} | {error:.1e} | {yes(equal)} |", flush=True)
         print("\n| model | s/step | on two | times as fast |")
         print("|---|---|---|---|")
         with unet_in("fp16_unet" if on_gpu else "fp32_unet"):
-            for name, model, *conds in models(pack, options):
-                one, two = (seconds(each, conds, options) for each in (model, split(model)))
-                print(f"| {name} | {one:.3f} | {two:.3f} | {one / two:.2f} |", flush=True)
+            for name, one, two, *conds in models(pack, split, options):
+                of_one, of_two = (seconds(model, conds, options) for model in (one, two))
+                print(f"| {name} | {of_one:.3f} | {of_two:.3f} | {of_one / of_two:.2f} |", flush=True)
     print("\nWRONG: see the table." if wrong else "\nAll right.")
     return int(wrong)
 
@@ -87,16 +88,21 @@ def unet_in(dtype: str) -> Iterator[None]:
         setattr(args, dtype, False)
 
 
-def models(pack, options) -> Iterator[tuple]:
-    """Name, MODEL and prompts: of the checkpoint, and with each motion model."""
+def models(pack, split: Callable, options) -> Iterator[tuple]:
+    """Name, MODEL on one device, on two, and prompts: of the checkpoint, and with each motion model.
+
+    The checkpoint is cloned once: what Use Evolved Sampling puts on a MODEL with clones is cloned when it samples.
+    """
     import comfy.model_management
 
     plain, *conds = load_checkpoint(options.weights / "checkpoints" / "random_sd15.safetensors")
-    yield PLAIN, plain, *conds
+    both = split(plain)
+    yield PLAIN, plain, both, *conds
     for name in options.models:
         comfy.model_management.unload_all_models()
+        gc.collect()  # clones refer to each other
         path = options.weights / "animatediff_models" / f"random_{name}.safetensors"
-        yield name, animate(pack, plain, path), *conds
+        yield name, *(animate(pack, model, path) for model in (plain, both)), *conds
 
 
 def by_node(model):

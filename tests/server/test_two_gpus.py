@@ -9,6 +9,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "two_gpus.py"
 SMALL = ["--device", "cpu", "--pixels", "64", "--frames", "2", "--steps", "2", "--models", "v2"]
 
 
+@pytest.mark.long  # two UNets in float32 take 16 GB
 @pytest.mark.timeout(1000)
 def test_prints_its_tables_and_finds_both_alike(host, weights):
     if not (host.path / "comfy" / "multigpu.py").exists():
