@@ -120,6 +120,10 @@ motion models
     comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel().input_blocks
     comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel().middle_block
     comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel().output_blocks
+    comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel().model_channels
+    comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel().out
+    comfy.ldm.modules.diffusionmodules.openaimodel.Downsample().out_channels
+    comfy.ldm.modules.diffusionmodules.openaimodel.Upsample().out_channels
     comfy.cli_args.args.use_split_cross_attention
     comfy.model_patcher.CoreModelPatcher  since 0.16.3
     comfy.model_patcher.ModelPatcher().cached_patcher_init  since 0.16.3

@@ -6,15 +6,12 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from .features import FrameFeatures
 from .strength import FrameMask, Strength
-
-if TYPE_CHECKING:
-    from .projected import PositionTerms
 
 # Of the call in the host's transformer_options.
 CALL_KEY = "animatediff"
@@ -178,7 +175,7 @@ class MotionInputs:
     projections: Projections = field(default_factory=lambda: NO_PROJECTIONS)
     ahead: Ahead = field(default_factory=lambda: NOTHING_AHEAD)
     views: Views | None = None
-    position_terms: Mapping[str, PositionTerms] = field(default_factory=lambda: MappingProxyType({}))
+    position_terms: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))  # PositionTerms (projected.py)
     attend: Attend | None = None
     windows: int = 1
 
