@@ -116,3 +116,17 @@ def test_the_unet_is_as_it_was_after_chunks_even_if_it_fails(animated, shared, s
     assert {name: "forward" in module.__dict__ for name, module in unet.named_modules()} == {
         name: "forward" in known for name, known in before.items()
     }
+
+
+def test_where_the_whole_clip_decides_everything_its_positions_are_spread_over_it(
+    pack, animated, shared, sample, new_model, new_motion_file
+):
+    """The same as Adjust PE (Sweetspot) without windows."""
+    files, adjust = pack.submodule("motion_models.files.motion_model"), pack.submodule("motion_models.files.adjust")
+    motion, animate = pack.submodule("sampling.motion.applied"), pack.submodule("sampling.evolved").animate
+    spread = adjust.Adjustments(positions=(adjust.PositionAdjustment(cap=4, length=FRAMES),))
+    adjusted = motion.apply(files.load_motion_model(new_motion_file(), spread), motion.MotionSettings())
+    expected = sample(animate(new_model(), adjusted, "autoselect"), frames=FRAMES)
+    assert_equal(sample(animated(shared(4, 2, one_motion=1.0, cut_off=1.0)), frames=FRAMES), expected, within=2e-5)
+    closed = shared(4, 2, one_motion=1.0, cut_off=1.0, schedule="looped_uniform")
+    assert not torch.allclose(sample(animated(closed), frames=FRAMES), expected, rtol=1e-2)

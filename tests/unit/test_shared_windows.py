@@ -177,3 +177,59 @@ def test_each_view_is_attended_to_alone_and_blended(module, told, views, by_hand
     found = module(x, FRAMES, replace(inputs, views=division))
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     assert not torch.allclose(found, module(x, FRAMES, inputs), rtol=1e-2, atol=1e-2)  # the windows matter
+
+
+@pytest.fixture
+def one_motion(pack):
+    return pack.submodule("sampling.windows.one_motion")
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("what", ["nothing", "scale masks", "LoRA", "camera"])
+def test_what_is_slow_comes_from_all_frames(pack, module, told, views, one_motion, what, closed):
+    """The projection on the slow components is that of attention over the whole clip, the rest that of the windows."""
+    one = one_motion.OneMotionOptions(strength=0.7, cut_off=0.5).in_call(FRAMES, 4, closed, step=1)
+    inputs, x = told(what), hidden()
+    attention = module.temporal_transformer.transformer_blocks[0].attention_blocks[0]
+    positions, parts = pack.submodule("motion_models.network.positions"), pack.submodule("motion_models.network.parts")
+    sizes = [CLIPS * HEIGHT * WIDTH]
+    scales = inputs.module(NAME).scale
+    ((inputs, scales),) = parts.in_parts(inputs, scales, ATTENTION, sizes, CLIPS, HEIGHT, WIDTH, like=x)
+    scale = scales[0] if scales else None
+    y = x.unflatten(0, (CLIPS, FRAMES)).flatten(3).permute(0, 3, 1, 2).flatten(0, 1)
+
+    windows = attention(y, replace(inputs, views=views()), scale)
+    found = attention(y, replace(inputs, views=views(one_motion=one)), scale)
+
+    table = attention.pos_encoder.pe
+    spread = positions.spread(table[:, :4], FRAMES) - table[:, :FRAMES]  # in place of the positions that it adds
+    in_order, of_order = parts.in_view(inputs, (scale,), one.order)
+    whole = torch.empty_like(y)
+    whole[:, one.order] = attention(y[:, one.order] + spread, in_order, of_order[0])
+    basis = one.basis.double()
+    slow = basis @ basis.T
+    # float32 basis
+    torch.testing.assert_close(found, windows + 0.7 * (slow @ (whole - windows)), rtol=1e-6, atol=1e-6)
+    assert one.order[0] == (3 if closed else 0)
+    assert not torch.allclose(found, windows, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("frames", [2, 7, 64])
+@pytest.mark.parametrize("cut_off", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("name", ["cosine_basis", "periodic_basis"])
+def test_slow_components_are_orthonormal_and_hold_what_does_not_change(one_motion, name, cut_off, frames):
+    basis = getattr(one_motion, name)(frames, cut_off).double()
+    torch.testing.assert_close(basis.T @ basis, torch.eye(basis.shape[1]).double(), rtol=0, atol=1e-5)
+    still = torch.ones(frames, 1).double()
+    torch.testing.assert_close(basis @ (basis.T @ still), still, rtol=0, atol=1e-5)
+    if name == "cosine_basis" and cut_off == 1.0:
+        assert basis.shape[1] == frames
+    if name == "periodic_basis":  # a closed loop has no beginning: moved by a frame they span the same
+        moved = basis.roll(1, 0)
+        torch.testing.assert_close(basis @ (basis.T @ moved), moved, rtol=0, atol=1e-5)
+
+
+def test_the_slowest_change_is_half_a_wave_over_the_clip(one_motion):
+    basis = one_motion.cosine_basis(16, 0.125)
+    assert basis.shape == (16, 2)
+    assert (basis[:-1, 1] > basis[1:, 1]).all()
