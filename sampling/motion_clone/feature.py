@@ -82,8 +82,8 @@ class MotionClone(Feature):
             context.views is not None and context.views.cuts(context.frames_at_once(run.frames)) for context in contexts
         ):
             raise ValueError(
-                "Motion Clone compares how all frames of a window attend to each other, which views do not let them. Remove the "
-                "View Options from the Context Options, or Motion Clone."
+                "Motion Clone compares how all frames of a window attend to each other, which views and shared windows do not let "
+                "them. Remove the View Options (or take other Context Options than Shared Windows), or Motion Clone."
             )
         if extras_of(contexts).context_ref is not None:
             raise ValueError(
