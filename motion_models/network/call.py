@@ -175,7 +175,9 @@ class MotionInputs:
     projections: Projections = field(default_factory=lambda: NO_PROJECTIONS)
     ahead: Ahead = field(default_factory=lambda: NOTHING_AHEAD)
     views: Views | None = None
-    position_terms: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))  # PositionTerms (projected.py)
+    position_terms: Mapping[str, Any] = field(
+        default_factory=lambda: MappingProxyType({})
+    )  # PositionTerms (projected.py)
     attend: Attend | None = None
     windows: int = 1
 
