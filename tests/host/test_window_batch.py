@@ -123,7 +123,7 @@ def test_schedules_and_fuse_methods(small, context, sample, alike_in_one_batch, 
 
 def test_views_in_each_window(pack, small, context, sample, alike_in_one_batch):
     windows, options = pack.submodule("sampling.windows.schedules"), pack.submodule("sampling.windows.context")
-    views = options.Views(windows.WindowOptions("standard_static", 3, 2), "pyramid")
+    views = options.ViewOptions(windows.WindowOptions("standard_static", 3, 2), "pyramid")
     alike_in_one_batch(
         lambda contexts: small(contexts, scale=numbers(FRAMES, 3, 3)),
         lambda model: sample(model, frames=FRAMES),
