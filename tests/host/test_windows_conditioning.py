@@ -328,8 +328,13 @@ def adapter_patch(n, context, value, options):
     return n, context + own, value + own
 
 
-@pytest.mark.parametrize("apart", [False, True], ids=["together", "apart"])
-@pytest.mark.parametrize("name", [*NAMES, "image prompt", "self-attention over frames"])
+@pytest.mark.parametrize(
+    ("name", "apart"),
+    [
+        *((name, False) for name in (*NAMES, "image prompt", "self-attention over frames")),
+        *((name, True) for name in ("ControlNet", "area", "hooks", "image prompt")),
+    ],
+)
 def test_spatial_layers_in_chunks_of_frames(animated, shared, conditionings, monkeypatch, name, apart):
     """Equal to all frames at a time, in convolutions of at most three frames of each clip."""
     rows = []
