@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 WRONG = 0.1  # fp16 stays two orders of magnitude below, noise is at 1
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments(doc: str) -> argparse.Namespace:
+    """Those of the command line; the first line of ``doc`` says what the program is for."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--comfyui", required=True)
     parser.add_argument("--weights", required=True, type=Path)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
@@ -42,7 +43,11 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--models", nargs="+", default=["v1", "v2", "v3"])
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = arguments(__doc__)
     on_gpu = options.device == "cuda"
     if on_gpu:
         prepare_dynamic_vram()

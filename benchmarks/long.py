@@ -166,7 +166,7 @@ def figures(rows: list[dict], kept: dict[int, float]) -> bool:
     figure("memory_128_over_16_frames", (shared, 128), (NO_WINDOWS, SHORT), 2.0, key="peak_gib")
     figure("256_over_64_frames_by_length", (shared, 256), (shared, 64), 1.05, times=4)
     for frames, bytes_kept in kept.items():
-        print(f"hidden state and skip connections alone, {frames} frames: {bytes_kept:.3f} GiB")
+        print(f"reckoned for hidden state and skip connections, {frames} frames: {bytes_kept:.3f} GiB")
     return reached
 
 
@@ -205,7 +205,7 @@ def draw(rows: list[dict], lengths: list[int], file: Path, host) -> None:
 
 
 def kept_gib(host, frames: list[int], pixels: int, weights: Path) -> dict[int, float]:
-    """What must live at once of the UNet's feature maps, for cond and uncond in float32."""
+    """What is reckoned for the UNet's hidden state and skip connections, for cond and uncond in float32."""
     from clip import load_checkpoint
     from pack import load_pack
 

@@ -16,7 +16,6 @@ devices that PyTorch has there (``cpu`` and ``cpu:0``), which are one: its times
 
 from __future__ import annotations
 
-import argparse
 import gc
 import statistics
 import sys
@@ -26,7 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "dev"))
 from clip import animate, load_checkpoint, step_seconds
-from gpu_check import relative, sample, yes
+from gpu_check import arguments, relative, sample, yes
 from pack import load_pack
 
 WRONG = 1e-3  # float32: only the size of the batch differs
@@ -34,15 +33,7 @@ PLAIN = "plain"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--comfyui", required=True)
-    parser.add_argument("--weights", required=True, type=Path)
-    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    parser.add_argument("--pixels", type=int, default=512)
-    parser.add_argument("--frames", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--models", nargs="+", default=["v1", "v2", "v3"])
-    options = parser.parse_args()
+    options = arguments(__doc__)
     on_gpu = options.device == "cuda"
     pack = load_pack(options.comfyui, [] if on_gpu else ["--cpu"])
 

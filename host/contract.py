@@ -266,6 +266,8 @@ context options
     'cross_attn' in comfy.model_base
     'num_video_frames' in comfy.model_base
     'pooled_output' in comfy.sd
+    comfy.model_base.BaseModel.memory_required(_)
+    comfy.model_management.get_free_memory(_)
 
 context windows in one batch
     comfy.model_base.BaseModel.memory_required(_)

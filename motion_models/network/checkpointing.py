@@ -13,6 +13,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from .forwards import forwards_replaced
 from .injection import MotionSlot
 
 
@@ -26,20 +27,9 @@ def checkpointed(unet: nn.Module, again: Callable[[], AbstractContextManager] = 
     Non-reentrant: the reentrant kind returns no gradients to weights behind a frozen input, which is why training
     with the official script learned nothing with checkpointing on (guoyww/AnimateDiff#128).
     """
-    layers: list[Any] = [
-        layer for layer in unet.modules() if isinstance(layer, (ResBlock, SpatialTransformer, MotionSlot))
-    ]
-    # another pack may have given a layer a forward of its own: that one is used, and put back
-    before = [layer.__dict__.get("forward") for layer in layers]
-    try:
-        for layer in layers:
-            layer.forward = _checkpointed(layer.forward, again)
+    layers = [layer for layer in unet.modules() if isinstance(layer, (ResBlock, SpatialTransformer, MotionSlot))]
+    with forwards_replaced(layers, lambda layer: _checkpointed(layer.forward, again)):
         yield
-    finally:
-        for layer, own in zip(layers, before, strict=True):
-            layer.__dict__.pop("forward", None)
-            if own is not None:
-                layer.forward = own
 
 
 def _checkpointed(forward: Callable, again: Callable[[], AbstractContextManager]) -> Callable:

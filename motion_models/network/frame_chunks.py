@@ -6,7 +6,7 @@ What all frames are needed for stays whole: the temporal modules, the hidden sta
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, ResBlock,
 from torch import nn
 
 from .call import ALL_FRAMES_KEY, FRAMES_KEY
+from .forwards import forwards_replaced
 
 # Of what other packs read: the frames of the clip that they are asked for, and their number.
 OF_CLIP, COUNT = "sub_idxs", "context_length"
@@ -24,7 +25,7 @@ WHOLE_PATCH = "middle_patch"
 
 
 def kept_bytes(unet: Any, x: torch.Tensor) -> int:
-    """What the hidden state and the skip connections of a UNet call need for a batch ``x (batch, channels, height, width)``.
+    """At most what hidden state and skip connections of a UNet call need for a batch ``x (batch, channels, height, width)``.
 
     Those grow with the number of frames, however small the chunks are.
     """
@@ -52,20 +53,14 @@ def in_chunks(unet: Any, frames: int, chunk: int) -> Iterator[None]:
         return
     # as many chunks as need be, of one size but the last
     chunk = math.ceil(frames / math.ceil(frames / max(1, chunk)))
-    layers: list[Any] = [layer for layer in unet.modules() if isinstance(layer, tuple(WRAPPERS))]
-    layers.append(unet.out)
-    # another pack may have given a layer a forward of its own: that one is used, and put back
-    before = [layer.__dict__.get("forward") for layer in layers]
-    try:
-        for layer in layers:
-            wrap = next((wrap for kind, wrap in WRAPPERS.items() if isinstance(layer, kind)), _rows_in_chunks)
-            layer.forward = wrap(layer.forward, frames, chunk)
+    layers = [layer for layer in unet.modules() if isinstance(layer, tuple(WRAPPERS))]
+
+    def in_parts(layer: Any) -> Callable:
+        wrap = next((wrap for kind, wrap in WRAPPERS.items() if isinstance(layer, kind)), _rows_in_chunks)
+        return wrap(layer.forward, frames, chunk)
+
+    with forwards_replaced([*layers, unet.out], in_parts):
         yield
-    finally:
-        for layer, own in zip(layers, before, strict=True):
-            layer.__dict__.pop("forward", None)
-            if own is not None:
-                layer.forward = own
 
 
 def _rows_in_chunks(forward: Callable, frames: int, chunk: int) -> Callable:
@@ -73,11 +68,9 @@ def _rows_in_chunks(forward: Callable, frames: int, chunk: int) -> Callable:
 
     def run(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         rows = chunk * (len(x) // frames)
-        parts = (
-            forward(part, *(_cut(arg, len(x), slice(start, start + rows)) for arg in args), **kwargs)
-            for start, part in zip(range(0, len(x), rows), x.split(rows), strict=True)
-        )
-        return joined(parts, len(x))
+        places = [slice(start, start + rows) for start in range(0, len(x), rows)]
+        parts = (forward(*(_cut(arg, len(x), place) for arg in (x, *args)), **kwargs) for place in places)
+        return _joined(zip(places, parts, strict=True), len(x))
 
     return run
 
@@ -92,24 +85,16 @@ def _transformer_in_chunks(forward: Callable, frames: int, chunk: int) -> Callab
         options = transformer_options or {}
         if options.get(ALL_FRAMES_KEY) or WHOLE_PATCH in options.get("patches", {}):
             return forward(x, context, transformer_options)
-        clips = len(x) // frames
-        made = None
-        for start in range(0, frames, chunk):
-            rows = [clip * frames + frame for clip in range(clips) for frame in _range(start, chunk, frames)]
-            of_chunk = _cut(context, len(x), rows)
-            part = forward(x[rows], of_chunk, _options_of(options, _range(start, chunk, frames)))
-            made = (
-                torch.empty((len(x), *part.shape[1:]), dtype=part.dtype, device=part.device) if made is None else made
-            )
-            made[rows] = part
-        assert made is not None
-        return made
+
+        def parts() -> Iterator[tuple[list[int], torch.Tensor]]:
+            for start in range(0, frames, chunk):
+                of_chunk = range(frames)[start : start + chunk]
+                rows = [first + frame for first in range(0, len(x), frames) for frame in of_chunk]
+                yield rows, forward(x[rows], _cut(context, len(x), rows), _options_of(options, of_chunk))
+
+        return _joined(parts(), len(x))
 
     return run
-
-
-def _range(start: int, count: int, end: int) -> range:
-    return range(start, min(start + count, end))
 
 
 def _options_of(options: Mapping[str, Any], frames: range) -> dict[str, Any]:
@@ -128,14 +113,13 @@ def _cut(value: Any, batch: int, rows: slice | list[int]) -> Any:
     return value[rows] if isinstance(value, torch.Tensor) and value.ndim and len(value) == batch else value
 
 
-def joined(parts: Iterator[torch.Tensor], rows: int) -> torch.Tensor:
-    """``parts`` one behind the other, ``(rows, …)``, without all of them at once in memory beside the whole."""
-    whole, start = None, 0
-    for part in parts:
+def _joined(parts: Iterable[tuple[slice | list[int], torch.Tensor]], rows: int) -> torch.Tensor:
+    """``(rows, …)`` out of parts and their places, without all of the parts at once in memory beside it."""
+    whole = None
+    for place, part in parts:
         if whole is None:
             whole = torch.empty((rows, *part.shape[1:]), dtype=part.dtype, device=part.device)
-        whole[start : start + len(part)] = part
-        start += len(part)
+        whole[place] = part
     assert whole is not None
     return whole
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 import torch
 from torch import nn
 
+from .forwards import forwards_replaced
 from .injection import slots
 
 
@@ -29,15 +30,6 @@ def joint_group_norm(unet: nn.Module, frames: int) -> Iterator[None]:
     PyTorch's classes, and other models, see nothing.
     """
     roots = [unet, *(slot.motion[0] for slot in slots(unet))]
-    norms: list[Any] = [module for root in roots for module in root.modules() if isinstance(module, nn.GroupNorm)]
-    # another pack may have given a layer a forward of its own: that one is used, and put back
-    before = [norm.__dict__.get("forward") for norm in norms]
-    try:
-        for norm in norms:
-            norm.forward = _joint_forward(norm, frames)
+    norms = [module for root in roots for module in root.modules() if isinstance(module, nn.GroupNorm)]
+    with forwards_replaced(norms, partial(_joint_forward, frames=frames)):
         yield
-    finally:
-        for norm, own in zip(norms, before, strict=True):
-            norm.__dict__.pop("forward", None)
-            if own is not None:
-                norm.forward = own

@@ -71,7 +71,7 @@ def _scheduling() -> list[io.Input]:
 
 SHARED = (
     "For long clips: windows inside temporal attention only, so that all else is computed once for each frame, and one motion "
-    "through all of them. A clip costs what its frames cost, however much windows overlap."
+    "through all of them."
 )
 VIEW_OPTIONS = ViewOpts.Input("view_opts", optional=True, tooltip="Divide each window again, inside the motion model.")
 
@@ -267,7 +267,7 @@ NODES = [
                 default=8,
                 min=0,
                 max=128,
-                tooltip="How many frames neighbours share. Costs next to nothing here: half of the length is a good choice.",
+                tooltip="How many frames neighbours share. It adds to temporal attention only: half of the length is a good choice.",
             ),
             io.Combo.Input(
                 "schedule",

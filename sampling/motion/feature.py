@@ -88,11 +88,8 @@ class Motion(Feature):
         # one frame has no motion: the modules would only disturb it
         in_run = tuple(MotionInRun.of(applied, run) for applied in self.motion_models if run.frames > 1)
 
+        # what is altered in the UNet for single calls would be compiled anew in each
         compiled = is_compiled(run.model_options)
-
-        def chunk(call: Call) -> int | None:
-            # what is altered in the UNet for single calls would be compiled anew in each
-            return None if compiled else call.chunk
 
         def around_call(call: Call, then: Denoise) -> Predictions:
             told = [motion.in_call(call) for motion in in_run]
@@ -101,7 +98,8 @@ class Motion(Feature):
             for _, of_model in told:
                 for adapter in of_model:
                     then = _within(adapter, then)
-            return then(call.with_options(**{CALL_KEY: MotionCall(inputs, call.frames, chunk(call))}))
+            chunk = None if compiled else call.chunk
+            return then(call.with_options(**{CALL_KEY: MotionCall(inputs, call.frames, chunk)}))
 
         return then(start.around_each_call(around_call))
 

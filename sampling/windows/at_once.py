@@ -1,7 +1,7 @@
 """How many windows of a denoiser call go through the UNet together, as one batch.
 
 They share the reading of the weights, and fill a GPU that one small window leaves idle. Each stays a clip of its own, so the
-numbers are those of windows one by one, to the last bits.
+numbers are those of windows one by one, up to rounding.
 """
 
 import logging
