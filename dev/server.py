@@ -157,8 +157,12 @@ class Server:
         return "\n".join(self.log().splitlines()[-lines:])
 
     def get(self, path: str):
-        with local.open(self.url + path, timeout=60) as answer:
-            return json.load(answer)
+        try:
+            with local.open(self.url + path, timeout=60) as answer:
+                return json.load(answer)
+        except OSError:
+            self.check_alive()  # says more than a closed connection does
+            raise
 
     def post(self, path: str, body: dict) -> bytes:
         request = urllib.request.Request(
