@@ -59,7 +59,7 @@ def tests(session: nox.Session) -> None:
         return run_tests(session, "-m", "not long")
     for make in (hosts.weights, hosts.toyworld_models):  # now: two processes would both make them
         make(hosts.host())
-    spread = ("-n", "2", "--dist", "loadgroup")
+    spread = ("-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder")
     # One thread for each process and the server that it starts: threads that have no core wait for each other.
     run_tests(session, "-m", "not long", *spread, *comparing(session, "node interfaces"), OMP_NUM_THREADS="1")
 

@@ -59,11 +59,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say which tests stay together where pytest-xdist spreads them over processes.
 
     Those of one file, as they share what they have made ready; and all with the full-size weights, because a machine may
-    have memory for one such server only.
+    have memory for one such server only. Groups that take minutes go first, so that both processes end together.
     """
     for item in items:
         group = "weights" if "weights" in item.fixturenames else item.path.relative_to(ROOT).as_posix()
         item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "server"))
 
 
 @pytest.hookimpl(optionalhook=True)

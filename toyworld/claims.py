@@ -333,6 +333,35 @@ def long_claims(sample: Sampler, count: int) -> list[Claim]:
     ]
 
 
+def reuse_claims(sample: Sampler, count: int) -> list[Claim]:
+    """Reuse Motion: what is left of content, coherence and motion where the motion model is computed in some steps only."""
+
+    def of(every: int) -> tuple[float, float, float]:
+        clips = _clips(count, 0, reuse=every)
+        frames = sample(clips)
+        tracks = _tracks(frames)
+        motion = np.mean([np.linalg.norm(track.displacement) for track in tracks])
+        return 100 * _content(clips, frames), float(np.mean([track.jump for track in tracks])), float(motion)
+
+    def rows(every: int, limit: float | None) -> list[Claim]:
+        content, jump, motion = of(every)
+        name = f"one step in {every}"
+        return [
+            Claim(
+                "Reuse Motion keeps the clip" if limit else "",
+                f"{name}: points below the frames of the right shape and colour without it",
+                plain_content - content,
+                limit,
+                more=False,
+            ),
+            Claim("", f"{name}: jump per frame, change in %", 100 * (jump / plain_jump - 1), limit, more=False),
+            Claim("", f"{name}: displacement, change in %", 100 * abs(motion / plain_motion - 1), limit, more=False),
+        ]
+
+    plain_content, plain_jump, plain_motion = of(0)
+    return [*rows(2, 3.0), *rows(3, None), *rows(4, None)]
+
+
 def one_shot_claims(sample: Sampler, count: int) -> list[Claim]:
     """One-shot tuning, the other baseline: a MotionLoRA of a single clip, trained here as that of five clips was."""
     stages = training.MotionStages(sample.server, sample.server.run / "models")
@@ -395,6 +424,7 @@ PARTS = (
     (unictrl_claims, 4, 0),
     (loop_claims, 6, 0),
     (long_claims, 24, 0),
+    (reuse_claims, 24, 0),
     (one_shot_claims, 8, 0),
 )
 

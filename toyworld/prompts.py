@@ -26,6 +26,7 @@ CONTEXTS = {
     "shared": ("AnimateDiffSharedWindowsContextOptions", {**WINDOWS, **SHARED, "one_motion": 0.0}),
     "one motion": ("AnimateDiffSharedWindowsContextOptions", {**WINDOWS, **SHARED, "one_motion": 1.0}),
 }
+REUSE = {"start_percent": 0.1, "end_percent": 0.9}  # as its node has them
 MOTION_BETAS = "sqrt_linear (AnimateDiff)"
 
 
@@ -39,7 +40,8 @@ class Clip:
 
     ``zero``: how many pixels a frame Text2Video-Zero moves it to the right, ``zero_delta_t``: how much freedom it leaves; None
     without that node. ``unictrl``, ``loop``: with UniCtrl, with Seamless Loop. ``windows``: those of a long clip, of CONTEXTS.
-    ``cloned``: the video in the input folder whose motion Motion Clone takes.
+    ``cloned``: the video in the input folder whose motion Motion Clone takes. ``reuse``: in one of how many steps Reuse Motion
+    computes the motion model; 0: without that node.
     """
 
     caption: str
@@ -56,6 +58,7 @@ class Clip:
     loop: bool = False
     windows: str | None = None
     cloned: str | None = None
+    reuse: int = 0
 
 
 def sampling_prompt(clip: Clip) -> dict[str, dict]:
@@ -106,6 +109,9 @@ def sampling_prompt(clip: Clip) -> dict[str, dict]:
             attention=1.0,
         )
         model = ["zero", 0]
+    if clip.reuse:
+        nodes["reuse"] = node("AnimateDiffReuseMotion", model=model, every=clip.reuse, **REUSE)
+        model = ["reuse", 0]
     if clip.cloned is not None:
         nodes["video"] = node("LoadVideo", file=clip.cloned)
         nodes["video_frames"] = node("GetVideoComponents", video=["video", 0])

@@ -77,6 +77,10 @@ NOTHING_AHEAD: Ahead = MappingProxyType({})
 # In place of a temporal attention's own function: its name, queries, keys and values ``(positions, frames, channels)`` and
 # the number of heads -> ``(positions, frames, channels)``. Positions come clip by clip, in parts (temporal.py).
 Attend = Callable[[str, torch.Tensor, torch.Tensor, torch.Tensor, int], torch.Tensor]
+# Around a temporal transformer: the conds of the UNet call, the name of its motion module, the picture
+# ``(clips * frames, channels, height, width)`` and the function that computes it -> what it adds,
+# ``(clips, frames, channels, height, width)``.
+Transform = Callable[[Sequence[Hashable], str, torch.Tensor, Callable[[], torch.Tensor]], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +166,8 @@ class MotionInputs:
     those that meet them behind it. ``ahead`` is added to the picture ahead of modules: the sum counts by the module's effect
     as what it makes of it does; a module of effect 0 hands on the whole sum. ``views`` divide the frames (None: all attend to
     all), ``position_terms`` are what a module makes of its position tables for them. ``attend`` computes all temporal attention
-    of this call (None: as the modules do).
+    of this call (None: as the modules do). ``transform`` is around each temporal transformer, unless ``attend`` looks into it;
+    ``conds`` are the names of those in the UNet call, in equal parts of its batch.
 
     Each cond has ``windows`` clips in the call, and masks and features have the pictures of them all, one clip behind the
     other (``parts.of_clips``).
@@ -179,6 +184,8 @@ class MotionInputs:
         default_factory=lambda: MappingProxyType({})
     )  # PositionTerms (projected.py)
     attend: Attend | None = None
+    transform: Transform | None = None
+    conds: tuple[Hashable, ...] = ()
     windows: int = 1
 
     def module(self, name: str) -> ModuleInputs:
@@ -191,13 +198,13 @@ class MotionInputs:
 
     def in_batch(self, conds: Sequence[Hashable], clips: int) -> MotionInputs:
         """For a UNet call of ``clips`` clips that belong to ``conds`` in equal parts: some features are for some conds only."""
-        if not self.projections:
+        if not self.projections and self.transform is None:
             return self
         projections = {}
         for name, one in self.projections.items():
             features = one.features.in_batch(conds, clips)
             projections[name] = replace(one, features=features)
-        return replace(self, projections=projections)
+        return replace(self, projections=projections, conds=tuple(conds))
 
     def in_window(self, window: list[int] | None) -> MotionInputs:
         """Their masks for the frames ``window`` of the clip."""

@@ -4,9 +4,11 @@ Guo et al., "AnimateDiff" (arXiv 2307.04725), section 4.2 and figure 2. Attribut
 files, so that a state dict loads as it is.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -221,10 +223,16 @@ class TemporalTransformer(nn.Module):
         if varies_over_picture(inputs, scales):
             sizes = [part.shape[0] for part in parts]
             of_parts = in_parts(inputs, scales, self.layer_name, sizes, clips, height, width, like=y)
-            parts = [self._positions(part, *of_part) for part, of_part in zip(parts, of_parts, strict=True)]
         else:
-            parts = [self._positions(part, inputs, scales) for part in parts]
-        y = parts[0] if len(parts) == 1 else torch.cat(parts)
+            of_parts = itertools.repeat((inputs, scales), len(parts))
+        made = (self._positions(part, *of_part) for part, of_part in zip(parts, of_parts, strict=True))
+        if len(parts) == 1:
+            (y,) = made
+        elif torch.is_grad_enabled():
+            y = torch.cat(list(made))
+        else:  # into the place of what it was made of
+            for part, one in zip(parts, made, strict=True):
+                part.copy_(one)
         return y.view(clips, height, width, frames, channels).permute(0, 3, 4, 1, 2)
 
 
@@ -248,17 +256,23 @@ class MotionModule(nn.Module):
         if ahead is None:
             if own.effect == 0.0 or self.temporal_transformer is None:
                 return x
-            added = self.temporal_transformer(x, frames, inputs, own.scale).unflatten(0, (-1, windows))
+            added = self._transformed(x, frames, inputs).unflatten(0, (-1, windows))
         else:
             added = of_clips(ahead.at(*x.shape[2:], like=x), windows)
             if own.effect != 0.0 and self.temporal_transformer is not None:
                 total = (clips + added).flatten(0, 2)
-                made = self.temporal_transformer(total, frames, inputs, own.scale)
-                added = made.unflatten(0, (-1, windows)) + added
+                added = self._transformed(total, frames, inputs).unflatten(0, (-1, windows)) + added
         if own.effect is not None and own.effect != 0.0:
             effect = strength_at(own.effect, *x.shape[2:], like=x)
             added = added * (of_clips(effect, windows) if isinstance(effect, torch.Tensor) else effect)
         return (clips + added).flatten(0, 2)
+
+    def _transformed(self, x: torch.Tensor, frames: int, inputs: MotionInputs) -> torch.Tensor:
+        assert self.temporal_transformer is not None
+        compute = partial(self.temporal_transformer, x, frames, inputs, inputs.module(self.layer_name).scale)
+        if inputs.transform is None or inputs.attend is not None:
+            return compute()
+        return inputs.transform(inputs.conds, self.layer_name, x, compute)
 
 
 class MotionBlock(nn.Module):

@@ -302,7 +302,10 @@ NODES = [
                 default=0,
                 min=0,
                 max=sockets.LARGEST,
-                tooltip="How many frames the spatial layers compute at a time. 0: as many as fit into the memory that is free.",
+                tooltip=(
+                    "How many frames the spatial layers compute at a time, and then one prompt after the other. 0: as many as fit "
+                    "into the memory that is free."
+                ),
             ),
             _fuse(relative=False, default="pyramid"),
             *_scheduling(),

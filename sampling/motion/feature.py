@@ -90,15 +90,18 @@ class Motion(Feature):
 
         # what is altered in the UNet for single calls would be compiled anew in each
         compiled = is_compiled(run.model_options)
+        on_several_devices = bool(run.patcher.get_additional_models_with_key("multigpu"))
 
         def around_call(call: Call, then: Denoise) -> Predictions:
             told = [motion.in_call(call) for motion in in_run]
             inputs = tuple(replace(inputs, windows=call.windows) for inputs, _ in told)
             inputs = inputs or (BYPASS,) * len(self.motion_models)
+            chunk = None if compiled else call.chunk
+            if chunk and chunk < call.frames and not on_several_devices:
+                then = _cond_by_cond(then)
             for _, of_model in told:
                 for adapter in of_model:
                     then = _within(adapter, then)
-            chunk = None if compiled else call.chunk
             return then(call.with_options(**{CALL_KEY: MotionCall(inputs, call.frames, chunk)}))
 
         return then(start.around_each_call(around_call))
@@ -107,6 +110,11 @@ class Motion(Feature):
         """Each network once, though two motion models may have the same adapter."""
         adapters = [adapter for applied in self.motion_models for adapter in applied.settings.adapters]
         return list({id(patcher.model): patcher for adapter in adapters for patcher in adapter.patchers}.values())
+
+
+def _cond_by_cond(then: Denoise) -> Denoise:
+    """Where memory is to be saved, the hidden state and skip connections of one prompt at a time are enough."""
+    return lambda call: [prediction for cond in call.conds for prediction in then(replace(call, conds=[cond]))]
 
 
 def _within(adapter: AroundCall, then: Denoise) -> Denoise:

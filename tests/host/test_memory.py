@@ -56,8 +56,8 @@ def test_several_windows_take_as_much_as_the_host_reckons_for_as_many_pictures(p
 
 @pytest.mark.parametrize("clips", [1, 8])
 @pytest.mark.parametrize("side", [8, 96])
-def test_a_motion_module_takes_two_copies_of_its_input_and_one_part(pack, clips, side):
-    """Of 14 times as many elements as are computed in a part: hidden states, normed, the feed-forward network's 8 and 4."""
+def test_a_motion_module_takes_a_copy_of_its_input_and_one_part(pack, clips, side):
+    """Of 16 times as many elements as are computed in a part: hidden states, normed, the feed-forward network's 8 and 4."""
     temporal, call = pack.submodule("motion_models.network.temporal"), pack.submodule("motion_models.network.call")
     frames, channels = 16, 320
     positions = clips * side * side
@@ -67,5 +67,5 @@ def test_a_motion_module_takes_two_copies_of_its_input_and_one_part(pack, clips,
     with torch.no_grad(), counted_memory.Allocations([x, *module.state_dict().values()]) as counted:
         module(x, frames, call.MotionInputs())
     elements = counted.peak / 2
-    assert elements <= max(2 * x.numel() + 14 * part, 4 * x.numel())
-    assert elements >= 0.8 * max(x.numel() + 14 * part, 3 * x.numel())
+    most = max(x.numel() + 16 * part, 2 * x.numel())
+    assert 0.9 * most <= elements <= most

@@ -328,6 +328,11 @@ def adapter_patch(n, context, value, options):
     return n, context + own, value + own
 
 
+def from_before(x: torch.Tensor) -> torch.Tensor:
+    """For each frame that of the one before, ``x (clips * frames, tokens, channels)``."""
+    return x.unflatten(0, (-1, FRAMES)).roll(1, 1).flatten(0, 1)
+
+
 @pytest.mark.parametrize(
     ("name", "apart"),
     [
@@ -336,7 +341,7 @@ def adapter_patch(n, context, value, options):
     ],
 )
 def test_spatial_layers_in_chunks_of_frames(animated, shared, conditionings, monkeypatch, name, apart):
-    """Equal to all frames at a time, in convolutions of at most three frames of each clip."""
+    """Equal to all frames at a time, in convolutions of at most three frames, and one cond after the other."""
     rows = []
 
     def clip(chunk: int):
@@ -344,7 +349,9 @@ def test_spatial_layers_in_chunks_of_frames(animated, shared, conditionings, mon
         if name == "image prompt":
             model.set_model_attn2_patch(adapter_patch)
         if name == "self-attention over frames":
-            model.set_model_attn1_patch(lambda n, context, value, options: (n, context.roll(1, 0), value.roll(1, 0)))
+            model.set_model_attn1_patch(
+                lambda n, context, value, options: (n, from_before(context), from_before(value))
+            )
             model.model_options["transformer_options"]["animatediff_all_frames"] = True
         if apart:  # the host takes as many conds together as it reckons with memory for
             monkeypatch.setattr(model.model, "memory_required", lambda *args, **kwargs: 1e15)
@@ -359,9 +366,9 @@ def test_spatial_layers_in_chunks_of_frames(animated, shared, conditionings, mon
     chunked, in_chunks = clip(3), list(rows)
     rows.clear()
     whole = clip(FRAMES)
-    clips, rest = divmod(max(rows), FRAMES)
-    assert (clips, rest) == (1, 0) or not apart
-    assert max(in_chunks) == 3 * clips and sum(in_chunks) == sum(rows)
+    assert max(rows) == FRAMES or not apart
+    together = 2 if name == "mask" else 1  # entries of one cond
+    assert max(in_chunks) == 3 * together and sum(in_chunks) == sum(rows)
     torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-5 * float(whole.abs().max()))
 
 
