@@ -1,12 +1,13 @@
 """What long clips cost: seconds per step and memory, by windows, for clips of several lengths.
 
     python -m nox -s benchmark -- long [--frames 64 128 256] [--steps 1] [--rounds 3] [--json FILE] [--plot FILE]
-                                       [--pack FOLDER] [--pixels 64] [--device cpu]
+                                       [--pack FOLDER] [--pixels 64] [--device cpu] [--measure time memory]
 
 API prompts through a ComfyUI server, on random SD1.5 weights and the v2 motion model, cond and uncond; the settings take
 turns. A prompt of one step and one of ``1 + steps`` are timed, so that loading and starting drop out. ``--pack`` runs the same
-prompts on another node pack, as far as it has the nodes. Memory is the highest of the server's process (on Linux, RSS) above what
-it holds between two runs, which is the weights.
+prompts on another node pack, as far as it has the nodes. Memory is the highest of the process of a second server (on Linux, RSS)
+above what it holds between two runs, which is the weights: there memory that is no longer used goes back to the system at once,
+which takes time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "dev"))
@@ -96,10 +98,12 @@ def seconds(entry: dict) -> float:
     return (at["execution_success"] - at["execution_start"]) / 1000
 
 
-def measure(server: Server, options, settings: list[tuple[str, int]]) -> list[dict]:
-    seeds: Iterator[int] = iter(range(1_000_000))
+Settings = list[tuple[str, int]]  # with the frames of the clip
+
+
+def measure_time(server: Server, options, settings: Settings, seeds: Iterator[int]) -> dict[tuple[str, int], float]:
+    """Seconds per step."""
     taken: dict[tuple[str, int], list[float]] = {one: [] for one in settings}
-    peaks: dict[tuple[str, int], float] = {}
     for turn in range(options.rounds):
         for setting, frames in settings:
 
@@ -108,23 +112,25 @@ def measure(server: Server, options, settings: list[tuple[str, int]]) -> list[di
 
             if not turn:
                 run(1)  # loads what this setting needs
-            held = held_memory(server.process.pid)
-            forget_peak(server.process.pid)
             first = run(1)
-            peak = peak_memory(server.process.pid)
-            if held is not None and peak is not None:
-                peaks[setting, frames] = peak - held
             taken[setting, frames].append((run(1 + options.steps) - first) / options.steps)
             print(f"{setting}, {frames} frames: {taken[setting, frames][-1]:.2f} s/step", flush=True)
-    return [
-        {
-            "setting": setting,
-            "frames": frames,
-            "seconds_per_step": statistics.median(taken[setting, frames]),
-            "peak_gib": peaks.get((setting, frames)),
-        }
-        for setting, frames in settings
-    ]
+    return {one: statistics.median(of_setting) for one, of_setting in taken.items()}
+
+
+def measure_memory(server: Server, options, settings: Settings, seeds: Iterator[int]) -> dict[tuple[str, int], float]:
+    """GiB above the weights, in one step; empty where it cannot be read."""
+    peaks = {}
+    for setting, frames in settings:
+        for _ in range(2):  # the first one loads what this setting needs
+            held = held_memory(server.process.pid)
+            forget_peak(server.process.pid)
+            server.queue(prompt(setting, frames, 1, options.pixels, next(seeds)), 7200)
+            peak = peak_memory(server.process.pid)
+        if held is not None and peak is not None:
+            peaks[setting, frames] = peak - held
+            print(f"{setting}, {frames} frames: {peak - held:.2f} GiB", flush=True)
+    return peaks
 
 
 def table(rows: list[dict], most: list[int]) -> str:
@@ -133,8 +139,9 @@ def table(rows: list[dict], most: list[int]) -> str:
         cells = []
         for frames in most:
             row = find(rows, setting, frames)
-            memory = "" if row is None or row["peak_gib"] is None else f", {row['peak_gib']:.2f} GiB"
-            cells.append("" if row is None else f"{row['seconds_per_step']:.1f} s{memory}")
+            time, memory = (None, None) if row is None else (row["seconds_per_step"], row["peak_gib"])
+            found = ("" if time is None else f"{time:.1f} s", "" if memory is None else f"{memory:.2f} GiB")
+            cells.append(", ".join(filter(None, found)))
         lines.append(f"| {setting} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -227,28 +234,52 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pack", type=Path, default=ROOT, help="another node pack, for the same prompts")
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
+    parser.add_argument("--measure", nargs="+", default=["time", "memory"], choices=["time", "memory"])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
 
-    # so that memory which is no longer used goes back to the system at once, and does not count for the next setting
-    os.environ |= {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     host = hosts.host()
     weights = hosts.weights(host)
     settings = [(setting, frames) for frames in options.frames for setting in options.settings]
     settings.append((NO_WINDOWS, SHORT))
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Server(host, folder, models=[weights], packs=[options.pack], device=options.device) as server,
+    seeds = iter(range(1_000_000))
+
+    @contextmanager
+    def server() -> Iterator[Server]:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Server(host, folder, models=[weights], packs=[options.pack], device=options.device) as started,
+        ):
+            yield started
+
+    measured: dict[str, dict[tuple[str, int], float]] = {}
+    for what, measure, environment in (
+        ("time", measure_time, {}),
+        ("memory", measure_memory, {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}),
     ):
-        served = server.object_info()
-        settings = [one for one in settings if (of_context := context(one[0])) is None or of_context[0] in served]
-        rows = measure(server, options, settings)
+        if what in options.measure:
+            os.environ |= environment
+            with server() as started:
+                served = started.object_info()
+                settings = [
+                    one for one in settings if (of_context := context(one[0])) is None or of_context[0] in served
+                ]
+                measured[what] = measure(started, options, settings, seeds)
+    rows = [
+        {
+            "setting": setting,
+            "frames": frames,
+            "seconds_per_step": measured.get("time", {}).get((setting, frames)),
+            "peak_gib": measured.get("memory", {}).get((setting, frames)),
+        }
+        for setting, frames in settings
+    ]
     print(f"\n{options.pixels} px, cond and uncond, {os.environ.get('OMP_NUM_THREADS', os.cpu_count())} threads\n")
     print(table(rows, options.frames), "\n")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    if options.plot:
+    if options.plot and "time" in measured:
         draw(rows, options.frames, options.plot, host)
     kept = kept_gib(host, [SHORT, *options.frames], options.pixels, weights) if options.pack == ROOT else {}
     return 0 if figures(rows, kept) else 1
