@@ -1,6 +1,7 @@
 """What the host thinks of memory."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import comfy.model_management
@@ -24,3 +25,14 @@ def rows_that_fit(model, x: torch.Tensor, kept: int) -> int:
     """
     free: Any = comfy.model_management.get_free_memory(x.device)
     return max(1, int((free - kept) / (MARGIN * model.memory_required([1, *x.shape[1:]]))))
+
+
+def rows_instead_of(model, kept: Callable[[torch.Tensor], int], shape: Sequence[int], chunk: int) -> int:
+    """For how many pictures the host reckons with what a call for ``shape`` takes that holds ``chunk`` of them at a time.
+
+    ``kept``: the bytes that the call holds for all of its pictures.
+    """
+    dtype = model.manual_cast_dtype or model.get_dtype()
+    one = [1, *shape[1:]]
+    share = kept(torch.empty(one, dtype=dtype, device="meta")) / model.memory_required(one)
+    return min(shape[0], math.ceil(chunk + share * shape[0]))

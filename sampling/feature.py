@@ -88,8 +88,8 @@ class Call:
 
     ``x (windows * frames, channels, height, width)``. ``window`` None means all frames of the clip. Several ``windows`` of
     equal length may share a call; their frames stand one behind the other in ``window``, as they do in ``x``. ``chunk``: how
-    many frames spatial layers see at a time (0: as many as fit into memory; None: all). ``options`` are added to the
-    transformer_options that the UNet sees.
+    many frames spatial layers see at a time (0: as many as fit into memory; None: all), ``skips_in_ram``: whether the UNet's skip
+    connections are kept there. ``options`` are added to the transformer_options that the UNet sees.
     """
 
     run: Run
@@ -102,6 +102,7 @@ class Call:
     windows: int = 1
     views: Views | None = None
     chunk: int | None = None
+    skips_in_ram: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
 
     @property

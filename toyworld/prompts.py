@@ -20,7 +20,13 @@ CLONING = {"strength": 800.0, "start_percent": 0.0, "end_percent": 0.6, "up_bloc
 CLONING_STEPS = 24
 # Windows of long clips, as their nodes have them.
 WINDOWS = {"context_length": 16, "context_overlap": 8, "fuse_method": "pyramid"}
-SHARED = {"schedule": "standard_static", "cut_off": 0.25, "one_motion_end_percent": 1.0, "frames_at_once": 0}
+SHARED = {
+    "schedule": "standard_static",
+    "cut_off": 0.25,
+    "one_motion_end_percent": 1.0,
+    "frames_at_once": 0,
+    "skips_in_ram": False,
+}
 CONTEXTS = {
     "static": ("ADE_StandardStaticContextOptions", WINDOWS),
     "shared": ("AnimateDiffSharedWindowsContextOptions", {**WINDOWS, **SHARED, "one_motion": 0.0}),

@@ -226,12 +226,13 @@ class MotionCall:
 
     ``frames`` of a clip stand one behind the other in the batch; it may hold several such clips: for each cond one of each
     context window, and where another pack cuts pictures into tiles, one for each tile. ``chunk``: how many frames spatial
-    layers see at a time (0: as many as fit into memory; None: all).
+    layers see at a time (0: as many as fit into memory; None: all). ``skips_in_ram``: where skip connections are kept.
     """
 
     motion: tuple[MotionInputs, ...]
     frames: int
     chunk: int | None = None
+    skips_in_ram: bool = False
 
     @classmethod
     def of(cls, transformer_options: Mapping[str, object] | None) -> MotionCall:

@@ -114,6 +114,7 @@ def _shared(
     cut_off: float,
     one_motion_end_percent: float,
     frames_at_once: int,
+    skips_in_ram: bool,
     fuse_method: str = "pyramid",
     start_percent: float = 0.0,
     guarantee_steps: int = 1,
@@ -133,6 +134,7 @@ def _shared(
         guarantee_steps=guarantee_steps,
         views=ViewOptions(windows, fuse_method, shared=True, one_motion=one),
         chunk=frames_at_once,
+        skips_in_ram=skips_in_ram,
     )
     return chained((context,), prev_context)
 
@@ -305,6 +307,14 @@ NODES = [
                 tooltip=(
                     "How many frames the spatial layers compute at a time, and then one prompt after the other. 0: as many as fit "
                     "into the memory that is free."
+                ),
+            ),
+            io.Boolean.Input(
+                "skips_in_ram",
+                default=False,
+                tooltip=(
+                    "Keep the UNet's skip connections in the computer's memory instead of the card's, which takes time: for clips "
+                    "that do not fit even with a small frames_at_once."
                 ),
             ),
             _fuse(relative=False, default="pyramid"),

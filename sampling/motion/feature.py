@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from comfy.patcher_extension import PatcherInjection, WrappersMP
@@ -16,6 +17,7 @@ from ...motion_models.network.call import BYPASS, CALL_KEY, MotionCall
 from ...motion_models.network.frame_chunks import in_chunks, kept_bytes
 from ...motion_models.network.group_norm import joint_group_norm
 from ...motion_models.network.injection import MotionSlot, eject, inject, run_slot
+from ...motion_models.network.skips import in_ram
 from ..feature import AroundCall, Call, Denoise, Feature, Pass, Predictions, Run
 from ..run import MODEL_KEY
 from ..windows.context import Contexts
@@ -88,23 +90,31 @@ class Motion(Feature):
         # one frame has no motion: the modules would only disturb it
         in_run = tuple(MotionInRun.of(applied, run) for applied in self.motion_models if run.frames > 1)
 
-        # what is altered in the UNet for single calls would be compiled anew in each
-        compiled = is_compiled(run.model_options)
+        chunks = self.takes_chunks(run.model_options)
         on_several_devices = bool(run.patcher.get_additional_models_with_key("multigpu"))
 
         def around_call(call: Call, then: Denoise) -> Predictions:
             told = [motion.in_call(call) for motion in in_run]
             inputs = tuple(replace(inputs, windows=call.windows) for inputs, _ in told)
             inputs = inputs or (BYPASS,) * len(self.motion_models)
-            chunk = None if compiled else call.chunk
+            chunk = call.chunk if chunks else None
             if chunk and chunk < call.frames and not on_several_devices:
                 then = _cond_by_cond(then)
             for _, of_model in told:
                 for adapter in of_model:
                     then = _within(adapter, then)
-            return then(call.with_options(**{CALL_KEY: MotionCall(inputs, call.frames, chunk)}))
+            skips_in_ram = call.skips_in_ram and not is_compiled(run.model_options)
+            return then(call.with_options(**{CALL_KEY: MotionCall(inputs, call.frames, chunk, skips_in_ram)}))
 
         return then(start.around_each_call(around_call))
+
+    def takes_chunks(self, model_options: dict[str, Any]) -> bool:
+        """Whether spatial layers can see a few frames at a time.
+
+        Not where group norms take their statistics over all frames; and what is altered in the UNet for single calls would be
+        compiled anew in each.
+        """
+        return not self.joint_group_norm and not is_compiled(model_options)
 
     def _adapters_patchers(self) -> list:
         """Each network once, though two motion models may have the same adapter."""
@@ -131,13 +141,15 @@ def _apply_model(
     call = MotionCall.of(transformer_options)
     clips = call.clips(x.shape[0])
     unet = executor.class_obj.diffusion_model
-    if joint:  # takes its statistics over all frames, so they stay together
+    if joint:
         altered = joint_group_norm(unet, call.frames)
     else:
         chunk = call.frames if call.chunk is None else call.chunk
         if chunk == 0:
             chunk = rows_that_fit(executor.class_obj, x, kept_bytes(unet, x)) // clips
         altered = in_chunks(unet, call.frames, chunk)
+    if call.skips_in_ram:
+        transformer_options, control = in_ram(transformer_options or {}, control)
     with altered:
         return executor(x, t, c_concat, c_crossattn, control, transformer_options, **kwargs)
 

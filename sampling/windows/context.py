@@ -32,7 +32,8 @@ class Context:
     """One way of cutting, from ``start_percent`` of the sampling schedule on, for ``guarantee_steps`` steps at least.
 
     ``extras`` act in the whole chain (``extras_of``), whichever context is in force. ``chunk``: how many frames spatial layers
-    see at a time where the UNet gets the whole clip; 0 goes by the memory that is free. ``at_once``: how many windows go through
+    see at a time where the UNet gets the whole clip; 0 goes by the memory that is free. ``skips_in_ram``: where the UNet's skip
+    connections are kept then. ``at_once``: how many windows go through
     the UNet together (``at_once.py``).
     """
 
@@ -43,6 +44,7 @@ class Context:
     guarantee_steps: int = 1
     views: ViewOptions | None = None
     chunk: int = 0
+    skips_in_ram: bool = False
     extras: ContextExtras | None = None
     at_once: int = 1
 

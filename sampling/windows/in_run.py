@@ -1,6 +1,6 @@
 """Context options in a run: each denoiser call window by window, and the predictions blended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -8,11 +8,15 @@ from itertools import count
 import torch
 from comfy.patcher_extension import WrappersMP
 
+from ...host.memory import rows_instead_of
 from ...motion_models.network.call import OneMotion, View, Views
+from ...motion_models.network.frame_chunks import kept_bytes
 from .. import advanced_controlnet
+from ..animate import feature_of
 from ..context_extras.extra import InPass
 from ..feature import Call, Denoise, Feature, Pass, Predictions, Run, Step
 from ..keyframes import ActiveRange, InForce, start_sigmas
+from ..motion.feature import Motion
 from ..run import MODEL_KEY
 from . import at_once, other_packs
 from .conditioning import WindowedControls, controls_of_window, warn_about_lengths
@@ -103,7 +107,7 @@ class WindowsInRun:
             window = [frame for one in of_call for frame in one]
             chunk = context.chunk if context.whole else None
             asked = replace(call, conds=conds, x=x, timestep=timestep, window=window, windows=len(of_call))
-            return go_on(replace(asked, views=views, chunk=chunk))
+            return go_on(replace(asked, views=views, chunk=chunk, skips_in_ram=context.skips_in_ram))
 
         fuse_context = self.fuse_context(self.frames, context.windows.overlap, context.fuse, call.step)
         try:
@@ -193,8 +197,18 @@ class Windows(Feature):
 
 def _prepare_sampling(contexts: Contexts, executor, model, noise_shape, conds, *args, **kwargs):
     """PREPARE_SAMPLING wrapper: the host reckons memory with as many frames as the UNet sees at once."""
-    frames = noise_shape[0]
-    if cut_by(contexts, frames) is not None:
+    if cut_by(contexts, noise_shape[0]) is not None:
         # loaded models stay where they are when the next context comes into force
-        noise_shape = [max(context.frames_in_batch(frames) for context in contexts), *noise_shape[1:]]
+        frames = max(_frames_to_reckon_with(context, model, noise_shape) for context in contexts)
+        noise_shape = [frames, *noise_shape[1:]]
     return executor(model, noise_shape, conds, *args, **kwargs)
+
+
+def _frames_to_reckon_with(context: Context, model, noise_shape: Sequence[int]) -> int:
+    frames = noise_shape[0]
+    motion = feature_of(model, Motion)
+    if not context.whole or context.chunk is None or motion is None or not motion.takes_chunks(model.model_options):
+        return context.frames_in_batch(frames)
+    # what is free beside that is used for larger chunks
+    chunk = context.chunk or context.frames_attending(frames)
+    return rows_instead_of(model.model, partial(kept_bytes, model.model.diffusion_model), noise_shape, chunk)

@@ -27,6 +27,7 @@ def shared(nodes):
             "cut_off": 0.25,
             "one_motion_end_percent": 1.0,
             "frames_at_once": 0,
+            "skips_in_ram": False,
             **changes,
         }
         (contexts,) = nodes(

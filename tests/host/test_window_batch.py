@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import pytest
 import torch
@@ -239,7 +240,9 @@ def test_automatic_takes_as_many_windows_as_fit_beside_each_other(
     assert seen == expected
 
 
-def test_the_host_reserves_memory_for_all_windows_of_a_batch(small, context, sample, monkeypatch):
+@pytest.fixture
+def asked(host_path, monkeypatch) -> list[int]:
+    """For how many pictures of a cond the host reserves memory, run by run."""
     import comfy.sampler_helpers
 
     asked = []
@@ -249,6 +252,10 @@ def test_the_host_reserves_memory_for_all_windows_of_a_batch(small, context, sam
         "estimate_memory",
         lambda model, shape, *args: asked.append(shape[0]) or estimate(model, shape, *args),
     )
+    return asked
+
+
+def test_the_host_reserves_memory_for_all_windows_of_a_batch(small, context, sample, asked):
     for at_once in (0, 1, 3, 100):
         sample(small((context(at_once=at_once),)), frames=FRAMES, steps=1)
     assert asked == [4, 4, 12, 16]
@@ -258,6 +265,30 @@ def test_the_host_reserves_memory_for_all_windows_of_a_batch(small, context, sam
     ):
         sample(small(contexts), frames=FRAMES, steps=2)
     assert asked[4:] == [8, 8]  # of the context that needs most, whenever its turn comes
+
+
+def test_the_host_reserves_memory_for_a_chunk_and_what_is_kept_of_the_rest(pack, nodes, small, sample, asked):
+    kept_bytes = pack.submodule("motion_models.network.frame_chunks").kept_bytes
+    frames = 64
+    for at_once, chunk in ((3, 3), (0, 4), (frames, frames)):
+        (contexts,) = nodes(
+            "AnimateDiffSharedWindowsContextOptions",
+            context_length=4,
+            context_overlap=2,
+            schedule="standard_static",
+            one_motion=0.0,
+            cut_off=0.25,
+            one_motion_end_percent=1.0,
+            frames_at_once=at_once,
+            skips_in_ram=False,
+        )
+        model = small(contexts)
+        base = model.model
+        kept = kept_bytes(base.diffusion_model, torch.empty(frames, 4, 8, 8, device="meta"))
+        share = kept / (frames * base.memory_required([1, 4, 8, 8]))
+        assert 0 < share < 0.5
+        sample(model, frames=frames, steps=1)
+        assert asked.pop() == min(frames, math.ceil(chunk + share * frames))
 
 
 UNICTRL = {"strength": 1.0, "motion_end_percent": 1.0, "start_percent": 0.0, "end_percent": 1.0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import logging
 from collections.abc import Callable
@@ -317,6 +318,35 @@ def shared(pack, context):
     windows = pack.submodule("sampling.windows.schedules").WindowOptions("standard_static", 4, 2)
     views = options.ViewOptions(windows, "pyramid", shared=True)
     return lambda chunk: context("view_as_context", 0, 0, views=views, chunk=chunk)
+
+
+class InRam(torch.Tensor):
+    """As a tensor on another device: what else is there cannot be computed with it."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function in (torch.Tensor.__iadd__, torch.Tensor.add_, torch.cat) and torch.Tensor in {
+            type(one) for one in torch.utils._pytree.tree_leaves(args) if isinstance(one, torch.Tensor)
+        }:
+            raise RuntimeError("tensors on two devices")
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+@pytest.mark.parametrize("name", ["ControlNet", "T2I-Adapter", "control LoRA", "chain", "prompt schedule"])
+def test_skip_connections_in_ram(pack, animated, shared, conditionings, monkeypatch, name):
+    skips, moved = pack.submodule("motion_models.network.skips"), []
+
+    def to_device(x, device):
+        moved.append(device is skips.RAM)
+        return x.as_subclass(InRam if device is skips.RAM else torch.Tensor)
+
+    monkeypatch.setattr(skips, "to_device", to_device)
+    conds, noise = conditionings[name](list(range(FRAMES))), random(FRAMES, 4, SIZE, SIZE, seed=3)
+    on_card = run(animated(shared(3)), noise, SIGMAS, conds)
+    assert not moved
+    in_ram = run(animated(dataclasses.replace(shared(3), skips_in_ram=True)), noise, SIGMAS, conds)
+    assert sum(moved) >= len(moved) / 2 > 0
+    assert torch.equal(in_ram, on_card)
 
 
 def adapter_patch(n, context, value, options):
