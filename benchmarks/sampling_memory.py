@@ -61,16 +61,18 @@ def long_clips(pack, animated) -> None:
     """Shared windows with one motion, spatial layers in chunks of frames; against 16 frames without windows."""
     import torch
 
-    call, chunks = (pack.submodule(f"motion_models.network.{name}") for name in ("call", "frame_chunks"))
+    call, views, chunks = (
+        pack.submodule(f"motion_models.network.{name}") for name in ("call", "views", "frame_chunks")
+    )
     schedules, one_motion = (pack.submodule(f"sampling.windows.{name}") for name in ("schedules", "one_motion"))
     side = SIZES["SD15"][0] // PIXELS
     short = animated.count(WINDOW, CONDS, side, side).peak
     print(f"SD1.5, {SIZES['SD15'][0]} px, half precision; MiB beside the weights. {WINDOW} frames: {short / MIB:.0f}")
     for frames in LONG:
         windows = schedules.windows(frames, schedules.WindowOptions("standard_static", WINDOW, WINDOW // 2))
-        each = tuple(call.View(window, torch.ones(WINDOW)) for window in windows)
+        each = tuple(views.View(window, torch.ones(WINDOW)) for window in windows)
         one = one_motion.OneMotionOptions().in_call(frames, WINDOW, closed=False, step=0)
-        inputs = call.MotionInputs(views=call.Views(each, shared=True, one_motion=one))
+        inputs = call.MotionInputs(views=views.Views(each, shared=True, one_motion=one))
         for conds in (CONDS, 1):
             kept = chunks.kept_bytes(animated.unet, torch.empty(conds * frames, 4, side, side, device="meta").half())
             for chunk in (frames, WINDOW, WINDOW // 4):

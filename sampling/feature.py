@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..motion_models.network.call import Views
+from ..motion_models.network.views import Views
 from .windows.schedules import Window
 
 Predictions = list[torch.Tensor]

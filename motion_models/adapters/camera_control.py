@@ -18,9 +18,10 @@ from ..files.errors import MotionModelFileError
 from ..files.motion_model import load_motion_model
 from ..files.reading import read_tensors
 from ..layouts import MAX_FRAMES, Tensors
-from ..network.call import MotionInputs, Views
+from ..network.call import MotionInputs
 from ..network.injection import MotionModelMismatch
 from ..network.temporal import TemporalBlock, positions_at_once
+from ..network.views import Views
 from ..spec import MotionModelSpec
 from .network import ResidualBlock, with_weights
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 
 from .features import FrameFeatures
 from .strength import FrameMask, Strength
+from .views import Views
 
 # Of the call in the host's transformer_options.
 CALL_KEY = "animatediff"
@@ -81,61 +81,6 @@ Attend = Callable[[str, torch.Tensor, torch.Tensor, torch.Tensor, int], torch.Te
 # ``(clips * frames, channels, height, width)`` and the function that computes it -> what it adds,
 # ``(clips, frames, channels, height, width)``.
 Transform = Callable[[Sequence[Hashable], str, torch.Tensor, Callable[[], torch.Tensor]], torch.Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """Frames of a call that attend to each other only, and how much each counts where views overlap."""
-
-    frames: list[int]
-    weights: torch.Tensor
-
-    @cached_property
-    def place(self) -> slice | list[int]:
-        """``frames`` as an index: frames in a row are not copied."""
-        first = self.frames[0]
-        in_a_row = self.frames == list(range(first, first + len(self.frames)))
-        return slice(first, first + len(self.frames)) if in_a_row else self.frames
-
-
-@dataclass(frozen=True, eq=False)
-class OneMotion:
-    """A branch of attention in which all frames of a call attend to all, for what varies slowly along the clip.
-
-    Lu et al., "FreeLong" (arXiv 2407.19918), section 4.2: low frequencies of the global branch, high ones of the windows.
-    ``basis (frames, components)`` has orthonormal columns that span the low frequencies. ``order`` lists all frames as they
-    follow each other in this branch, whose positions are spread over those of ``length`` frames.
-    """
-
-    basis: torch.Tensor
-    order: list[int]
-    length: int
-    strength: float = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class Views:
-    """How temporal attention divides the frames of a call; together the views hold every frame.
-
-    They are blended behind all attentions of a module, each of which sees what the one before made of its view; or, where
-    they are ``shared``, behind each attention, so that all but the attention itself is computed once for each frame.
-    """
-
-    each: tuple[View, ...]
-    shared: bool = False
-    one_motion: OneMotion | None = None
-
-    @property
-    def longest(self) -> int:
-        return max(len(view.frames) for view in self.each)
-
-    @cached_property
-    def weights(self) -> list[torch.Tensor]:
-        """Of each view, so that those of a frame add up to 1."""
-        total = torch.zeros(1 + max(max(view.frames) for view in self.each), dtype=torch.float64)
-        for view in self.each:
-            total.index_add_(0, torch.tensor(view.frames), view.weights.double())
-        return [view.weights.double() / total[view.frames] for view in self.each]
 
 
 @dataclass(frozen=True, eq=False)

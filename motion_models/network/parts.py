@@ -12,6 +12,7 @@ import torch
 from .call import MotionInputs
 from .features import FrameFeatures
 from .strength import FrameMask, Strength
+from .views import Place
 
 LaidOut = float | torch.Tensor | None
 # One entry per attention block; None for 1.
@@ -56,7 +57,7 @@ def in_parts(
         yield _changed(inputs, scales, lambda value, part=part: part.get(id(value), value))
 
 
-def in_view(inputs: MotionInputs, scales: Scales, frames: slice | list[int]) -> tuple[MotionInputs, Scales]:
+def in_view(inputs: MotionInputs, scales: Scales, frames: Place) -> tuple[MotionInputs, Scales]:
     """Inputs and scales for some of the call's frames. What is a picture for each frame has been laid out already."""
     inputs = replace(inputs, views=None)
     return _changed(inputs, scales, lambda value: value[:, frames] if isinstance(value, torch.Tensor) else value)

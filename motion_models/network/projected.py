@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from .call import LowRank, MotionInputs, Views
+from .call import LowRank, MotionInputs
 from .low_rank import add_low_rank
 from .parts import LaidOut, in_view
 from .positions import spread
+from .views import Place, Views
 
 QKV = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 QKV_LAYERS = ("to_q", "to_k", "to_v")
-Place = slice | list[int]  # of frames among those of the call
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ class Projected:
         self.qkv = None if attention.layer_name in inputs.merges else attention.project(x, inputs)
 
     def of(self, place: Place, frames: int) -> QKV:
-        """Those of a view of ``frames`` frames, whose positions begin at 0."""
+        """Those of a view of ``frames`` frames, whose positions begin at 0; or of views, at ``place (views, frames)``."""
         return self._with_positions(place, frames, self.terms.first)
 
     def all_spread(self, order: list[int]) -> QKV:

@@ -17,12 +17,13 @@ from torch import nn
 from ...host.attention import temporal_attention
 from ...host.patcher import operations
 from ..spec import MotionModelSpec
-from .call import MotionInputs, View, Views
+from .call import MotionInputs
 from .low_rank import add_low_rank
 from .parts import LaidOut, Scales, in_parts, in_view, of_clips, varies_over_picture
 from .positions import PositionalEncoding
 from .projected import QKV, QKV_LAYERS, PositionTerms, Projected, changes_of
 from .strength import strength_at
+from .views import View, Views
 
 NORM_GROUPS = 32
 # Positions x heads stays below 65,535, the largest batch that attention kernels can launch.
@@ -39,9 +40,12 @@ def positions_at_once(positions: int, frames: int, channels: int, device: torch.
     All of the network between the group norm and the residual treats positions independently, so they can be
     computed in parts of equal size. That bounds memory, and a CPU is faster for it (benchmarks/temporal_module.py).
     """
+    return math.ceil(positions / math.ceil(positions / _most_positions(frames, channels, device)))
+
+
+def _most_positions(frames: int, channels: int, device: torch.device) -> int:
     rows = ROWS_ON_CPU if device.type == "cpu" else WIDEST_ON_GPU // (8 * channels)
-    most = max(1, min(MAX_POSITIONS, rows // frames))
-    return math.ceil(positions / math.ceil(positions / most))
+    return max(1, min(MAX_POSITIONS, rows // frames))
 
 
 class TemporalAttention(nn.Module):
@@ -82,10 +86,15 @@ class TemporalAttention(nn.Module):
 
     def _attend_in_views(self, projected: Projected, views: Views, inputs: MotionInputs) -> torch.Tensor:
         """Each view by itself, blended where they overlap. What follows is linear in it, so it is computed once."""
-        blended = torch.zeros_like(projected.x)
-        for view, weights in zip(views.each, views.weights, strict=True):
-            attended = self._attend(projected.of(view.place, len(view.frames)), inputs)
-            _add_frames(blended, view.place, attended * weights.to(attended)[:, None])
+        x = projected.x
+        blended = torch.zeros_like(x)
+        positions, _, channels = x.shape
+        at_once = max(1, _most_positions(views.longest, channels, x.device) // positions)
+        for equal in views.side_by_side(at_once, x.device):
+            q, k, v = (y.flatten(0, 1) for y in projected.of(equal.frames, equal.frames.shape[1]))
+            attended = self._attend((q, k, v), inputs).view(positions, -1, channels)
+            for sources, weights in zip(equal.sources, equal.weights.to(attended), strict=True):
+                blended[:, equal.place] += attended[:, sources].mul_(weights[:, None])
         if (one := views.one_motion) is not None:
             attended = self._attend(projected.all_spread(one.order), inputs)
             in_order = torch.empty_like(attended)

@@ -10,9 +10,10 @@ from ...motion_models.adapters.camera import Poses
 from ...motion_models.adapters.camera_control import PIXELS, merging_attentions, packed
 from ...motion_models.adapters.network import compute_dtype
 from ...motion_models.adapters.plucker import rays
-from ...motion_models.network.call import Merge, MotionInputs, View, Views
+from ...motion_models.network.call import Merge, MotionInputs
 from ...motion_models.network.features import FrameFeatures
 from ...motion_models.network.strength import FrameMask, Strength, strength_of
+from ...motion_models.network.views import View, Views
 from ...motion_models.spec import MotionModelSpec
 from ..feature import Call, Run
 from ..motion.adapter import Adapter, AdapterInPass, PerWindow, Values

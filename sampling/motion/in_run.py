@@ -5,8 +5,9 @@ from functools import partial
 
 import torch
 
-from ...motion_models.network.call import BYPASS, LowRank, LowRanks, MotionInputs, Views
+from ...motion_models.network.call import BYPASS, LowRank, LowRanks, MotionInputs
 from ...motion_models.network.low_rank import Pairs
+from ...motion_models.network.views import Views
 from ..feature import AroundCall, Call, Denoise, Predictions, Run, Step
 from ..keyframes import ActiveRange, InForce, start_sigmas
 from ..strength.in_run import StrengthInRun

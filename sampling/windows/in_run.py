@@ -9,8 +9,8 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...host.memory import rows_instead_of
-from ...motion_models.network.call import OneMotion, View, Views
 from ...motion_models.network.frame_chunks import kept_bytes
+from ...motion_models.network.views import OneMotion, View, Views
 from .. import advanced_controlnet
 from ..animate import feature_of
 from ..context_extras.extra import InPass

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ...motion_models.network.call import OneMotion
+from ...motion_models.network.views import OneMotion
 from .schedules import bit_reversed
 
 

@@ -6,7 +6,7 @@ import comfy.model_management
 import comfy.samplers
 import torch
 
-from ...motion_models.network.call import View, Views
+from ...motion_models.network.views import View, Views
 from ..animate import feature_of
 from ..feature import Step
 from ..schedules.sigma_schedules import total_steps

@@ -227,7 +227,8 @@ def test_features_meet_the_hidden_states_ahead_of_queries_keys_and_values(pack, 
     mask = torch.rand(4, 3, 5, generator=generator)
     given = strengths.strength_of(mask, 4) if strength == "mask" else strength
     windows = [[0, 1, 2], [1, 2, 3]] if in_views else [[0, 1, 2, 3]]
-    views = call.Views(tuple(call.View(window, torch.ones(3)) for window in windows)) if in_views else None
+    network = pack.submodule("motion_models.network.views")
+    views = network.Views(tuple(network.View(window, torch.ones(3)) for window in windows)) if in_views else None
     name = module.temporal_transformer.transformer_blocks[0].attention_blocks[0].layer_name
     merges = {name: call.Merge(merge, features_type(features), given), "another": call.Merge(None, None)}
     with torch.inference_mode():

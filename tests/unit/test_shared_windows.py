@@ -36,10 +36,12 @@ def module(pack):
 
 
 @pytest.fixture
-def views(call):
+def views(pack):
+    network = pack.submodule("motion_models.network.views")
+
     def make(windows=WINDOWS, shared=True, one_motion=None):
         weights = [torch.arange(1.0, 1 + len(window)) for window in windows]
-        return call.Views(tuple(map(call.View, windows, weights)), shared, one_motion)
+        return network.Views(tuple(map(network.View, windows, weights)), shared, one_motion)
 
     return make
 
@@ -177,6 +179,15 @@ def test_each_view_is_attended_to_alone_and_blended(module, told, views, by_hand
     found = module(x, FRAMES, replace(inputs, views=division))
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     assert not torch.allclose(found, module(x, FRAMES, inputs), rtol=1e-2, atol=1e-2)  # the windows matter
+
+
+@pytest.mark.parametrize("rows", [1, 100, 10**6])
+@pytest.mark.parametrize("what", ["LoRAs that vary", "camera"])
+def test_views_side_by_side_in_batches_of_any_size(pack, module, told, views, by_hand, monkeypatch, what, rows):
+    monkeypatch.setattr(pack.submodule("motion_models.network.temporal"), "ROWS_ON_CPU", rows)
+    inputs, x, division = told(what), hidden(), views(([0, 1, 2, 3], [2, 3, 4, 5], [1, 4, 6], [6, 0, 5]))
+    found = module(x, FRAMES, replace(inputs, views=division))
+    torch.testing.assert_close(found, by_hand(inputs, division, x), rtol=1e-10, atol=1e-10)
 
 
 @pytest.fixture
