@@ -35,8 +35,8 @@ def comparing(session: nox.Session, what: str) -> tuple[str, ...]:
 
 @nox.session(venv_backend="none")
 def demo(session: nox.Session) -> None:
-    """Four animations of the toy world through a real ComfyUI."""
-    run(session, "dev/demo.py")
+    """Four animations of the toy world through a real ComfyUI. `-- --long`: clips of 64 frames."""
+    run(session, "dev/demo.py", *session.posargs)
 
 
 @nox.session(venv_backend="none")

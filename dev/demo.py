@@ -2,12 +2,15 @@
 
 Starts a real ComfyUI with this pack and samples, from the trained weights in the repository: text to video, the same
 with a MotionLoRA, a restyled checkpoint under the same motion module, and - for contrast - the checkpoint without it.
-Says where the WebPs, the MP4s and a contact sheet of all four lie.
+Says where the WebPs, the MP4s and a contact sheet of all four lie. `-- --long`: clips of 64 frames instead, in shared windows with
+one motion and in static windows.
 """
 
+import argparse
 import re
 import sys
 import time
+from dataclasses import replace
 
 import hosts
 from PIL import Image, ImageDraw, ImageFont
@@ -22,8 +25,13 @@ ANIMATIONS = {
     "another checkpoint, the same motion module": Clip("a yellow triangle", seed=7, checkpoint=PERSONALISED),
     "without a motion module": Clip("a red circle", seed=3, motion=None),
 }
+LONG = {
+    f"{title}: {clip.caption}": replace(clip, windows=windows, frames=64)
+    for clip in (Clip("a red circle", seed=3), Clip("a blue square", seed=5), Clip("a yellow triangle", seed=7))
+    for title, windows in (("shared windows, one motion", "one motion"), ("static windows", "static"))
+}
 ZOOM = 4  # the toy world is 64 pixels wide
-SHOWN = 8  # frames of each animation on the contact sheet
+WIDTH = 1280  # of the contact sheet
 
 
 def prompt(clip: Clip, name: str) -> dict:
@@ -44,29 +52,32 @@ def prompt(clip: Clip, name: str) -> dict:
     return nodes
 
 
-def contact_sheet(animations: dict[str, Image.Image]) -> Image.Image:
-    """One row for each animation: its title and ``SHOWN`` of its frames."""
+def contact_sheet(animations: dict[str, Image.Image], shown: int) -> Image.Image:
+    """One row for each animation: its title and ``shown`` of its frames."""
     font = ImageFont.load_default(18)
-    tile, title = 160, 30
-    sheet = Image.new("RGB", (SHOWN * tile, len(animations) * (tile + title)), "white")
+    tile, title = WIDTH // shown, 30
+    sheet = Image.new("RGB", (WIDTH, len(animations) * (tile + title)), "white")
     draw = ImageDraw.Draw(sheet)
     for row, (text, animation) in enumerate(animations.items()):
         top = row * (tile + title)
         draw.text((6, top + 5), text, "black", font)
-        for column in range(SHOWN):
-            animation.seek(column * (animation.n_frames - 1) // (SHOWN - 1))
+        for column in range(shown):
+            animation.seek(column * (animation.n_frames - 1) // (shown - 1))
             sheet.paste(animation.convert("RGB").resize((tile, tile)), (column * tile, top + title))
     return sheet
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--long", action="store_true")
+    animations, shown = (LONG, 16) if parser.parse_args().long else (ANIMATIONS, 8)
     host = hosts.host()
     models = hosts.toyworld_models(host)
     print(f"Starting ComfyUI {host.version}", flush=True)
     with Server(host, hosts.cache_dir() / "demo", models=[models]) as server:
         start = time.monotonic()
         made = {}
-        for i, (title, clip) in enumerate(ANIMATIONS.items(), 1):
+        for i, (title, clip) in enumerate(animations.items(), 1):
             files = server.outputs(
                 server.queue(prompt(clip, f"{i}-{re.sub('[^a-z]+', '-', title.lower()).strip('-')}"))
             )
@@ -74,8 +85,8 @@ def main() -> None:
             (made[title],) = (Image.open(file) for file in files if file.suffix == ".webp")
         print(f"Sampled in {time.monotonic() - start:.0f} s")
     sheet = hosts.cache_dir() / "demo" / "output" / "contact-sheet.png"
-    contact_sheet(made).save(sheet)
-    print(f"All four: {sheet}")
+    contact_sheet(made, shown).save(sheet)
+    print(f"All of them: {sheet}")
 
 
 if __name__ == "__main__":
