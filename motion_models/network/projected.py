@@ -16,7 +16,7 @@ from .call import LowRank, MotionInputs
 from .low_rank import add_low_rank
 from .parts import LaidOut, in_view
 from .positions import spread
-from .views import Place, Views
+from .views import OneMotion, Place, Views
 
 QKV = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 QKV_LAYERS = ("to_q", "to_k", "to_v")
@@ -82,10 +82,10 @@ class Projected:
         """Those of a view of ``frames`` frames, whose positions begin at 0; or of views, at ``place (views, frames)``."""
         return self._with_positions(place, frames, self.terms.first)
 
-    def all_spread(self, order: list[int]) -> QKV:
-        """Those of all frames in this order, whose positions are spread over the clip."""
+    def all_spread(self, one: OneMotion) -> QKV:
+        """Those of all frames in its order, whose positions are spread over the clip."""
         assert self.terms.spread is not None
-        return self._with_positions(order, len(order), self.terms.spread)
+        return self._with_positions(one.place, len(one.order), self.terms.spread)
 
     def _with_positions(self, place: Place, frames: int, table: RowsProjected) -> QKV:
         if self.qkv is None:

@@ -90,16 +90,17 @@ class TemporalAttention(nn.Module):
         blended = torch.zeros_like(x)
         positions, _, channels = x.shape
         at_once = max(1, _most_positions(views.longest, channels, x.device) // positions)
-        for equal in views.side_by_side(at_once, x.device):
+        for equal in views.side_by_side(at_once, x):
             q, k, v = (y.flatten(0, 1) for y in projected.of(equal.frames, equal.frames.shape[1]))
             attended = self._attend((q, k, v), inputs).view(positions, -1, channels)
-            for sources, weights in zip(equal.sources, equal.weights.to(attended), strict=True):
+            for sources, weights in zip(equal.sources, equal.weights, strict=True):
                 blended[:, equal.place] += attended[:, sources].mul_(weights[:, None])
         if (one := views.one_motion) is not None:
-            attended = self._attend(projected.all_spread(one.order), inputs)
-            in_order = torch.empty_like(attended)
-            in_order[:, one.order] = attended
-            basis = one.basis.to(attended)
+            in_order = attended = self._attend(projected.all_spread(one), inputs)
+            if not isinstance(one.place, slice):
+                in_order = torch.empty_like(attended)
+                in_order[:, one.place] = attended
+            basis = one.basis_like(attended)
             blended += basis @ (basis.T @ (in_order - blended)) * one.strength
         return blended
 

@@ -45,8 +45,8 @@ class EqualViews:
     weights: torch.Tensor
 
     @classmethod
-    def of(cls, weighted: Sequence[tuple[View, torch.Tensor]], device: torch.device) -> EqualViews:
-        """Views, each with what its frames count."""
+    def of(cls, weighted: Sequence[tuple[View, torch.Tensor]], like: torch.Tensor) -> EqualViews:
+        """Views, each with what its frames count; for hidden states of the dtype and on the device of ``like``."""
         found: dict[int, list[tuple[int, float]]] = {}
         flat = (pair for view, weights in weighted for pair in zip(view.frames, weights.tolist(), strict=True))
         for source, (frame, weight) in enumerate(flat):
@@ -57,7 +57,7 @@ class EqualViews:
         sources = torch.tensor([[source for source, _ in of_frame] for of_frame in padded]).T
         shares = torch.tensor([[weight for _, weight in of_frame] for of_frame in padded], dtype=torch.float64).T
         frames = torch.tensor([view.frames for view, _ in weighted])
-        return cls(frames.to(device), place_of(touched), sources.to(device), shares.to(device))
+        return cls(frames.to(like.device), place_of(touched), sources.to(like.device), shares.to(like))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +73,20 @@ class OneMotion:
     order: list[int]
     length: int
     strength: float = 1.0
+
+    @cached_property
+    def place(self) -> slice | list[int]:
+        return place_of(self.order)
+
+    def basis_like(self, x: torch.Tensor) -> torch.Tensor:
+        """``basis`` in the dtype and on the device of ``x``."""
+        if (x.dtype, x.device) not in self._bases:
+            self._bases[x.dtype, x.device] = self.basis.to(x)
+        return self._bases[x.dtype, x.device]
+
+    @cached_property
+    def _bases(self) -> dict[tuple[torch.dtype, torch.device], torch.Tensor]:
+        return {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,15 +113,15 @@ class Views:
             total.index_add_(0, torch.tensor(view.frames), view.weights.double())
         return [view.weights.double() / total[view.frames] for view in self.each]
 
-    def side_by_side(self, most: int, device: torch.device) -> list[EqualViews]:
-        """All views, up to ``most`` of equal length together."""
-        if (most, device) not in self._side_by_side:
+    def side_by_side(self, most: int, like: torch.Tensor) -> list[EqualViews]:
+        """All views, up to ``most`` of equal length together; for hidden states of the dtype and on the device of ``like``."""
+        if (key := (most, like.dtype, like.device)) not in self._side_by_side:
             pairs = list(zip(self.each, self.weights, strict=True))
             groups = [list(group) for _, group in groupby(pairs, lambda pair: len(pair[0].frames))]
             parts = [group[i : i + most] for group in groups for i in range(0, len(group), most)]
-            self._side_by_side[most, device] = [EqualViews.of(part, device) for part in parts]
-        return self._side_by_side[most, device]
+            self._side_by_side[key] = [EqualViews.of(part, like) for part in parts]
+        return self._side_by_side[key]
 
     @cached_property
-    def _side_by_side(self) -> dict[tuple[int, torch.device], list[EqualViews]]:
+    def _side_by_side(self) -> dict[tuple[int, torch.dtype, torch.device], list[EqualViews]]:
         return {}
