@@ -93,6 +93,8 @@ SOURCES: dict[str, tuple[str, int]] = {
     "AnimateDiffApplySparseCtrl.control_net": ("AnimateDiffLoadSparseCtrl", 0),
 }
 # Nodes that take the motion model of a file of their own.
+# They need a MODEL with a motion model.
+ANIMATED = ("AnimateDiffTrainMotionLoRA", "AnimateDiffMotionClone", "AnimateDiffReuseMotion")
 FILES = {"ADE_ApplyAnimateDiffModelWithPIA": "pia.safetensors", "AnimateDiffApplyFancyVideo": "fancy.safetensors"}
 # Where an output of a type goes, on its way to a sampler: the node, and which of its inputs.
 CONSUMERS: dict[str, tuple[str, str]] = {
@@ -170,7 +172,7 @@ class Parts(Graph):
             return self("ADE_LoadAnimateDiffModel", model_name=FILES[class_type])
         if name == "negative":
             return self("TinyCond", seed=2)
-        if name == "model" and class_type in ("AnimateDiffTrainMotionLoRA", "AnimateDiffMotionClone"):
+        if name == "model" and class_type in ANIMATED:
             return self.animate()
         if (class_type, name) == ("AnimateDiffExtractMotionLoRA", "goal"):
             return self("AnimateDiffMergeMotionLoRAsIntoModel")  # not the same as motion_model
