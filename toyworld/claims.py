@@ -359,7 +359,7 @@ def reuse_claims(sample: Sampler, count: int) -> list[Claim]:
         ]
 
     plain_content, plain_jump, plain_motion = of(0)
-    return [*rows(2, 3.0), *rows(3, None), *rows(4, None)]
+    return [*rows(2, 3.0), *rows(3, None)]
 
 
 def one_shot_claims(sample: Sampler, count: int) -> list[Claim]:
@@ -424,7 +424,7 @@ PARTS = (
     (unictrl_claims, 4, 0),
     (loop_claims, 6, 0),
     (long_claims, 24, 0),
-    (reuse_claims, 24, 0),
+    (reuse_claims, 12, 0),
     (one_shot_claims, 8, 0),
 )
 
