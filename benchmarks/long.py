@@ -4,10 +4,9 @@
                                        [--pack FOLDER] [--pixels 64] [--device cpu] [--measure time memory]
 
 API prompts through a ComfyUI server, on random SD1.5 weights and the v2 motion model, cond and uncond; the settings take
-turns. Prompts of ``--steps`` steps are timed, once everything is loaded. ``--pack`` runs the same
-prompts on another node pack, as far as it has the nodes. Memory is the highest of the process of a second server (on Linux, RSS)
-above what it holds between two runs, which is the weights: there memory that is no longer used goes back to the system at once,
-which takes time.
+turns. Prompts of ``--steps`` steps are timed, once everything is loaded. ``--pack`` runs the same prompts on another node pack, as
+far as it has the nodes. Memory is the highest of the process of a second server (on Linux, RSS) above what it holds between two
+runs, which is the weights: there memory that is no longer used goes back to the system at once, which takes time.
 """
 
 from __future__ import annotations

@@ -23,8 +23,9 @@ LIMIT = 0.90  # of the setting that is recommended, the first one
 AS_IT_IS = {"start_percent": 0.1, "end_percent": 0.9}
 
 
-def with_reuse(every: int, *args) -> dict:
-    nodes = prompt(NO_WINDOWS, SHORT, *args)
+def with_reuse(every: int, steps: int, pixels: int, seed: int) -> dict:
+    """The API prompt; ``every`` 1: without the node."""
+    nodes = prompt(NO_WINDOWS, SHORT, steps, pixels, seed)
     if every > 1:
         sampler = nodes["sampler"]["inputs"]
         inputs = {"model": sampler["model"], "every": every, **AS_IT_IS}

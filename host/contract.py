@@ -267,7 +267,14 @@ context options
     'num_video_frames' in comfy.model_base
     'pooled_output' in comfy.sd
     comfy.model_base.BaseModel.memory_required(_)
+    comfy.model_base.BaseModel.get_dtype()
+    comfy.model_base.BaseModel().manual_cast_dtype
     comfy.model_management.get_free_memory(_)
+
+skip connections in RAM
+    'input_block_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'input_block_patch_after_skip' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'output_block_patch' in comfy.ldm.modules.diffusionmodules.openaimodel
 
 context windows in one batch
     comfy.model_base.BaseModel.memory_required(_)

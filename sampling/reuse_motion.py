@@ -84,7 +84,7 @@ class _Kept:
         keys = [self._key(model, name, cond) for cond in conds]
         if self.computed == self.step:
             made = compute()
-            self.parts.update(zip(keys, made.chunk(len(keys)), strict=True))
+            self.parts.update(zip(keys, made.tensor_split(len(keys)), strict=True))
             return made
         parts = [self.parts[key] for key in keys if key in self.parts]
         if not _fit(parts, x):

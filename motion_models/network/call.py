@@ -112,7 +112,7 @@ class MotionInputs:
     as what it makes of it does; a module of effect 0 hands on the whole sum. ``views`` divide the frames (None: all attend to
     all), ``position_terms`` are what a module makes of its position tables for them. ``attend`` computes all temporal attention
     of this call (None: as the modules do). ``transform`` is around each temporal transformer, unless ``attend`` looks into it;
-    ``conds`` are the names of those in the UNet call, in equal parts of its batch.
+    ``conds`` are the names of those in the UNet call, in equal parts of its batch, where something asks for them.
 
     Each cond has ``windows`` clips in the call, and masks and features have the pictures of them all, one clip behind the
     other (``parts.of_clips``).

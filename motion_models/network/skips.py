@@ -12,7 +12,9 @@ RAM = torch.device("cpu")
 BEFORE, BEHIND, USED = "input_block_patch", "input_block_patch_after_skip", "output_block_patch"
 
 
-def in_ram(options: Mapping[str, Any], control: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict | None]:
+def in_ram(
+    options: Mapping[str, Any], control: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], Mapping[str, Any] | None]:
     """transformer_options and control of one UNet call whose skip connections are kept in RAM.
 
     The host adds what ControlNets give to the skip connection where that lies (and leaves it out, with a line in the log, where
@@ -30,7 +32,7 @@ def in_ram(options: Mapping[str, Any], control: Mapping[str, Any] | None) -> tup
     if control and "output" in control:
         output = [added if added is None else to_device(added, RAM) for added in control["output"]]
         control = {**control, "output": output}
-    return {**options, "patches": patches}, control  # pyright: ignore[reportReturnType]
+    return {**options, "patches": patches}, control
 
 
 def to_device(x: torch.Tensor, device: torch.device) -> torch.Tensor:

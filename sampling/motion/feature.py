@@ -90,7 +90,7 @@ class Motion(Feature):
         # one frame has no motion: the modules would only disturb it
         in_run = tuple(MotionInRun.of(applied, run) for applied in self.motion_models if run.frames > 1)
 
-        chunks = self.takes_chunks(run.model_options)
+        compiled, chunks = is_compiled(run.model_options), self.takes_chunks(run.model_options)
         on_several_devices = bool(run.patcher.get_additional_models_with_key("multigpu"))
 
         def around_call(call: Call, then: Denoise) -> Predictions:
@@ -103,7 +103,7 @@ class Motion(Feature):
             for _, of_model in told:
                 for adapter in of_model:
                     then = _within(adapter, then)
-            skips_in_ram = call.skips_in_ram and not is_compiled(run.model_options)
+            skips_in_ram = call.skips_in_ram and not compiled
             return then(call.with_options(**{CALL_KEY: MotionCall(inputs, call.frames, chunk, skips_in_ram)}))
 
         return then(start.around_each_call(around_call))
@@ -111,10 +111,10 @@ class Motion(Feature):
     def takes_chunks(self, model_options: dict[str, Any]) -> bool:
         """Whether spatial layers can see a few frames at a time.
 
-        Not where group norms take their statistics over all frames; and what is altered in the UNet for single calls would be
-        compiled anew in each.
+        Not where group norms take their statistics over all frames; what is altered in the UNet for single calls would be
+        compiled anew in each; and without motion models nothing is.
         """
-        return not self.joint_group_norm and not is_compiled(model_options)
+        return bool(self.motion_models) and not self.joint_group_norm and not is_compiled(model_options)
 
     def _adapters_patchers(self) -> list:
         """Each network once, though two motion models may have the same adapter."""

@@ -33,8 +33,7 @@ class Context:
 
     ``extras`` act in the whole chain (``extras_of``), whichever context is in force. ``chunk``: how many frames spatial layers
     see at a time where the UNet gets the whole clip; 0 goes by the memory that is free. ``skips_in_ram``: where the UNet's skip
-    connections are kept then. ``at_once``: how many windows go through
-    the UNet together (``at_once.py``).
+    connections are kept then. ``at_once``: how many windows go through the UNet together (``at_once.py``).
     """
 
     windows: WindowOptions

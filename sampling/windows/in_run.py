@@ -207,7 +207,7 @@ def _prepare_sampling(contexts: Contexts, executor, model, noise_shape, conds, *
 def _frames_to_reckon_with(context: Context, model, noise_shape: Sequence[int]) -> int:
     frames = noise_shape[0]
     motion = feature_of(model, Motion)
-    if not context.whole or context.chunk is None or motion is None or not motion.takes_chunks(model.model_options):
+    if not context.whole or motion is None or not motion.takes_chunks(model.model_options):
         return context.frames_in_batch(frames)
     # what is free beside that is used for larger chunks
     chunk = context.chunk or context.frames_attending(frames)

@@ -269,6 +269,7 @@ def test_the_host_reserves_memory_for_all_windows_of_a_batch(small, context, sam
 
 def test_the_host_reserves_memory_for_a_chunk_and_what_is_kept_of_the_rest(pack, nodes, small, sample, asked):
     kept_bytes = pack.submodule("motion_models.network.frame_chunks").kept_bytes
+    animate = pack.submodule("sampling.evolved").animate
     frames = 64
     for at_once, chunk in ((3, 3), (0, 4), (frames, frames)):
         (contexts,) = nodes(
@@ -289,6 +290,9 @@ def test_the_host_reserves_memory_for_a_chunk_and_what_is_kept_of_the_rest(pack,
         assert 0 < share < 0.5
         sample(model, frames=frames, steps=1)
         assert asked.pop() == min(frames, math.ceil(chunk + share * frames))
+        # without a motion model spatial layers see all frames together
+        sample(animate(model, (), "autoselect", contexts), frames=frames, steps=1)
+        assert asked.pop() == frames
 
 
 UNICTRL = {"strength": 1.0, "motion_end_percent": 1.0, "start_percent": 0.0, "end_percent": 1.0}
