@@ -188,7 +188,9 @@ def transformer_shapes(width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
 def position_table(positions: int, width: int) -> torch.Tensor:
     """Sines and cosines of each position (Vaswani et al. 2017, section 3.5): (1, positions, width)."""
     slowness = -torch.log(torch.tensor(10000.0)) / width
-    angles = torch.arange(positions)[:, None] * torch.exp(torch.arange(0, width, 2) * slowness)
+    # The exponential of float32 differs in its last bit from one processor to another.
+    steps = torch.exp((torch.arange(0, width, 2) * slowness).double()).float()
+    angles = torch.arange(positions)[:, None] * steps
     return torch.stack((angles.sin(), angles.cos()), dim=-1).reshape(1, positions, width)
 
 
