@@ -6,7 +6,8 @@
 API prompts through a ComfyUI server, on random SD1.5 weights and the v2 motion model, cond and uncond; the settings take
 turns. Prompts of ``--steps`` steps are timed, once everything is loaded. ``--pack`` runs the same prompts on another node pack, as
 far as it has the nodes. Memory is the highest of the process of a second server (on Linux, RSS) above what it holds between two
-runs, which is the weights: there memory that is no longer used goes back to the system at once, which takes time.
+runs, which is the weights: there memory that is no longer used goes back to the system at once, which takes time, and shared
+windows see CHUNK frames at a time, where time is taken with as many as fit.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from memory import forget_peak, held_memory, peak_memory
 from server import ROOT, Server
 
 SHARED_NODE, STATIC_NODE = "AnimateDiffSharedWindowsContextOptions", "ADE_StandardStaticContextOptions"
-LENGTH, AT_ONCE = 16, 16
+LENGTH, CHUNK = 16, 16
 PLAIN, NO_WINDOWS = "plain UNet", "16 frames, no windows"
 SHORT = 16
 
 
-def context(name: str) -> tuple[str, dict] | None:
-    """The context node of a setting, by its name, and its inputs."""
+def context(name: str, chunk: int = 0) -> tuple[str, dict] | None:
+    """The context node of a setting, by its name, and its inputs; ``chunk``: frames at a time, where it has that."""
     if name in (PLAIN, NO_WINDOWS):
         return None
     kind, overlap, *one_motion = name.split()
@@ -46,7 +47,7 @@ def context(name: str) -> tuple[str, dict] | None:
         "one_motion": float(bool(one_motion)),
         "cut_off": 0.25,
         "one_motion_end_percent": 1.0,
-        "frames_at_once": AT_ONCE,
+        "frames_at_once": chunk,
         "skips_in_ram": False,
     }
 
@@ -54,7 +55,7 @@ def context(name: str) -> tuple[str, dict] | None:
 SETTINGS = (PLAIN, "static 16/4", "static 16/8", "shared 16/4", "shared 16/8", "shared 16/12", "shared 16/8 one-motion")
 
 
-def prompt(setting: str, frames: int, steps: int, pixels: int, seed: int) -> dict:
+def prompt(setting: str, frames: int, steps: int, pixels: int, seed: int, chunk: int = 0) -> dict:
     def node(class_type: str, **inputs) -> dict:
         return {"class_type": class_type, "inputs": inputs}
 
@@ -66,7 +67,7 @@ def prompt(setting: str, frames: int, steps: int, pixels: int, seed: int) -> dic
     }
     model, around = ["checkpoint", 0], {}
     if setting != PLAIN:
-        if (of_context := context(setting)) is not None:
+        if (of_context := context(setting, chunk)) is not None:
             nodes["context"] = node(of_context[0], **of_context[1])
             around = {"context_options": ["context", 0]}
         nodes["motion"] = node("ADE_LoadAnimateDiffModel", model_name="random_v2.safetensors")
@@ -124,7 +125,7 @@ def measure_memory(server: Server, options, settings: Settings, seeds: Iterator[
         for _ in range(2):  # the first one loads what this setting needs
             held = held_memory(server.process.pid)
             forget_peak(server.process.pid)
-            server.queue(prompt(setting, frames, 1, options.pixels, next(seeds)), 7200)
+            server.queue(prompt(setting, frames, 1, options.pixels, next(seeds), CHUNK), 7200)
             peak = peak_memory(server.process.pid)
         if held is not None and peak is not None:
             peaks[setting, frames] = peak - held

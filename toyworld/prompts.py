@@ -33,6 +33,7 @@ CONTEXTS = {
     "one motion": ("AnimateDiffSharedWindowsContextOptions", {**WINDOWS, **SHARED, "one_motion": 1.0}),
 }
 REUSE = {"start_percent": 0.1, "end_percent": 0.9}  # as its node has them
+LOOP = {"shared_noise": 0.5}  # as its node has it
 MOTION_BETAS = "sqrt_linear (AnimateDiff)"
 
 
@@ -89,7 +90,7 @@ def sampling_prompt(clip: Clip) -> dict[str, dict]:
         last = {"motion_lora": lora["prev_motion_lora"]} if lora else {}
         around = {}
         if clip.loop:
-            nodes["loop"] = node("AnimateDiffSeamlessLoop", context_length=16, context_overlap=4, shared_noise=0.0)
+            nodes["loop"] = node("AnimateDiffSeamlessLoop", context_length=16, context_overlap=4, **LOOP)
             around = {"context_options": ["loop", 0], "sample_settings": ["loop", 1]}
         if clip.windows is not None:
             context, options = CONTEXTS[clip.windows]

@@ -26,7 +26,7 @@ NODES = [
         node_id="AnimateDiffSeamlessLoop",
         display_name="Seamless Loop",
         category="AnimateDiff",
-        description="For clips whose end goes over into their beginning: windows without a first frame, and matching noise. Connect both.",
+        description="For clips whose end goes over into their beginning: shared windows that begin all over the clip, and matching noise. Connect both.",
         aliases=("closed loop", "perfect loop"),
         inputs=[
             io.Int.Input(
@@ -45,11 +45,11 @@ NODES = [
             ),
             io.Float.Input(
                 "shared_noise",
-                default=0.0,
+                default=0.5,
                 min=0.0,
                 max=1.0,
                 step=0.01,
-                tooltip="How much of the noise is the same for all frames: steadier, and with less motion.",
+                tooltip="How much of the noise is the same for all frames: steadier, and with less motion. At 0 things may leap.",
             ),
             sockets.SampleSettings.Input(
                 "sample_settings", optional=True, tooltip="Other settings to keep. Their noise is replaced."

@@ -83,7 +83,7 @@ class MotionClone(Feature):
         ):
             raise ValueError(
                 "Motion Clone compares how all frames of a window attend to each other, which views and shared windows do not let "
-                "them. Remove the View Options (or take other Context Options than Shared Windows), or Motion Clone."
+                "them. Remove the View Options (or take other Context Options than Shared Windows and Seamless Loop), or Motion Clone."
             )
         if extras_of(contexts).context_ref is not None:
             raise ValueError(

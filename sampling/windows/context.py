@@ -24,6 +24,8 @@ class ViewOptions:
     def cuts(self, frames: int) -> bool:
         """Whether a call of ``frames`` frames is divided into views."""
         length = self.windows.length
+        if self.windows.schedule == SEAMLESS:
+            return True
         return length < frames or (length == frames and self.use_on_equal_length)
 
 
@@ -49,7 +51,7 @@ class Context:
 
     def cuts(self, frames: int) -> bool:
         """Whether a clip of ``frames`` frames is divided into windows."""
-        if self.windows.schedule in (ALL_FRAMES, SEAMLESS):
+        if self.whole:
             return True
         if not self.windows.length:
             return False
@@ -72,7 +74,7 @@ class Context:
     def frames_attending(self, frames: int) -> int:
         """How many frames attend to each other, which is what a motion model's position table has to hold."""
         at_once = self.frames_at_once(frames)
-        return self.views.windows.length if self.views and self.views.cuts(at_once) else at_once
+        return min(self.views.windows.length, at_once) if self.views and self.views.cuts(at_once) else at_once
 
     def shared(self, frames: int) -> WindowOptions | None:
         """The windows, if a clip of ``frames`` frames is divided into shared ones, all in one UNet call."""

@@ -15,7 +15,7 @@ STANDARD_STATIC = "standard_static"
 STANDARD_UNIFORM = "standard_uniform"
 LOOPED_UNIFORM = "looped_uniform"
 SEAMLESS = "seamless"
-TWICE_AROUND = 2  # steps
+ROUND_THE_CLIP = 8  # windows in a step
 BATCHED = "batched"
 ALL_FRAMES = "view_as_context"
 
@@ -118,18 +118,16 @@ def _looped(frames: int, options: WindowOptions, step: int) -> list[Window]:
 
 
 def _seamless(frames: int, options: WindowOptions, step: int) -> list[Window]:
-    """All frames in one window that begins elsewhere at each step; of longer clips, looped windows.
+    """Windows of all frames that begin all over the clip and run over its end; of longer clips, looped windows.
 
-    Bi et al., "Mobius: Text to Seamless Looping Video Generation via Latent Shift" (arXiv 2502.20307): no place of the clip
-    is its end at more than a few steps. There latents are shifted by as much at each step, here they begin all over the
-    clip. The first steps decide where things are: each of them has two windows, whose ends are half a clip apart.
+    After Bi et al., "Mobius: Text to Seamless Looping Video Generation via Latent Shift" (arXiv 2502.20307), where the clip
+    begins elsewhere at each step. Blended in every step, no two of its windows can settle on different places of a thing.
     """
     _check_length(options)
     if frames > options.length:
         return _looped(frames, options, step)
     shift = bit_reversed(step)
-    shifts = (shift / 2, shift / 2 + 0.5) if step < TWICE_AROUND else (shift,)
-    firsts = dict.fromkeys(int(frames * shift) for shift in shifts)
+    firsts = dict.fromkeys(int(frames * (i + shift) / ROUND_THE_CLIP) for i in range(ROUND_THE_CLIP))
     return [[(first + i) % frames for i in range(frames)] for first in firsts]
 
 

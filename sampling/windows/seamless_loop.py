@@ -1,20 +1,21 @@
 """Windows and noise for a clip whose end goes over into its beginning."""
 
 from ..noise.initial import CONSTANT, NoiseLayer, NoiseSettings, Source
-from .context import Context
-from .schedules import SEAMLESS, WindowOptions
+from .context import Context, ViewOptions
+from .schedules import ALL_FRAMES, SEAMLESS, WindowOptions
 
 # So that the noise all frames share is not that of the first frame.
 SHARED_SEED_OFFSET = 1
 
 
 def seamless_windows(length: int, overlap: int) -> Context:
-    """Windows for which no frame is the first: a clip of up to ``length`` frames is one that begins elsewhere at each step.
+    """Shared windows for which no frame is the first: those of a clip of up to ``length`` frames hold all of them.
 
     Of longer clips, windows run over the end into the beginning. With an overlap, every pair of neighbours, last and first
     frame too, is together in a window at each step.
     """
-    return Context(WindowOptions(SEAMLESS, length, overlap, closed_loop=True), fuse="pyramid")
+    windows = WindowOptions(SEAMLESS, length, overlap, closed_loop=True)
+    return Context(WindowOptions(ALL_FRAMES, 0), fuse="flat", views=ViewOptions(windows, "pyramid", shared=True))
 
 
 def matched_noise(shared: float) -> NoiseSettings:

@@ -104,7 +104,6 @@ def test_masks_over_frames_follow_each_window(
         {"schedule": "looped_uniform", "closed": True, "fuse": "flat"},
         {"schedule": "looped_uniform", "stride": 3, "fuse": "overlap-linear"},  # frames twice in a window
         {"schedule": "batched", "overlap": 0},  # of ten frames the last window has two
-        {"schedule": "seamless", "length": 16, "overlap": 0},  # all frames, twice a step
         {"fuse": "relative"},
         {"fuse": "🔬random"},
         {"fuse": "🔬gauss-sigma"},
