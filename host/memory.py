@@ -9,6 +9,8 @@ import torch
 
 # The host's margin, where it decides how many conds to take through the UNet together.
 MARGIN = 1.5
+# Pictures that a CPU takes at a time: with more, new pages of memory cost more than the weights that are read less often.
+MOST_ON_CPU = 128
 
 
 def fits(patcher, shape: Sequence[int], device: torch.device) -> bool:
@@ -19,12 +21,13 @@ def fits(patcher, shape: Sequence[int], device: torch.device) -> bool:
 
 
 def rows_that_fit(model, x: torch.Tensor, kept: int) -> int:
-    """How many pictures of the size of ``x (batch, channels, height, width)`` a UNet call can hold beside ``kept`` bytes.
+    """How many pictures of the size of ``x (batch, channels, height, width)`` a UNet call should hold beside ``kept`` bytes.
 
     ``model`` is the host's BaseModel; its own estimate of a call is taken.
     """
     free: Any = comfy.model_management.get_free_memory(x.device)
-    return max(1, int((free - kept) / (MARGIN * model.memory_required([1, *x.shape[1:]]))))
+    most = int((free - kept) / (MARGIN * model.memory_required([1, *x.shape[1:]])))
+    return max(1, min(most, MOST_ON_CPU) if x.device.type == "cpu" else most)
 
 
 def rows_instead_of(model, kept: Callable[[torch.Tensor], int], shape: Sequence[int], chunk: int) -> int:

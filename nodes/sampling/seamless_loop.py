@@ -26,7 +26,8 @@ NODES = [
         node_id="AnimateDiffSeamlessLoop",
         display_name="Seamless Loop",
         category="AnimateDiff",
-        description="For clips whose end goes over into their beginning: shared windows that begin all over the clip, and matching noise. Connect both.",
+        description="For clips whose end goes over into their beginning: shared windows that begin all over the clip, and matching noise. "
+        "Connect both.",
         aliases=("closed loop", "perfect loop"),
         inputs=[
             io.Int.Input(

@@ -131,3 +131,23 @@ def test_where_the_whole_clip_decides_everything_its_positions_are_spread_over_i
     assert_equal(sample(animated(shared(4, 2, one_motion=1.0, cut_off=1.0)), frames=FRAMES), expected, within=2e-5)
     closed = shared(4, 2, one_motion=1.0, cut_off=1.0, schedule="looped_uniform")
     assert not torch.allclose(sample(animated(closed), frames=FRAMES), expected, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("device", "fit", "expected"), [("cpu", 7, 7), ("cpu", 1000, 128), ("meta", 1000, 1000), ("cpu", 0, 1)]
+)
+def test_as_many_pictures_at_a_time_as_fit_or_as_a_cpu_gains_by(pack, new_model, monkeypatch, device, fit, expected):
+    memory, model, kept = pack.submodule("host.memory"), new_model().model, 10**6
+    free = kept + memory.MARGIN * (fit + 0.5) * model.memory_required([1, 4, 8, 8])
+    monkeypatch.setattr(memory.comfy.model_management, "get_free_memory", lambda device: free)
+    assert memory.rows_that_fit(model, torch.empty(16, 4, 8, 8, device=device), kept) == expected
+
+
+def test_chunks_are_of_what_fits(pack, animated, shared, sample, new_model, monkeypatch):
+    model, seen = new_model(), set()
+    expected = sample(animated(shared(), model=model), frames=FRAMES)
+    monkeypatch.setattr(pack.submodule("sampling.motion.feature"), "rows_that_fit", lambda *args: 6)
+    hook = model.model.diffusion_model.middle_block[0].in_layers[2].register_forward_pre_hook
+    hook(lambda layer, args: seen.add(len(args[0])))
+    assert_equal(sample(animated(shared(), model=model), frames=FRAMES), expected)
+    assert seen == {6, 4}  # three frames of cond and uncond, and the two that are left
