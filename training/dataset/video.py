@@ -101,7 +101,7 @@ def _probe(container, stream) -> Video:
                 times.append(_seconds(packet, len(times), stream))
         if packets > MOST_FRAMES:
             raise UnusableVideo(f"has more than {MOST_FRAMES} frames. Cut it into parts")
-    if first is None:
+    if first is None or not times:
         raise UnusableVideo("has no frame that can be decoded")
     pixel_width = _pixel_width(stream)
     width, height = first.width * pixel_width, float(first.height)
