@@ -20,6 +20,8 @@ CONTAINERS = {
     "flv": ("flv1", "yuv420p"),
     "gif": ("gif", "gray"),
 }
+# No codec with a delay in an avi: the muxer would make up for it with a hole in the pictures.
+SOUND = {"webm": "libopus", "avi": "pcm_s16le"}
 # x' = -y, y' = x: a quarter turn clockwise, as of a telephone held upright (ISO 14496-12, 8.3.2)
 CLOCKWISE = (0, 1 << 16, 0, -1 << 16 & 0xFFFFFFFF, 0, 0, 0, 0, 1 << 30)
 MATRIX_BEHIND_TKHD = 44
@@ -66,7 +68,7 @@ def write_video(
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         if sound:
-            audio = container.add_stream("aac" if path.suffix != ".webm" else "libopus", rate=48000)
+            audio = container.add_stream(SOUND.get(path.suffix[1:], "aac"), rate=48000)
             audio.layout = "mono"
         for number, frame in enumerate(frames):
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24")

@@ -302,7 +302,7 @@ WRONG = {
     "many frames": ({"frames": 99_999}, "frames is 99999, but can be at most 1024"),
     "a rate below zero": ({"frame_rate": -1.0}, "frame_rate is -1, but has to be at least 0"),
     "no rate": ({"frame_rate": float("nan")}, "finite"),
-    "a huge picture": ({"width": 100_000}, "width is 1e.05, but can be at most 4096"),
+    "a huge picture": ({"width": 100_000}, "width is 100000, but can be at most 4096"),
     "a tiny picture": ({"height": 8}, "height is 8, but has to be at least 64"),
     "no stride": ({"stride": 0}, "stride .* at least 1"),
     "less than no clips": ({"clips_per_video": -1}, "clips_per_video .* at least 0"),

@@ -265,11 +265,18 @@ def test_a_turned_video_is_shown_upright(clips_of, shown, dataset, tmp_path):
 def test_pixels_that_are_no_squares_are_stretched(clips_of, shown, dataset, tmp_path):
     frame = np.zeros((32, 32, 3), np.uint8)
     frame[:, 8:24] = 255
-    path = write_video(tmp_path / "tv.mkv", [frame] * 4, pixel_width=Fraction(2))
+    path = write_video(tmp_path / "tv.mp4", [frame] * 4, pixel_width=Fraction(2))
     video = dataset("video").probe(str(path))
     assert (video.width, video.height) == (64, 32)
     (clip,) = clips_of(path, width=32, height=32)
-    assert shown(clip)[0].mean() > 250  # the middle half of what is shown
+    assert shown(clip)[0][:, 2:-2].mean() > 250  # the middle half of what is shown
+
+
+@pytest.mark.parametrize("width", [32, 34, 40, 64, 86, 128])
+def test_a_grey_stays_what_it_is_at_any_size(clips_of, shown, tmp_path, width):
+    (clip,) = clips_of(write_video(tmp_path / "grey.mkv", greys(4)), width=width, height=width)
+    for number, picture in enumerate(shown(clip)):
+        assert picture.mean() == pytest.approx(20 + 3 * number, abs=1.01)
 
 
 def test_the_middle_is_cut_out(clips_of, shown, tmp_path):

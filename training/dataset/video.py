@@ -12,6 +12,7 @@ from typing import Any
 
 import av
 import numpy as np
+from PIL import Image
 
 from ...host.training import check_stopped
 
@@ -25,6 +26,9 @@ NARROWEST = 8  # times as long as wide
 MOST_FRAMES = 2_000_000  # more than 20 hours at 25 frames a second
 TELLS_LENGTH = 0.9  # of what the header says has to be there
 ALIKE = 0.1  # of a frame rate
+REDUCING_GAP = (
+    3.0  # Pillow's: from large pictures whole blocks of pixels are averaged first, which cannot be told from without
+)
 SEEK_FROM = 2.0  # seconds; what comes earlier is decoded from the beginning
 
 
@@ -200,12 +204,14 @@ def _frames_from(path: str, start: float, tolerance: float) -> Iterator[tuple[fl
 
 
 def picture(frame, pixel_width: float, width: int, height: int) -> np.ndarray:
-    """``(height, width, 3)`` uint8: the frame upright, scaled until it covers the picture, its middle cut out."""
+    """``(height, width, 3)`` uint8: the middle of the frame in the shape of the picture, scaled to it, and upright."""
     turns = _quarter_turns(frame)
-    inner = (height, width) if turns % 2 else (width, height)
-    scale = max(inner[0] / (frame.width * pixel_width), inner[1] / frame.height)
-    scaled = (max(inner[0], round(frame.width * pixel_width * scale)), max(inner[1], round(frame.height * scale)))
-    method = "AREA" if scale < 1 else "BICUBIC"
-    pixels = frame.reformat(*scaled, format="rgb24", interpolation=method).to_ndarray()
-    left, top = ((of - part) // 2 for of, part in zip(scaled, inner, strict=True))
-    return np.ascontiguousarray(np.rot90(pixels[top : top + inner[1], left : left + inner[0]], turns))
+    stored = (height, width) if turns % 2 else (width, height)
+    scale = max(stored[0] / (frame.width * pixel_width), stored[1] / frame.height)
+    part = (stored[0] / scale / pixel_width, stored[1] / scale)
+    left, top = ((of - some) / 2 for of, some in zip((frame.width, frame.height), part, strict=True))
+    box = (max(0.0, left), max(0.0, top), min(frame.width, left + part[0]), min(frame.height, top + part[1]))
+    # not scaled by FFmpeg: on its fast way from YUV it makes pictures of some widths darker than of others
+    pixels = Image.fromarray(frame.to_ndarray(format="rgb24"))
+    scaled = pixels.resize(stored, Image.Resampling.LANCZOS, box=box, reducing_gap=REDUCING_GAP)
+    return np.ascontiguousarray(np.rot90(np.asarray(scaled), turns))
