@@ -8,7 +8,7 @@ from ..host.schema import schema
 from ..training.dataset.cache import Cache
 from ..training.dataset.files import scan
 from ..training.dataset.plan import ClipSettings
-from ..training.dataset.prepare import Captions, prepare, report, survey, tell
+from ..training.dataset.prepare import conditionings, prepare, report, survey, tell
 from ..training.dataset.sheet import contact_sheet
 from . import sockets
 from .base import Node
@@ -145,16 +145,15 @@ class VideoFolderToClips(Node):
         found = survey(scan(folder, default_caption), settings, cache)
         tell(found)
         dataset = prepare(found, vae, cache)
-        captions = Captions(clip, cache)
         clips = dataset.repeated()
-        positive = [captions(one.clip.file.caption) for one in clips]
-        negative = captions("")
+        texts = [one.clip.file.caption for one in clips]
+        encoded = conditionings(["", *texts], clip, cache)
         latents = {id(one): {"samples": one.latents} for one in dataset.clips}
         told = report(found, dataset, cache)
         return io.NodeOutput(
             [latents[id(one)] for one in clips],
-            positive,
-            negative,
+            [encoded[text] for text in texts],
+            encoded[""],
             contact_sheet(dataset.clips),
             told,
             ui=ui.PreviewText(told),

@@ -21,6 +21,10 @@ NOTE = "json"  # the entry of a file's metadata that holds what is no tensor
 Kept = tuple[dict[str, torch.Tensor], Any]
 
 
+class GoneAgain(RuntimeError):
+    """A file of the cache that was there a moment ago; the message says what to do."""
+
+
 class Cache:
     """Files in the folder of the host's user files. What was not used for longest goes when there are more than ``most`` bytes."""
 
@@ -45,15 +49,19 @@ class Cache:
         self.used.add(path)
         return found, note
 
-    def save(self, path: str, tensors: Mapping[str, torch.Tensor], note: Any = None) -> Kept:
-        """Write it, whole or not at all, and give it back as ``load`` does. Raises NotSaved."""
+    def get(self, path: str) -> Kept:
+        """What was loaded or saved before. Raises GoneAgain if somebody removed it in the meantime."""
+        if (kept := self.load(path)) is None:
+            raise GoneAgain(f"'{path}' was removed while it was in use. Queue the workflow again.")
+        return kept
+
+    def save(self, path: str, tensors: Mapping[str, torch.Tensor], note: Any = None) -> None:
+        """Write it, whole or not at all. Raises NotSaved."""
         os.makedirs(self.folder, exist_ok=True)
         with whole_file(path) as unfinished:
             whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
             safetensors.torch.save_file(whole, unfinished, {NOTE: json.dumps(note)})
-        found = self.load(path)
-        assert found is not None, path
-        return found
+        self.used.add(path)
 
     def shrink(self) -> int:
         """Remove what was not used for longest, but nothing that this object gave out. Returns the bytes that are left."""

@@ -6,7 +6,8 @@ the next one starts at once. In memory there are the pictures of a few frames an
 
 import logging
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import islice
 
 import av
@@ -47,12 +48,12 @@ class Prepared:
     thumbnails: torch.Tensor
 
 
-@dataclass
+@dataclass(frozen=True)
 class Dataset:
     """All that is ready. ``kept``: how many of its clips were on disk already."""
 
-    clips: list[Prepared] = field(default_factory=list)
-    kept: int = 0
+    clips: list[Prepared]
+    kept: int
 
     def repeated(self) -> list[Prepared]:
         """Each clip as often as its folder asks for. The same object every time, so this takes no memory."""
@@ -97,11 +98,10 @@ def _known(file: VideoFile, cache: Cache) -> Video:
         try:
             video = probe(file.path)
         except UnusableVideo as error:
-            kept = cache.save(path, {}, str(error))
-        else:
-            kept = cache.save(
-                path, {"times": torch.from_numpy(video.times)}, (video.width, video.height, video.pixel_width)
-            )
+            cache.save(path, {}, str(error))
+            raise
+        cache.save(path, {"times": torch.from_numpy(video.times)}, (video.width, video.height, video.pixel_width))
+        return video
     tensors, note = kept
     if isinstance(note, str):
         raise UnusableVideo(note)
@@ -110,9 +110,9 @@ def _known(file: VideoFile, cache: Cache) -> Video:
 
 def _cuts(file: VideoFile, video: Video, cache: Cache) -> np.ndarray:
     path = cache.path("cuts", av.__version__, *_key(file))
-    if (kept := cache.load(path)) is None:
-        kept = cache.save(path, {"times": torch.from_numpy(shots.cuts(file.path, video))})
-    return kept[0]["times"].numpy()
+    if cache.load(path) is None:
+        cache.save(path, {"times": torch.from_numpy(shots.cuts(file.path, video))})
+    return cache.get(path)[0]["times"].numpy()
 
 
 def _key(file: VideoFile) -> tuple:
@@ -125,23 +125,23 @@ def prepare(found: Survey, vae, cache: Cache) -> Dataset:
     A clip that cannot be decoded is told in the notes of ``found``. Raises NotSaved, and DatasetError if none is left.
     """
     encoder = identity(vae)
-    dataset = Dataset()
-    for clip in in_steps(found.clips):
-        path = cache.path(LATENTS, *_key(clip.file), clip.times, clip.size, encoder)
-        if (kept := cache.load(path)) is not None:
-            dataset.kept += 1
-        else:
-            try:
-                kept = cache.save(path, _encoded(clip, vae))
-            except UnusableVideo as error:
-                found.notes.add(clip.file.name, f"a clip of it was left out, as it {error}")
-                continue
-        dataset.clips.append(Prepared(clip, kept[0][LATENTS], kept[0][PREVIEW]))
-    if not dataset.clips:
+    paths = {clip: cache.path(LATENTS, *_key(clip.file), clip.times, clip.size, encoder) for clip in found.clips}
+    missing = [clip for clip, path in paths.items() if cache.load(path) is None]
+    # Loaded when all are there: small tensors that stay, between large ones that go, would leave holes in the memory
+    # that nothing else fits into.
+    for clip in in_steps(missing):
+        try:
+            cache.save(paths[clip], _encoded(clip, vae))
+        except UnusableVideo as error:
+            found.notes.add(clip.file.name, f"a clip of it was left out, as it {error}")
+            del paths[clip]
+    if not paths:
         raise DatasetError(
             "None of the clips could be decoded. " + " ".join(f"{line}." for line in found.notes.lines())
         )
-    return dataset
+    kept = {clip: cache.get(path)[0] for clip, path in paths.items()}
+    clips = [Prepared(clip, tensors[LATENTS], tensors[PREVIEW]) for clip, tensors in kept.items()]
+    return Dataset(clips, kept=len(found.clips) - len(missing))
 
 
 def _encoded(clip: Clip, vae) -> dict[str, torch.Tensor]:
@@ -163,30 +163,24 @@ def _thumbnail(picture: np.ndarray) -> np.ndarray:
     return picture[::every, ::every]
 
 
-class Captions:
-    """CONDITIONINGs of texts, each encoded once and kept. ``clip``: the host's."""
-
-    def __init__(self, clip, cache: Cache):
-        self.clip, self.cache, self.encoder = clip, cache, text_encoder_identity(clip)
-        self.made: dict[str, list] = {}
-
-    def __call__(self, text: str) -> list:
-        """The same object for the same text: training computes it once then."""
-        if text not in self.made:
-            self.made[text] = self._encoded(text)
-        return self.made[text]
-
-    def _encoded(self, text: str) -> list:
-        path = self.cache.path("text", text, self.encoder)
-        kept = self.cache.load(path)
-        if kept is None:
-            entries = encode_text(self.clip, text)
-            if len(entries) > 1 or entries[0][1]:  # LoRA hooks, which are no tensors
-                return [[one.cond, {**options, "pooled_output": one.pooled}] for one, options in entries]
+def conditionings(texts: Iterable[str], clip, cache: Cache) -> dict[str, list]:
+    """A CONDITIONING for each text, encoded where it is not kept yet. Shows progress, heeds Stop. ``clip``: the host's."""
+    encoder = text_encoder_identity(clip)
+    paths = {text: cache.path("text", text, encoder) for text in texts}
+    hooked = {}
+    for text in in_steps([text for text, path in paths.items() if cache.load(path) is None]):
+        entries = encode_text(clip, text)
+        if len(entries) > 1 or entries[0][1]:  # LoRA hooks, which are no tensors
+            hooked[text] = [[one.cond, {**options, "pooled_output": one.pooled}] for one, options in entries]
+        else:
             [(one, _)] = entries
             pooled = {} if one.pooled is None else {"pooled": one.pooled.cpu()}
-            kept = self.cache.save(path, {"cond": one.cond.cpu(), **pooled})
-        return [[kept[0]["cond"], {"pooled_output": kept[0].get("pooled")}]]
+            cache.save(paths[text], {"cond": one.cond.cpu(), **pooled})
+    return {text: hooked.get(text) or _conditioning(cache.get(path)[0]) for text, path in paths.items()}
+
+
+def _conditioning(kept: dict[str, torch.Tensor]) -> list:
+    return [[kept["cond"], {"pooled_output": kept.get("pooled")}]]
 
 
 def summary(found: Survey) -> str:
