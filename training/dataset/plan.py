@@ -73,7 +73,7 @@ class Clip:
     size: tuple[int, int]
 
 
-def clips_of(file: VideoFile, video: Video, cuts: Sequence[float], settings: ClipSettings) -> list[Clip]:
+def clips_of(file: VideoFile, video: Video, cuts: Sequence[float] | np.ndarray, settings: ClipSettings) -> list[Clip]:
     """The clips of one video, in the order of their frames. ``cuts``: where new shots begin. Raises UnusableVideo if none fits."""
     step = settings.step(video)
     # a frame is taken where it is shown, so what is left of the last one counts

@@ -12,12 +12,13 @@ from typing import Any
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from PIL import Image
 
 from ...host.training import check_stopped
 
 # What PyAV raises for files that are no video, or a broken one.
-ERRORS = (av.FFmpegError, OSError, ValueError, EOFError, ArithmeticError)
+ERRORS = (FFmpegError, OSError, ValueError, EOFError, ArithmeticError)
 # A playlist makes FFmpeg open other files and addresses. Whoever may upload a file may not read the machine with it.
 ALONE = {"protocol_whitelist": "none"}
 BUFFER = 1 << 20  # bytes that are read at a time
@@ -190,6 +191,7 @@ def _frames_from(path: str, start: float, tolerance: float) -> Iterator[tuple[fl
     """Frames with their times, some of them ahead of ``start``."""
     if start >= SEEK_FROM:
         with opened(path) as (container, stream):
+            decoded: Iterator[tuple[float, Any]] = iter(())
             try:
                 container.seek(int(start / stream.time_base), stream=stream)
                 decoded = ((_seconds(frame, -1, stream), frame) for frame in container.decode(stream))
