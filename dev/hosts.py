@@ -54,6 +54,7 @@ TEST_TOOLS = (
     "diffusers",
     "peft",
     "cv2",
+    "scenedetect",
     "playwright",
 )
 

@@ -23,6 +23,21 @@ def allowed_path(path: str, name: str) -> str:
 
     Nothing outside the allowed folders is touched; that a file exists is not checked.
     """
+    return _resolved(
+        path, name, _folders(), "ComfyUI's folders (input, output, temp, models, and the folder of ComfyUI itself)"
+    )
+
+
+def path_in_input(path: str, name: str) -> str:
+    """What ``path``, the value of the input ``name``, means in the host's input folder; the same else as ``allowed_path``."""
+    folder = os.path.abspath(folder_paths.get_input_directory())
+    # the input folder itself is none: everything that was ever uploaded is in there
+    return _resolved(os.path.join(folder, path), name, [folder], "ComfyUI's input folder")
+
+
+def _resolved(path: str, name: str, folders: list[str], where: str) -> str:
+    if "\0" in path:
+        raise PathNotAllowed(f"{name} holds a character that no path has. Write a path below {where}.")
     absolute = os.path.abspath(path)
     if NETWORK_OR_DEVICE.match(path) or NETWORK_OR_DEVICE.match(absolute):
         raise PathNotAllowed(
@@ -31,16 +46,15 @@ def allowed_path(path: str, name: str) -> str:
         )
     if os.environ.get(PERMISSION) == "1":
         return os.path.realpath(absolute)
-    folders = _folders()
     # twice: first without a look at the path, then with links followed
     if _below(absolute, folders):
         resolved = os.path.realpath(absolute)
         if _below(resolved, [os.path.realpath(folder) for folder in folders]):
             return resolved
     raise PathNotAllowed(
-        f"{name} is not below ComfyUI's folders (input, output, temp, models, and the folder of ComfyUI itself), so it was not "
-        "looked at. Copy the file into the input folder and write its path there; or start ComfyUI with the environment variable "
-        f"{PERMISSION}=1, which lets everyone who can queue prompts read text files of this kind anywhere on the machine."
+        f"{name} is not below {where}, so it was not looked at. Copy the file into the input folder and write its path there; or "
+        f"start ComfyUI with the environment variable {PERMISSION}=1, which lets everyone who can queue prompts read files of this "
+        "kind anywhere on the machine."
     )
 
 

@@ -60,11 +60,11 @@ nodes with such inputs or outputs
     comfy_api.latest.io.ControlNet.Input(_, tooltip=)
     comfy_api.latest.io.ControlNet.Output(_)
     comfy_api.latest.io.Clip.Output(_, tooltip=)
-    comfy_api.latest.io.Conditioning.Output(_, _, tooltip=)
+    comfy_api.latest.io.Conditioning.Output(_, _, is_output_list=, tooltip=)
     comfy_api.latest.io.Float.Output(_, tooltip=)
     comfy_api.latest.io.Image.Output(_, tooltip=)
     comfy_api.latest.io.Int.Output(_, tooltip=)
-    comfy_api.latest.io.Latent.Output(_, tooltip=)
+    comfy_api.latest.io.Latent.Output(_, is_output_list=, tooltip=)
     comfy_api.latest.io.Mask.Output(_, tooltip=)
     comfy_api.latest.io.Model.Output(_, tooltip=)
     comfy_api.latest.io.Sigmas.Output(_, tooltip=)
@@ -488,6 +488,26 @@ the line of text on training nodes
 previews of training
     comfy.latent_formats.SD15().latent_rgb_factors
     comfy.latent_formats.SD15().latent_rgb_factors_bias
+
+clips of a folder of videos
+    folder_paths.get_input_directory()
+    folder_paths.get_user_directory()
+    comfy.sd.VAE.encode(_)
+    comfy.sd.VAE().patcher
+    comfy.sd.VAE().latent_channels
+    comfy.sd.VAE().latent_dim
+    comfy.sd.CLIP.tokenize(_)
+    comfy.sd.CLIP.encode_from_tokens(_, return_pooled=)
+    comfy.sd.CLIP.add_hooks_to_dict(_)
+    comfy.sd.CLIP().patcher
+    comfy.sd.CLIP().layer_idx
+    comfy.sd.CLIP().use_clip_schedule
+    comfy.model_patcher.ModelPatcher.get_key_patches()
+    comfy.model_patcher.ModelPatcher().forced_hooks
+    comfy.utils.ProgressBar(_)
+    comfy.utils.ProgressBar.update(_)
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    comfy_api.latest.ui.PreviewText(_)
 
 Animation Metrics
     comfy_execution.graph_utils.ExecutionBlocker(_)

@@ -14,6 +14,7 @@ MOTION_LORAS = "animatediff_motion_lora"
 LORAS = "loras"
 CHECKPOINTS = "checkpoints"
 CONTROLNETS = "controlnet"
+MOST_FOLDERS = 1000  # in a list
 
 
 def register() -> None:
@@ -49,6 +50,18 @@ def input_files(extension: str) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and entry.name.endswith(extension))
 
 
+def input_folders() -> list[str]:
+    """The folders in the host's input folder, and those in them: the paths from there, with slashes."""
+    root, found = folder_paths.get_input_directory(), []
+    for path, names, _ in os.walk(root):
+        below = os.path.relpath(path, root).replace(os.sep, "/")
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        found += [name if below == "." else f"{below}/{name}" for name in names]
+        if below != "." or len(found) > MOST_FOLDERS:
+            names.clear()
+    return found
+
+
 def input_file(name: str) -> str:
     """The path of a file in the host's input folder."""
     return folder_paths.get_annotated_filepath(name)
@@ -70,3 +83,11 @@ def new_file(key: str, prefix: str) -> str:
     """
     folder, name, _ = new_name(prefix, os.path.join(folder_paths.models_dir, key))
     return os.path.join(folder, f"{name}.safetensors")
+
+
+def cache_folder(name: str) -> str:
+    """Where files may be kept that can be made again, below the host's folder of user files. Not created.
+
+    The host hands out nothing over HTTP whose folder begins with two underscores.
+    """
+    return os.path.join(folder_paths.get_user_directory(), "__animatediff_next", name)

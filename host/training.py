@@ -92,7 +92,11 @@ class PreparedConds:
 
     def __init__(self, base: nn.Module, conditionings: list[Conditioning], latent: torch.Tensor, device: torch.device):
         """``latent (frames, channels, height, width)`` says for which size the conditionings are made."""
-        conds = [comfy.sampler_helpers.convert_cond(conditioning)[0] for conditioning in conditionings]
+        # the same caption of many clips, as of one that is repeated, is computed and kept once
+        places: dict[int, int] = {}
+        self.places = [places.setdefault(id(conditioning), len(places)) for conditioning in conditionings]
+        unique = {id(conditioning): conditioning for conditioning in conditionings}
+        conds = [comfy.sampler_helpers.convert_cond(conditioning)[0] for conditioning in unique.values()]
         for cond in conds:
             cond["cross_attn"] = cond["cross_attn"].detach().clone()
         # inpainting checkpoints want latent_image: they are trained with all of the picture masked
@@ -105,7 +109,7 @@ class PreparedConds:
         """Keyword arguments of ``apply_model`` for ``len(indices)`` clips of ``frames`` frames."""
         found: dict[str, list] = {}
         for index in indices:
-            for name, cond in self.conds[index].items():
+            for name, cond in self.conds[self.places[index]].items():
                 # cloned: text embeddings and the like were made in inference mode
                 found.setdefault(name, []).append(cond.process_cond(batch_size=frames, area=None))
         conds = {name: parts[0].concat(parts[1:]) for name, parts in found.items()}

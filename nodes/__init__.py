@@ -42,6 +42,7 @@ ORDER = (
     "motion_models.camera",
     "extras",
     "metrics",
+    "dataset",
     "training",
     "deprecated.loaders",
     "deprecated.hooks",
@@ -90,6 +91,7 @@ NEEDED_BY = {
     "pictures of context windows": ("sampling.visualize",),
     "prompt scheduling": ("ADE_PromptScheduling", "ADE_PromptSchedulingLatents", "AnimateDiffPromptScheduling"),
     "training": ("training",),
+    "clips of a folder of videos": ("dataset",),
     "Animation Metrics": ("metrics",),
     "AnimateDiff Combine": ("ADE_AnimateDiffCombine",),
     "saving motion models and LoRAs": (

@@ -24,6 +24,7 @@ import_file("animatediff_dev_examples", ROOT / "dev" / "examples.py")
 import_file("animatediff_dev_reference", ROOT / "dev" / "reference.py")
 comparisons = import_file("animatediff_comparisons", ROOT / "tests" / "comparisons.py")
 tiny = import_file("animatediff_tests_tiny", ROOT / "tests" / "tiny.py")
+videos = import_file("animatediff_tests_videos", ROOT / "tests" / "videos.py")
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -45,7 +46,8 @@ class RepositoryRoot:
 def pytest_configure(config: pytest.Config) -> None:
     # As a plugin, because hooks in a conftest.py see only what lies below it.
     config.pluginmanager.register(RepositoryRoot)
-    config.pluginmanager.register(tiny)  # its fixtures serve more than one folder
+    for fixtures in (tiny, videos):  # they serve more than one folder
+        config.pluginmanager.register(fixtures)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,6 +1,7 @@
 """The training data: latents of clips, checked before anything is computed, and how a step draws from them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -23,9 +24,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Clips:
-    """Latents ``(frames, channels, height, width)`` per clip, all of one size, and one conditioning for each clip.
+    """Latents ``(frames, channels, height, width)`` per clip, and one conditioning for each clip.
 
-    ``conditioning[i]`` numbers the conditioning of clip i; the number after the last is that of the empty text.
+    Clips may be of several sizes; those of a batch are of one. ``conditioning[i]`` numbers the conditioning of clip i;
+    the number after the last is that of the empty text.
     """
 
     latents: tuple[torch.Tensor, ...]
@@ -39,7 +41,8 @@ class Clips:
         One conditioning serves all clips; otherwise there is one for each. A single LATENT of several times
         ``frames`` frames is one long clip. Raises TrainingDataError.
         """
-        samples = tuple(latent["samples"].detach().clone().float() for latent in latents)
+        # not copied: those of Video Folder to Clips stay on disk until a step takes them, and a batch is a copy anyway
+        samples = tuple(latent["samples"].detach().float() for latent in latents)
         if not samples:
             raise TrainingDataError(
                 "There are no clips to train on: the latents input is empty. Check the dataset folder."
@@ -55,11 +58,6 @@ class Clips:
                     f"Clip {number} has {sample.shape[0]} frames, but training takes {frames} at a time. Use longer clips "
                     "or lower frames."
                 )
-            if sample.shape[2:] != samples[0].shape[2:]:
-                raise TrainingDataError(
-                    f"Clip {number} has latents of {_size(sample)}, clip 1 of {_size(samples[0])}. Bring all clips to one size "
-                    "before VAE Encode (for example with Upscale Image, crop center)."
-                )
             if not torch.isfinite(sample).all():
                 raise TrainingDataError(
                     f"The latents of clip {number} hold infinite values or NaN. Encode the clip again."
@@ -72,16 +70,23 @@ class Clips:
         numbers = tuple(range(conditionings)) if conditionings > 1 else (0,) * len(samples)
         return cls(samples, numbers, empty=conditionings)
 
-    @property
-    def size(self) -> torch.Size:
-        """Channels, height, width."""
-        return self.latents[0].shape[1:]
+    @cached_property
+    def of_size(self) -> dict[torch.Size, list[int]]:
+        """The clips of each size (channels, height, width), by their numbers."""
+        found: dict[torch.Size, list[int]] = {}
+        for index, latents in enumerate(self.latents):
+            found.setdefault(latents.shape[1:], []).append(index)
+        return found
 
     def draw(self, clips: int, frames: int, caption_dropout: float, generator: torch.Generator) -> Batch:
-        """``clips`` random stretches of ``frames`` frames; some of them with the empty text for their own."""
-        chosen, conditionings = [], []
+        """``clips`` random stretches of ``frames`` frames; some of them with the empty text for their own.
+
+        All of the size of the first, which may be any clip: a size is drawn as often as it has clips.
+        """
+        chosen, conditionings, choice = [], [], range(len(self.latents))
         for _ in range(clips):
-            index = _random(len(self.latents), generator)
+            index = choice[_random(len(choice), generator)]
+            choice = self.of_size[self.latents[index].shape[1:]]
             latents = self.latents[index]
             start = _random(len(latents) - frames + 1, generator)
             chosen.append(latents[start : start + frames])
@@ -92,7 +97,3 @@ class Clips:
 
 def _random(below: int, generator: torch.Generator) -> int:
     return int(torch.randint(below, (), generator=generator))
-
-
-def _size(latents: torch.Tensor) -> str:
-    return f"{latents.shape[3]} x {latents.shape[2]}"

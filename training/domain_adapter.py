@@ -40,7 +40,7 @@ def train_domain_adapter(
     host.free_memory()
     dtype = host.compute_dtype(settings.precision, host.training_device())
     unet = TrainingUNet(model, [], dtype, settings.checkpointing)
-    unet.prepare([*positive, negative], clips.size, settings.frames)
+    unet.prepare([*positive, negative], clips.of_size, settings.frames)
     layers = {
         f"{name}.{projection}": module.get_submodule(projection)
         for name, module in unet.unet.named_modules()

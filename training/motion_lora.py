@@ -67,7 +67,7 @@ def train_motion_lora(
     dtype = host.compute_dtype(settings.precision, device)
     motion_model = host.trainable_copy(patcher, dtype, device)
     unet = TrainingUNet(model, [motion_model], dtype, settings.checkpointing)
-    unet.prepare([*positive, negative], clips.size, settings.frames)
+    unet.prepare([*positive, negative], clips.of_size, settings.frames)
     pairs = new_pairs(dict(motion_model.projections()), rank, alpha, settings.seed, device)
     if resume is not None:
         for name, pair in pairs.items():

@@ -112,7 +112,7 @@ def train_motion_module(
     motion_model.requires_grad_(True)
     dtype = host.compute_dtype(settings.precision, device)
     unet = TrainingUNet(model, [motion_model], dtype, settings.checkpointing)
-    unet.prepare([*positive, negative], clips.size, settings.frames)
+    unet.prepare([*positive, negative], clips.of_size, settings.frames)
     record = train(unet, list(motion_model.parameters()), clips, settings, lambda: (MotionInputs(),), node_id)
     tensors = {key: value.detach().cpu().clone() for key, value in motion_model.state_dict().items()}
     return new_motion_model(replace(spec, name=NAME), tensors), record

@@ -123,7 +123,7 @@ def train(
             return None
         try:
             noise = torch.Generator().manual_seed(settings.seed)
-            first = torch.randn(settings.frames, *clips.size, generator=noise)
+            first = torch.randn(settings.frames, *clips.latents[0].shape[1:], generator=noise)
             return host.frames_preview(unet.base)(unet.draw(first, 0, inputs(), PREVIEW_STEPS))
         except host.Stopped:
             raise

@@ -1,5 +1,6 @@
 """The frozen UNet that training goes through: a private copy of the MODEL with motion modules in it."""
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain, pairwise
@@ -37,10 +38,14 @@ class TrainingUNet:
         self.norm = nullcontext  # how group norms work in the call at hand
         self.checkpointing = checkpointing
 
-    def prepare(self, conditionings: list[host.Conditioning], latent_size: torch.Size, frames: int) -> None:
-        """Compute what the UNet needs of all ``conditionings``, once, for clips of ``latent_size`` (c, h, w)."""
-        latent = torch.zeros(frames, *latent_size, device=self.device)
-        self.conds = host.PreparedConds(self.base, conditionings, latent, self.device)
+    def prepare(self, conditionings: list[host.Conditioning], sizes: Iterable[torch.Size], frames: int) -> None:
+        """Compute what the UNet needs of all ``conditionings``, once for each of the ``sizes`` (c, h, w) that clips have."""
+        self.conds = {
+            tuple(size): host.PreparedConds(
+                self.base, conditionings, torch.zeros(frames, *size, device=self.device), self.device
+            )
+            for size in sizes
+        }
 
     @property
     def timesteps(self) -> int:
@@ -72,11 +77,12 @@ class TrainingUNet:
         }
         self.norm = partial(joint_group_norm, self.unet, frames) if self.joint_group_norm else nullcontext
         x = noisy.flatten(0, 1)
+        conds = self.conds[tuple(x.shape[1:])]
         per_frame = sigma.repeat_interleave(frames)
         # the backward pass computes layers again after the call is over, so they carry its group norm with them
         with self.norm(), checkpointed(self.unet, self.norm) if self.checkpointing else nullcontext():
             denoised = self.base.apply_model(
-                x, per_frame, transformer_options=options, **self.conds.batch(conditionings, frames)
+                x, per_frame, transformer_options=options, **conds.batch(conditionings, frames)
             )
         return ((x - denoised) / per_frame.view(-1, 1, 1, 1)).unflatten(0, (clips, frames))
 

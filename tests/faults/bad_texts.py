@@ -128,6 +128,19 @@ SCHEDULES += [
         STRENGTH, bounded=True, over_run=", ".join(f"0.{i:04}: {i % 2}" for i in range(1, 9999)), interpolation="linear"
     ),
 ]
+FOLDER = "AnimateDiffVideoFolderToClips"
+NO_FOLDERS = [
+    "",
+    "nowhere",
+    ".",
+    "/",
+    "/no/such/folder",
+    "clips/../..",
+    "\\\\server\\share",
+    "a\0b",
+    ["clips"],
+    "x" * 10_000,
+]
 PATHS: list[Bad] = [
     bad(POSES, ("file_path",), file_path=""),
     bad(POSES, ("file_path",), file_path="/no/such/folder/no_such_file.txt"),
@@ -136,6 +149,7 @@ PATHS: list[Bad] = [
     bad(POSES, ("file_path",), file_path="a\0b"),
     bad(POSES, ("file_path",), file_path=["a.txt"]),
     bad(POSES, ("file_path",), file_path="x" * 10_000),
+    *(bad(FOLDER, ("folder",), folder=path) for path in NO_FOLDERS),
 ]
 # Contents of a pose file: what the message must name besides the file.
 GOOD_LINE = " ".join(["0.5"] * 19)

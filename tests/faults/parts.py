@@ -31,6 +31,7 @@ GOOD: dict[str | tuple[str, str], object] = {
     "name": "zoom.safetensors",
     "pose_filename": "poses.txt",
     ("ADE_LoadCameraPosesFromPath", "file_path"): "",
+    "folder": "clips",
     "prompts": '"0": "a cat", "4": "a dog"',
     "values": '"0": 1.0, "4": 0.5',
     "value_key": "zoom",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import safetensors.torch
@@ -26,6 +27,7 @@ from animatediff_tests_tiny import (
     randomise,
     tiny_model,
 )
+from animatediff_tests_videos import greys, write_video
 
 LAYOUT = UNUSUAL
 FRAMES, SIZE = 6, 64  # pixels: latents of 8 x 8
@@ -325,3 +327,4 @@ def write_files(pack) -> None:
     os.makedirs(folder_paths.get_input_directory(), exist_ok=True)
     with open(os.path.join(folder_paths.get_input_directory(), "poses.txt"), "w") as file:
         file.write(f"title\n{POSE}\n{POSE}\n")
+    write_video(Path(folder_paths.get_input_directory()) / "clips" / "clip.mkv", greys(70))

@@ -145,6 +145,35 @@ def assert_same_lora(lora, expected) -> None:
         assert torch.equal(lora.pairs[name][1], up)
 
 
+# -- clips of several sizes, and the same ones again and again ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("train", ["lora", "inpainting"])
+def test_clips_of_several_sizes_train_together(train_lora, animate, new_model, new_motion, layouts, new_latents, train):
+    """Also where the UNet sees more than the latents, of their size."""
+    model = new_model({**layouts["SD1.5"], "in_channels": 9} if train == "inpainting" else layouts["SD1.5"])
+    if train == "inpainting":
+        model.model.set_inpaint()
+    latents = [*new_latents(1), *new_latents(1, size=16)]
+    _, record = train_lora(model=animate(model, new_motion()), latents=latents, steps=6, batch=2, preview_every=3)
+    assert record.steps == 6
+
+
+def test_conditionings_that_are_the_same_object_are_computed_once(
+    pack, training, animated, positive, negative, with_gradients
+):
+    def prepare():
+        network = training("unet").TrainingUNet(animated(), [], torch.float32, False)
+        network.prepare([positive, positive, negative, positive], [(4, 8, 8)], 4)
+        return network.conds[4, 8, 8]
+
+    conds = with_gradients(prepare)
+    assert len(conds.conds) == 2
+    crossed = conds.batch([0, 2, 3], 1)["c_crossattn"]
+    assert torch.equal(crossed[0], crossed[2])
+    assert torch.equal(crossed[1], negative[0][0][0])
+
+
 # -- noise levels -------------------------------------------------------------------------------------------------------
 
 
@@ -356,7 +385,7 @@ def test_training_sees_what_the_sampler_sees(pack, training, animated, positive,
         network = training("unet").TrainingUNet(
             model, [m.model for m in model.get_additional_models_with_key("AnimateDiff")], torch.float32, False
         )
-        network.prepare([positive, negative], (4, 8, 8), 4)
+        network.prepare([positive, negative], [(4, 8, 8)], 4)
         return network.predict_noise(seen["x"].clone()[None], seen["sigma"][:1].clone(), [0], inputs)
 
     noise = with_gradients(predict)[0]
@@ -579,8 +608,6 @@ def test_bad_data_is_refused_before_anything_is_computed(train_lora, training, n
         train_lora(latents=new_latents(frames=3))
     with pytest.raises(error, match="empty"):
         train_lora(latents=[])
-    with pytest.raises(error, match="one size"):
-        train_lora(latents=[*new_latents(1), *new_latents(1, size=16)])
     with pytest.raises(error, match="3 clips but 2 positive"):
         train_lora(conditionings=[positive, positive])
     with pytest.raises(error, match="NaN"):

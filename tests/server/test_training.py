@@ -154,3 +154,25 @@ def test_too_short_clips_are_told(server):
 
     with pytest.raises(PromptError, match="Clip 1 has 16 frames, but training takes 24 at a time"):
         server.queue(example("train_motion_lora", frames=24))
+
+
+def test_a_folder_of_videos_is_trained_on_and_the_second_start_encodes_nothing(server):
+    """The example with the node that prepares clips; a video more is noticed, and it alone is encoded."""
+
+    def told(**changes) -> str:
+        prompt = example("train_from_video_folder", frame_rate=0.0, stride=1, frames=16, **changes)
+        prompt["told"] = {"class_type": "PreviewAny", "inputs": {"source": ["clips", 4]}}
+        entry = server.queue(prompt)
+        assert any(file.name.startswith("ComfyUI_temp") for file in server.outputs(entry))  # the contact sheet
+        return entry["outputs"]["told"]["text"][0]
+
+    assert "0 of 3 clips were kept" in told()
+    saved = newest(server, "animatediff_motion_lora")
+    assert "3 of 3 clips were kept" in told(default_caption="another")
+    folder = server.run / "input" / "clips"
+    try:
+        shutil.copy(folder / "0000.avi", folder / "again.avi")
+        assert "3 of 4 clips were kept" in told(default_caption="another")
+        assert newest(server, "animatediff_motion_lora") != saved
+    finally:
+        (folder / "again.avi").unlink()

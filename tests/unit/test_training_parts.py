@@ -68,6 +68,15 @@ def test_a_step_takes_consecutive_frames_of_one_clip(clips, generator):
     assert starts == {0, 100, 101, 102, 103, 104}
 
 
+def test_a_batch_is_of_one_size_and_each_size_comes_as_often_as_it_has_clips(training, generator):
+    latents = [{"samples": torch.zeros(4, 4, 2, width)} for width in (2, 3, 3, 3)]
+    clips = training("clips").Clips.of(latents, conditionings=4, frames=4)
+    drawn = [clips.draw(3, 4, 0.0, generator) for _ in range(400)]
+    for batch in drawn:
+        assert {number == 0 for number in batch.conditionings} == {batch.latents.shape[-1] == 2}
+    assert 0.2 < sum(batch.latents.shape[-1] == 2 for batch in drawn) / len(drawn) < 0.3
+
+
 def test_captions_are_dropped_as_often_as_asked(clips, generator):
     drawn = [c for _ in range(500) for c in clips.draw(2, 5, 0.1, generator).conditionings]
     assert 0.07 < drawn.count(clips.empty) / len(drawn) < 0.13
