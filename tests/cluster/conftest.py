@@ -1,0 +1,31 @@
+"""A workflow and tables for the stub of ComfyUI."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from batches import WORKFLOW
+
+
+@pytest.fixture
+def workflow() -> dict:
+    """Without a picture: one that is not sent would fail."""
+    return {name: node for name, node in json.loads(json.dumps(WORKFLOW)).items() if name != "picture"}
+
+
+@pytest.fixture
+def write_table(tmp_path) -> Callable[..., Path]:
+    def write(*rows: dict, name: str = "table.csv", delimiter: str = ",") -> Path:
+        path = tmp_path / name
+        headers = list(dict.fromkeys(header for row in rows for header in row))
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, headers, delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
+
+    return write
