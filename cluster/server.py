@@ -33,9 +33,6 @@ threading.Thread(target=end_with_the_pipe, daemon=True).start()
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
-# A proxy from the environment must not get between us and our own machine.
-local = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
 
 class ServerError(RuntimeError):
     """The server did not start or died; the message ends with the tail of its log."""
@@ -75,6 +72,8 @@ class ComfyUI:
         self.log_path = self.run / "server.log"
         self.url = ""
         self.process: subprocess.Popen | None = None
+        # A proxy from the environment must not get between us and our own machine.
+        self.local = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def __enter__(self) -> ComfyUI:
         port = free_port()
@@ -133,7 +132,7 @@ class ComfyUI:
 
     def get(self, path: str):
         try:
-            with local.open(self.url + path, timeout=60) as answer:
+            with self.local.open(self.url + path, timeout=60) as answer:
                 return json.load(answer)
         except OSError:
             self.check_alive()  # says more than a closed connection does
@@ -143,7 +142,7 @@ class ComfyUI:
         request = urllib.request.Request(
             self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        with local.open(request, timeout=60) as answer:
+        with self.local.open(request, timeout=60) as answer:
             return answer.read()
 
     def object_info(self, name: str | None = None) -> dict:

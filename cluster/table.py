@@ -136,9 +136,8 @@ class Table:
                     mistakes.append(f"Row {job.row} {what}{of} row {seen[value]}{hint}.")
                 seen[value] = job.row
             mistakes += further(job)
-            if len(mistakes) > SHOWN:
-                mistakes[SHOWN:] = ["… and maybe more."]
-                break
+        if len(mistakes) > SHOWN:
+            mistakes[SHOWN:] = ["… and maybe more."]
         if not count and not mistakes:
             mistakes = [f"The table '{self.path}' has no rows."]
         if mistakes:
@@ -164,7 +163,8 @@ class Table:
 
     def _rows(self, mistakes: list[str]) -> Iterator[Job]:
         for row, cells in enumerate(self._cells(), 2):  # as spreadsheets count: the header is row 1
-            found = len(mistakes)
+            if (found := len(mistakes)) > SHOWN:
+                return
             if None in cells:
                 mistakes.append(
                     f"Row {row} has more cells than the header. A text with a comma needs quotes around it."

@@ -72,7 +72,7 @@ def worker_pid(batch: Batch) -> int:
 
 
 def test_a_table_is_rendered_by_two_workers(batch):
-    rendered = batch(*seeds(6, text="x"))
+    rendered = batch(*seeds(6))
     assert "6 done, 0 failed" in rendered.run()
     assert done_once(rendered, 6)
     assert len({line["worker"] for line in rendered.manifest()}) == 2
@@ -138,7 +138,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(batch, kind):
 
 
 def test_a_job_that_fails_by_its_own_fault_fails_alone(batch):
-    rendered = batch(*seeds(3, text="x"), {"3.seed": "90", "3.text": "refused"}, {"3.seed": "91", "3.then": "raise"})
+    rendered = batch(*seeds(3), {"3.seed": "90", "3.text": "refused"}, {"3.seed": "91", "3.then": "raise"})
     printed = rendered.run(code=1)
     assert "3 done, 2 failed" in printed
     errors = {line["job"]: line["error"] for line in rendered.manifest() if line["status"] == "failed"}
