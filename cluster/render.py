@@ -111,7 +111,8 @@ def number_of_workers(batch: Batch) -> int:
 
 
 def spawn(batch: Batch):
-    actor = ray.remote(Worker).options(num_cpus=batch.cpus, num_gpus=batch.gpus, max_restarts=-1)
+    # A second thread, so that a worker that renders can be stopped.
+    actor = ray.remote(Worker).options(num_cpus=batch.cpus, num_gpus=batch.gpus, max_restarts=-1, max_concurrency=2)
     return lambda: actor.remote(batch.installation, ray.get)
 
 

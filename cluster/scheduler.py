@@ -20,6 +20,7 @@ from .worker import DIED, DONE, FAILED, Order, Outcome
 
 ATTEMPTS = 3  # workers that may die over one job, or deaths of one worker with no job done between
 TICK = 10.0  # seconds between two words about progress
+STOP = 15.0  # seconds that servers have to end
 
 
 class NoWorkers(RuntimeError):
@@ -36,10 +37,11 @@ class Task:
 
 @dataclass(eq=False)
 class Slot:
-    """Room for one worker; ``deaths`` since its last job."""
+    """Room for one worker; ``deaths`` since its last job; whether it has ``served`` and lives."""
 
     actor: ray.actor.ActorHandle
     deaths: int = 0
+    served: bool = False
 
 
 @dataclass
@@ -55,8 +57,7 @@ class Summary:
 class Scheduler:
     """``spawn`` makes an actor; ``order`` what it gets for a job on its n-th attempt; ``ended`` keeps what came of a job.
 
-    ``classes`` are the nodes whose interface ``interface`` is called with, once, before the first job. ``end``
-    ends an actor, ``say`` prints a line.
+    ``classes`` are the nodes whose interface ``interface`` is called with, once, before the first job. ``say`` prints a line.
     """
 
     def __init__(
@@ -67,16 +68,16 @@ class Scheduler:
         *,
         classes: list[str] | None = None,
         interface: Callable[[dict], object] = lambda found: None,
-        end: Callable[[ray.actor.ActorHandle], None] = ray.kill,
         say: Callable[[str], None] = print,
     ):
         self.spawn, self.order, self.ended = spawn, order, ended
-        self.classes, self.interface, self.end, self.say = classes or [], interface, end, say
+        self.classes, self.interface, self.say = classes or [], interface, say
         self.summary = Summary()
         self.pending: dict[ray.ObjectRef, tuple[Slot, Task | None]] = {}  # None: the worker starts
         self.retries: deque[Task] = deque()
         self.idle: list[Slot] = []
         self.slots: list[Slot] = []
+        self.stopping: list[ray.ObjectRef] = []
         self.last_word = ""
 
     def run(self, jobs: Iterator[Job], workers: int, total: int | None = None) -> Summary:
@@ -99,9 +100,18 @@ class Scheduler:
                     self.say(self._progress(told - begun, total))
         finally:
             self.summary.seconds = time.monotonic() - begun
-            for slot in self.slots:
-                self.end(slot.actor)
+            self._stop()
         return self.summary
+
+    def _stop(self) -> None:
+        """Let the workers end their servers and clean up; then end them."""
+        left = [slot.actor for slot in self.slots]
+        for slot in [slot for slot in self.slots if slot.served]:
+            self._release(slot)
+        if self.stopping:
+            ray.wait(self.stopping, num_returns=len(self.stopping), timeout=STOP)
+        for actor in left:
+            ray.kill(actor)
 
     def _busy(self) -> int:
         return sum(task is not None for _, task in self.pending.values())
@@ -133,6 +143,7 @@ class Scheduler:
         if status == DIED:
             self._died(slot, content)
             return
+        slot.served = True
         self.interface(content)
         self.interface = lambda found: None
         self._give_work(slot)
@@ -166,6 +177,7 @@ class Scheduler:
     def _died(self, slot: Slot, word: str) -> None:
         self.last_word = word
         slot.deaths += 1
+        slot.served = False
         if slot.deaths < ATTEMPTS:
             self.say(f"A worker is started anew: {first_line(word)}")
             self._start(slot)
@@ -197,7 +209,8 @@ class Scheduler:
 
     def _release(self, slot: Slot) -> None:
         self.slots.remove(slot)
-        self.end(slot.actor)
+        if slot.served:
+            self.stopping.append(slot.actor.stop.remote())  # with the last handle to it an actor ends, behind its calls
 
     def _progress(self, seconds: float, total: int | None) -> str:
         ended = self.summary.done + self.summary.failed

@@ -20,14 +20,12 @@ from pathlib import Path
 POLL = 0.05  # seconds
 
 # ComfyUI's main.py under a thread that waits for the end of our pipe. os.read, because a thread that waits in
-# sys.stdin would hold its lock when the interpreter ends. argv: the folder to remove then ("": none), main.py, arguments.
+# sys.stdin would hold its lock when the interpreter ends. argv: main.py, arguments.
 GUARDED = """
-import os, runpy, shutil, sys, threading
-remove, *sys.argv = sys.argv[1:]
+import os, runpy, sys, threading
+del sys.argv[0]
 def end_with_the_pipe():
     os.read(0, 1)
-    if remove:
-        shutil.rmtree(remove, ignore_errors=True)
     os._exit(1)
 threading.Thread(target=end_with_the_pipe, daemon=True).start()
 runpy.run_path(sys.argv[0], run_name="__main__")
@@ -50,7 +48,7 @@ class ComfyUI:
     """`main.py` of the ComfyUI in the folder `path`, on a free port of 127.0.0.1, while a `with` block lasts.
 
     `run`: an existing folder of this server's own, for input/, output/, temp/ and server.log; `arguments` of ComfyUI's
-    command line must say so. `remove_run`: `run` is removed if this process ends without ending the server.
+    command line must say so.
     """
 
     def __init__(
@@ -61,14 +59,12 @@ class ComfyUI:
         arguments: Sequence[str] = (),
         *,
         start_timeout: float = 300,
-        remove_run: bool = False,
     ):
         self.path = Path(path)
         self.python = Path(python)
         self.run = Path(run).resolve()
         self.arguments = list(arguments)
         self.start_timeout = start_timeout
-        self.remove_run = remove_run
         self.log_path = self.run / "server.log"
         self.url = ""
         self.process: subprocess.Popen | None = None
@@ -93,7 +89,7 @@ class ComfyUI:
         self.stop()
 
     def command(self, port: int) -> list[str]:
-        command = [str(self.python), "-u", "-c", GUARDED, str(self.run) if self.remove_run else "", "main.py"]
+        command = [str(self.python), "-u", "-c", GUARDED, "main.py"]
         command += ["--listen", "127.0.0.1", "--port", str(port), "--disable-auto-launch"]
         return command + self.arguments
 

@@ -41,6 +41,9 @@ class Sleeper:
         time.sleep(seconds)
         return Outcome(DONE, files={"clip_00001_.webp": CLIP}, seconds=seconds, busy=seconds)
 
+    def stop(self) -> None:
+        """Others share the process."""
+
 
 def simulate(jobs: int, workers: int, processes: int, seconds: float, kills: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +82,6 @@ def rehearse(
             lambda: next(turn),
             Orders(batch, WORKFLOW, table, results),
             lambda *of: keep(results, *of),
-            end=lambda actor: None,  # others share it
         )
         for killer in killers:
             killer.start()

@@ -15,10 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from filelock import FileLock, Timeout
+
 from .server import ComfyUI, PromptError, ServerError, files_of, python_of, seconds
 
 DONE, FAILED, DIED = "done", "failed", "died"
 SERVED = "served"
+PREFIX, LOCK = "comfyui-worker-", ".lock"
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,15 @@ class Worker:
         self.fetch = fetch
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.server: ComfyUI | None = None
+        self.lock: FileLock | None = None
 
     def start(self, classes: list[str]) -> tuple[str, dict]:
         """Start the server, anew if there is one. Returns (SERVED, interface of these nodes) or (DIED, what is wrong)."""
         self.stop()
         try:
-            self.server = self._server()
-            self.server.__enter__()
-            return SERVED, {name: info for name in classes if (info := self._interface(name))}
+            server = self.server = self._server()
+            server.__enter__()
+            return SERVED, {name: info for name in classes if (info := interface(server, name))}
         except (OSError, ServerError) as error:
             self.stop()
             return DIED, f"{self.name}: {error}"
@@ -84,7 +88,7 @@ class Worker:
         path = Path(self.installation.path)
         if not (path / "main.py").is_file():
             raise OSError(f"there is no ComfyUI in '{path}' on this machine (no main.py).")
-        run = Path(tempfile.mkdtemp(prefix="comfyui-worker-"))
+        run = self._folder()
         arguments = ["--database-url", f"sqlite:///{(run / 'db.sqlite').as_posix()}"]
         for kind in ("input", "output", "temp", "user"):
             (run / kind).mkdir()
@@ -95,42 +99,48 @@ class Worker:
             run,
             [*arguments, *self.installation.arguments],
             start_timeout=self.installation.start_timeout,
-            remove_run=True,
         )
 
-    def _interface(self, name: str) -> dict | None:
-        with contextlib.suppress(KeyError):  # ComfyUI will say it, job by job
-            return self.server.object_info(name)
+    def _folder(self) -> Path:
+        """A new folder for a server, whose lock is ours. Those of workers that were killed are removed."""
+        for lock in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{LOCK}"):
+            with contextlib.suppress(Timeout, OSError), FileLock(lock, blocking=False):
+                shutil.rmtree(lock.parent, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self.lock = FileLock(folder / LOCK, thread_local=False)  # stop may come from another thread
+        self.lock.acquire()
+        return folder
 
     def stop(self) -> None:
-        if self.server is None:
+        """End the server, whatever it does, and remove what it wrote."""
+        server, self.server = self.server, None
+        if server is None:
             return
-        if self.server.process is not None and self.server.process.poll() is None:
-            self.server.stop()
-        shutil.rmtree(self.server.run, ignore_errors=True)
-        self.server = None
+        if server.process is not None:
+            server.stop()
+        self.lock.release()
+        shutil.rmtree(server.run, ignore_errors=True)
 
     def render(self, order: Order) -> Outcome:
         """Run a prompt and bring back what it saved."""
-        begun = time.monotonic()
-        taken = 0.0
+        server, begun, taken = self.server, time.monotonic(), 0.0
         files = {}
         try:
-            self._lay_out_inputs(order.inputs)
-            entry = self.server.queue(order.prompt, order.timeout)
+            self._lay_out_inputs(server, order.inputs)
+            entry = server.queue(order.prompt, order.timeout)
             taken = seconds(entry)
-            files = self._saved(entry, order)
+            files = saved(server, entry, order)
             status, error = (DONE, "") if files else (FAILED, "The workflow saved no file: it needs a Save node.")
-            self.server.post("/history", {"clear": True})  # it would keep every prompt
+            server.post("/history", {"clear": True})  # it would keep every prompt
         except PromptError as failure:
             status, error = FAILED, str(failure)
         except (OSError, ServerError, TimeoutError) as death:
             status, error = DIED, f"{type(death).__name__}: {death}"
         return Outcome(status, error, files, order.into, taken, time.monotonic() - begun, self.name)
 
-    def _lay_out_inputs(self, inputs: dict[str, object]) -> None:
+    def _lay_out_inputs(self, server: ComfyUI, inputs: dict[str, object]) -> None:
         """Have these files in the server's input folder, and none of earlier jobs: a disk does not hold all of them."""
-        folder = self.server.run / "input"
+        folder = server.run / "input"
         for path in folder.iterdir():
             if path.is_file() and path.name not in inputs:
                 path.unlink()
@@ -138,27 +148,34 @@ class Worker:
             if not (folder / name).exists():
                 (folder / name).write_bytes(self.fetch(reference))
 
-    def _saved(self, entry: dict, order: Order) -> dict[str, bytes]:
-        """What the prompt saved, by its path in the job's folder; empty contents where the files went ``into`` a folder."""
-        output = self.server.run / "output"
-        files = {}
-        for item in files_of(entry):
-            if item["type"] != "output":  # previews
-                continue
-            path = output / item["subfolder"] / item["filename"]
-            own = output / order.saved_in
-            name = inside(path.relative_to(own if path.is_relative_to(own) else output).as_posix())
-            if order.into is None:
-                files[str(name)] = path.read_bytes()
-            else:
-                target = Path(order.into) / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
-                with target.open("rb+") as file:
-                    os.fsync(file.fileno())
-                files[str(name)] = b""
-        shutil.rmtree(output / order.saved_in, ignore_errors=True)
-        return files
+
+def interface(server: ComfyUI, name: str) -> dict | None:
+    """Of a node; None where the server has no such node, which ComfyUI will say job by job."""
+    with contextlib.suppress(KeyError):
+        return server.object_info(name)
+
+
+def saved(server: ComfyUI, entry: dict, order: Order) -> dict[str, bytes]:
+    """What the prompt saved, by its path in the job's folder; empty contents where the files went ``into`` a folder."""
+    output = server.run / "output"
+    files = {}
+    for item in files_of(entry):
+        if item["type"] != "output":  # previews
+            continue
+        path = output / item["subfolder"] / item["filename"]
+        own = output / order.saved_in
+        name = inside(path.relative_to(own if path.is_relative_to(own) else output).as_posix())
+        if order.into is None:
+            files[str(name)] = path.read_bytes()
+        else:
+            target = Path(order.into) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+            with target.open("rb+") as file:
+                os.fsync(file.fileno())
+            files[str(name)] = b""
+    shutil.rmtree(output / order.saved_in, ignore_errors=True)
+    return files
 
 
 def inside(name: str) -> PurePosixPath:

@@ -84,7 +84,7 @@ def test_clips_of_a_cluster_are_those_of_a_server_alone(batch, options, expected
     clips = [(batch.out / name / record["files"][0]).read_bytes() for name, record in sorted(done.items())]
     assert frames(clips[0]) == expected
     assert len({b"".join(frames(clip)) for clip in clips}) == CLIPS
-    listed = subprocess.check_output(["ps", "-eo", "args="], text=True)
+    listed = subprocess.check_output(["ps", "-ww", "-eo", "args="], text=True)
     assert "comfyui-worker-" not in listed
     assert "0 to render" in batch.run(*options)
 

@@ -61,7 +61,7 @@ def done_once(batch: Batch, count: int) -> bool:
 
 def servers_of(pid: int | None = None) -> list[int]:
     """The stub's processes, of one worker or of all."""
-    listed = subprocess.check_output(["ps", "-eo", "pid=,ppid=,args="], text=True).splitlines()
+    listed = subprocess.check_output(["ps", "-ww", "-eo", "pid=,ppid=,args="], text=True).splitlines()
     found = [line.split(None, 2) for line in listed]
     return [int(one) for one, parent, args in found if "comfyui-worker-" in args and pid in (None, int(parent))]
 
