@@ -46,7 +46,10 @@ class Sleeper:
 
 
 def simulate(jobs: int, workers: int, processes: int, seconds: float, kills: int) -> int:
-    print(f"{jobs} jobs of about {seconds:g} s for {workers} workers: {jobs * seconds / workers:.0f} s or more.", flush=True)
+    print(
+        f"{jobs} jobs of about {seconds:g} s for {workers} workers: {jobs * seconds / workers:.0f} s or more.",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.csv"
         chance = random.Random(0)
