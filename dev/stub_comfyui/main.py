@@ -1,8 +1,7 @@
 """ComfyUI's HTTP interface, as far as cluster/ uses it, over nodes that sleep: what tests and the benchmark of cluster/ start.
 
-Sleep(seed, seconds, text, then) waits; `then`: "" is well; "raise", "die" end the prompt or the server; "die once" only in the
-first server on this machine that gets it (a file named by the environment variable STUB_DIED tells). Save(images,
-filename_prefix) writes a JSON file with the values of the prompt. A text "refused" is refused as ComfyUI refuses a value.
+Sleep(seed, seconds, text, then) waits; `then`: "" is well; "raise" ends the prompt, "die" the server. Save(images, filename_prefix)
+writes a JSON file with the values of the prompt. A text "refused" is refused as ComfyUI refuses a value.
 """
 
 from __future__ import annotations
@@ -44,9 +43,7 @@ def run(prompt: dict) -> dict[str, dict]:
         inputs = node["inputs"]
         if node["class_type"] == "Sleep":
             time.sleep(inputs["seconds"])
-            died = Path(os.environ.get("STUB_DIED", "stub-died"))
-            if inputs.get("then") == "die" or (inputs.get("then") == "die once" and not died.exists()):
-                died.touch()
+            if inputs.get("then") == "die":
                 print("the stub dies, as it was told", flush=True)
                 os._exit(9)
             if inputs.get("then") == "raise":
