@@ -14,6 +14,8 @@ from batches import WORKFLOW
 # Clusters of tests are reached from this machine only; whether a token lies in the home folder must not matter.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# Ray kills workers while a machine's memory is nearly full, whoever fills it: tests would count deaths that they did not cause.
+os.environ["RAY_memory_monitor_refresh_ms"] = "0"
 
 
 @pytest.fixture
