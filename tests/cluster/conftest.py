@@ -15,7 +15,7 @@ from batches import WORKFLOW
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # Ray kills workers while a machine's memory is nearly full, whoever fills it: tests would count deaths that they did not cause.
-os.environ["RAY_memory_monitor_refresh_ms"] = "0"
+os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # noqa: SIM112 - Ray spells it so
 
 
 @pytest.fixture
