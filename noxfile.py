@@ -102,6 +102,19 @@ def browser(session: nox.Session) -> None:
     run_tests(session, "tests/browser", *comparing(session, "stored nodes"))
 
 
+@nox.session(venv_backend="venv", reuse_venv=True)
+def cluster(session: nox.Session) -> None:
+    """Batches on two workers of a local Ray cluster (docs/cluster.md), in an environment of their own with Ray."""
+    session.install("--quiet", "-r", "tests/cluster/requirements.txt")
+    if session.posargs[:1] == ["benchmark"]:
+        session.run("python", "benchmarks/cluster.py", *session.posargs[1:])
+    else:
+        # With its own configuration: the tests of the pack need torch, and ComfyUI has modules named like our folders.
+        session.run(
+            "python", "-m", "pytest", "-rs", "-c", "tests/cluster/pytest.ini", "tests/cluster", *session.posargs
+        )
+
+
 @nox.session(venv_backend="none")
 def benchmark(session: nox.Session) -> None:
     """The figures of docs/performance.md: `-- NAME` of a file in benchmarks/ (`temporal_module` if none), and its options."""

@@ -21,6 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from cluster.server import interpreter, python_of  # noqa: E402
+
+sys.path.remove(str(ROOT))  # else the host's `nodes` could be ours
 
 
 @dataclass(frozen=True)
@@ -96,13 +100,7 @@ def own_python(path: Path) -> Path:
     """The interpreter of a user's installation: COMFYUI_PYTHON, its virtual environment, else the current one."""
     if given := os.environ.get("COMFYUI_PYTHON"):
         return Path(given).expanduser()
-    candidates = [
-        interpreter(path / "venv"),
-        interpreter(path / ".venv"),
-        path / "python_embeded" / "python.exe",
-        path.parent / "python_embeded" / "python.exe",  # where the portable Windows build has it
-    ]
-    return next((python for python in candidates if python.is_file()), Path(sys.executable))
+    return python_of(path)
 
 
 def require_test_tools(python: Path) -> None:
@@ -206,10 +204,6 @@ def scratch(parent: Path) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent, prefix=".making-") as tmp:
         yield Path(tmp)
-
-
-def interpreter(env: Path) -> Path:
-    return env / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def pip(python: Path, *args: str) -> None:
