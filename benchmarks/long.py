@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "dev"))
 import hosts
 from memory import forget_peak, held_memory, peak_memory
-from server import ROOT, Server
+from server import ROOT, Server, seconds
 
 SHARED_NODE, STATIC_NODE = "AnimateDiffSharedWindowsContextOptions", "ADE_StandardStaticContextOptions"
 LENGTH, CHUNK = 16, 16
@@ -91,12 +91,6 @@ def prompt(setting: str, frames: int, steps: int, pixels: int, seed: int, chunk:
     )
     nodes["save"] = node("SaveLatent", samples=["sampler", 0], filename_prefix="long")
     return nodes
-
-
-def seconds(entry: dict) -> float:
-    """How long a prompt ran, by the server's own clock."""
-    at = {event: data["timestamp"] for event, data in entry["status"]["messages"]}
-    return (at["execution_success"] - at["execution_start"]) / 1000
 
 
 Settings = list[tuple[str, int]]  # with the frames of the clip

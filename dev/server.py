@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from cluster.server import ComfyUI, PromptError, ServerError  # noqa: E402
+from cluster.server import ComfyUI, PromptError, ServerError, seconds  # noqa: E402
 
 sys.path.remove(str(ROOT))  # else the host's `nodes` could be ours
 
 PACK = "ComfyUI-AnimateDiff-Next"
 MODEL_FOLDERS = ("checkpoints", "loras", "controlnet", "animatediff_models", "animatediff_motion_lora")
 
-__all__ = ["PACK", "ROOT", "PromptError", "Server", "ServerError"]
+__all__ = ["PACK", "ROOT", "PromptError", "Server", "ServerError", "seconds"]
 
 
 class Server(ComfyUI):
