@@ -471,6 +471,8 @@ training
     comfy.model_base.BaseModel.extra_conds()
     comfy.model_base.BaseModel.process_latent_in(_)
     comfy.model_base.BaseModel().model_sampling
+    comfy.model_sampling.V_PREDICTION
+    comfy.model_sampling.EDM
     comfy.model_base.BaseModel().manual_cast_dtype
     comfy.model_base.BaseModel().latent_format
     comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel().dtype

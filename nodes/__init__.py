@@ -43,6 +43,7 @@ ORDER = (
     "extras",
     "metrics",
     "training",
+    "training_options",
     "deprecated.loaders",
     "deprecated.hooks",
     "deprecated.conditioning",
@@ -89,7 +90,7 @@ NEEDED_BY = {
     "Sigma Schedule To Sigmas": ("ADE_SigmaScheduleToSigmas",),
     "pictures of context windows": ("sampling.visualize",),
     "prompt scheduling": ("ADE_PromptScheduling", "ADE_PromptSchedulingLatents", "AnimateDiffPromptScheduling"),
-    "training": ("training",),
+    "training": ("training", "training_options"),
     "Animation Metrics": ("metrics",),
     "AnimateDiff Combine": ("ADE_AnimateDiffCombine",),
     "saving motion models and LoRAs": (

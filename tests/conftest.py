@@ -24,6 +24,7 @@ import_file("animatediff_dev_examples", ROOT / "dev" / "examples.py")
 import_file("animatediff_dev_reference", ROOT / "dev" / "reference.py")
 comparisons = import_file("animatediff_comparisons", ROOT / "tests" / "comparisons.py")
 tiny = import_file("animatediff_tests_tiny", ROOT / "tests" / "tiny.py")
+training_fixtures = import_file("animatediff_tests_training", ROOT / "tests" / "training_fixtures.py")
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -45,7 +46,9 @@ class RepositoryRoot:
 def pytest_configure(config: pytest.Config) -> None:
     # As a plugin, because hooks in a conftest.py see only what lies below it.
     config.pluginmanager.register(RepositoryRoot)
-    config.pluginmanager.register(tiny)  # its fixtures serve more than one folder
+    # their fixtures serve more than one folder, or file
+    config.pluginmanager.register(tiny)
+    config.pluginmanager.register(training_fixtures)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,8 +1,13 @@
 """The training data: latents of clips, checked before anything is computed, and how a step draws from them."""
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
+
+from ..host.training import Conditioning
+from .settings import TrainingSettings
 
 
 class TrainingDataError(ValueError):
@@ -33,40 +38,41 @@ class Clips:
     empty: int
 
     @classmethod
-    def of(cls, latents: list[dict], conditionings: int, frames: int) -> "Clips":
+    def of(cls, latents: Sequence[dict], conditionings: int, frames: int, clip: str = "Clip") -> "Clips":
         """Check the host's LATENTs, one per clip, against ``frames`` and the number of conditionings given.
 
         One conditioning serves all clips; otherwise there is one for each. A single LATENT of several times
-        ``frames`` frames is one long clip. Raises TrainingDataError.
+        ``frames`` frames is one long clip. Messages call them ``clip`` 1, 2 and so on. Raises TrainingDataError.
         """
+        clips = f"{clip.lower()}s"
         samples = tuple(latent["samples"].detach().clone().float() for latent in latents)
         if not samples:
             raise TrainingDataError(
-                "There are no clips to train on: the latents input is empty. Check the dataset folder."
+                f"There are no {clips} to train on: the latents input is empty. Check the dataset folder."
             )
         for number, sample in enumerate(samples, 1):
             if sample.ndim != 4 or sample.shape[1] != 4:
                 raise TrainingDataError(
-                    f"Clip {number} has latents of shape {tuple(sample.shape)}, but Stable Diffusion needs (frames, 4, height, "
+                    f"{clip} {number} has latents of shape {tuple(sample.shape)}, but Stable Diffusion needs (frames, 4, height, "
                     "width). Encode its frames with the VAE of the checkpoint that is trained."
                 )
             if sample.shape[0] < frames:
                 raise TrainingDataError(
-                    f"Clip {number} has {sample.shape[0]} frames, but training takes {frames} at a time. Use longer clips "
+                    f"{clip} {number} has {sample.shape[0]} frames, but training takes {frames} at a time. Use longer clips "
                     "or lower frames."
                 )
             if sample.shape[2:] != samples[0].shape[2:]:
                 raise TrainingDataError(
-                    f"Clip {number} has latents of {_size(sample)}, clip 1 of {_size(samples[0])}. Bring all clips to one size "
+                    f"{clip} {number} has latents of {_size(sample)}, {clip.lower()} 1 of {_size(samples[0])}. Bring all clips to one size "
                     "before VAE Encode (for example with Upscale Image, crop center)."
                 )
             if not torch.isfinite(sample).all():
                 raise TrainingDataError(
-                    f"The latents of clip {number} hold infinite values or NaN. Encode the clip again."
+                    f"The latents of {clip.lower()} {number} hold infinite values or NaN. Encode the clip again."
                 )
         if conditionings not in (1, len(samples)):
             raise TrainingDataError(
-                f"There are {len(samples)} clips but {conditionings} positive conditionings. Connect one for all clips or one "
+                f"There are {len(samples)} {clips} but {conditionings} positive conditionings. Connect one for all clips or one "
                 "for each, in the same order."
             )
         numbers = tuple(range(conditionings)) if conditionings > 1 else (0,) * len(samples)
@@ -88,6 +94,42 @@ class Clips:
             dropped = torch.rand((), generator=generator).item() < caption_dropout
             conditionings.append(self.empty if dropped else self.conditioning[index])
         return Batch(torch.stack(chosen), conditionings)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training sees: its clips, those that it is measured on, if any, and all conditionings in their numbers' order."""
+
+    clips: Clips
+    held_out: Clips | None
+    conditionings: list[Conditioning]
+
+    @classmethod
+    def of(
+        cls, latents: list[dict], positive: list[Conditioning], negative: Conditioning, settings: TrainingSettings
+    ) -> "TrainingData":
+        """Raises TrainingDataError for clips that cannot be trained or measured on."""
+        clips = Clips.of(latents, len(positive), settings.frames)
+        conditionings, held_out = [*positive, negative], None
+        if (validation := settings.options.validation) is not None:
+            held_out = Clips.of(validation.latents, len(validation.positive), settings.frames, "Held-out clip")
+            if held_out.size != clips.size:
+                raise TrainingDataError(
+                    f"The held-out clips have latents of {_size(held_out.latents[0])}, the training clips of "
+                    f"{_size(clips.latents[0])}. Bring all to one size before VAE Encode (for example with Upscale Image, crop center)."
+                )
+            numbers = tuple(len(conditionings) + number for number in held_out.conditioning)
+            held_out = replace(held_out, conditioning=numbers)
+            conditionings += validation.positive
+        return cls(clips, held_out, conditionings)
+
+    @property
+    def digest(self) -> str:
+        """Tells clips from others, in a few letters."""
+        found = hashlib.sha256()
+        for latents in self.clips.latents:
+            found.update(latents.cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()[:12]
 
 
 def _random(below: int, generator: torch.Generator) -> int:
