@@ -93,7 +93,8 @@ class Checkpoints:
     ) -> None:
         """Save a checkpoint, and remove those that are too old.
 
-        ``weights(path, step)`` writes those that are handed on, ``pictures`` are the frames of a sample. One that cannot be written is told in the log, and the ones before it are kept.
+        ``weights(path, step)`` writes those that are handed on, ``pictures`` are the frames of a sample. One that cannot
+        be written is told in the log, and the ones before it are kept.
         """
         step = record.steps
         if step in self.saved:
@@ -145,7 +146,8 @@ def check_fits(path: str, state: dict, parameters: dict[str, torch.nn.Parameter]
     for name in FIXED:
         if before.get(name) != settings.get(name):
             raise TrainingFailed(
-                f"{beginning}: its {name} is {before.get(name)}, but {settings.get(name)} is chosen. Choose that of the checkpoint, {advice}"
+                f"{beginning}: its {name} is {before.get(name)}, but {settings.get(name)} is chosen. Choose that of the checkpoint, "
+                f"{advice}"
             )
     other = {name for name in saved.keys() | parameters.keys() if _shape(saved, name) != _shape(parameters, name)}
     if other:

@@ -412,7 +412,7 @@ def test_resuming_on_another_motion_model_is_told_before_anything_is_unloaded(tr
     name = next(iter(first.pairs))
     down, up = first.pairs[name]
     mixed = replace(first, pairs={**first.pairs, name: (down[:2], up)})
-    with pytest.raises(training("trainer").TrainingFailed, match="cannot be resumed: .* family"):
+    with pytest.raises(training("trainer").TrainingFailed, match=r"cannot be resumed: .* family"):
         train_lora(resume=mixed)
 
 

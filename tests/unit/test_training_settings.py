@@ -82,7 +82,9 @@ def test_a_package_that_is_missing_is_told_before_anything_is_computed(training,
     rows = {**module.OPTIMIZERS, "Lion": module._library("lion-pytorch", "no_such_package", "Lion")}
     monkeypatch.setattr(training("settings"), "OPTIMIZERS", rows)
     monkeypatch.setattr(module, "OPTIMIZERS", rows)
-    with pytest.raises(training("settings").TrainingFailed, match=r"Lion needs .* not installed.*pip install lion-pytorch"):
+    with pytest.raises(
+        training("settings").TrainingFailed, match=r"Lion needs .* not installed.*pip install lion-pytorch"
+    ):
         settings(optimizer="Lion")
 
 
@@ -179,7 +181,7 @@ def test_ranks_of_layers_by_parts_of_their_names(training):
         "down.1.to_v": ((4, 6), (10, 4), 1.0),
     }
     assert new(layers, 4, 6.0, 0, torch.device("cpu"), rslora=True)["up.0.to_q"].scale == 3.0  # 6 / √4
-    with pytest.raises(training("settings").TrainingFailed, match="says to_k, but no layer .*to_q, to_v"):
+    with pytest.raises(training("settings").TrainingFailed, match=r"says to_k, but no layer .*to_q, to_v"):
         low_rank.ranks_of(names, {"to_k": 2})
     with pytest.raises(training("settings").TrainingFailed, match="leaves no layer"):
         low_rank.ranks_of(names, {"to_q": 0, "to_v": 0})
