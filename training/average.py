@@ -39,10 +39,11 @@ class MovingAverage:
 
     @contextmanager
     def handed_on(self) -> Iterator[None]:
-        weight = 1 - self._decay_of_next() if self.pending else 0.0
-        with restored(self.parameters), torch.no_grad():
-            for average, parameter in zip(self.average, self.parameters, strict=True):
-                parameter.copy_(torch.lerp(average, parameter, weight))
+        weight = 1 - self._decay_of_next()
+        with restored(self.parameters):
+            with torch.no_grad():
+                for average, parameter in zip(self.average, self.parameters, strict=True):
+                    parameter.copy_(torch.lerp(average, parameter, weight) if self.pending else average)
             yield
 
     def state(self) -> dict:

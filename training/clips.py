@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -123,7 +124,7 @@ class TrainingData:
             conditionings += validation.positive
         return cls(clips, held_out, conditionings)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Tells clips from others, in a few letters."""
         found = hashlib.sha256()

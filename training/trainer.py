@@ -83,6 +83,7 @@ class _Training:
         if checkpoints is not None and checkpoints.found is not None:
             self.resume(*checkpoints.found)
         self.first = self.record.steps
+        self.chance = self.generator.get_state()  # behind the last whole step: one that is broken off has drawn from it
         self.log = EventLog(checkpoints.base, self.first) if checkpoints is not None else None
         self.progress = host.Progress(settings.steps, node_id, self.first)
 
@@ -110,7 +111,7 @@ class _Training:
                 self.log.close()
         if record.ended_early:
             if record.steps <= self.first:
-                raise TrainingFailed(f"Training came to nothing: {record.ended_early}. {advice}")
+                raise TrainingFailed(f"Training came to nothing: {record.ended_early}. {advice}{self.beginning()}")
             logging.warning(
                 "[AnimateDiff] Training ended after %d of %d steps: %s. The weights of step %d are kept. %s",
                 record.steps,
@@ -119,8 +120,8 @@ class _Training:
                 record.steps,
                 advice,
             )
-        if self.checkpoints is not None and advice != AGAINST_NAN and record.steps > self.first:
-            self.save(sample=False)
+            if self.checkpoints is not None and advice != AGAINST_NAN:
+                self.save(sample=False)
         return record
 
     def step(self) -> bool:
@@ -150,6 +151,7 @@ class _Training:
         if self.average is not None:
             self.average.stepped()
         self.record.add(loss.item(), rate, norm.item())
+        self.chance = self.generator.get_state()
         return True
 
     def loss(self) -> torch.Tensor:
@@ -184,6 +186,12 @@ class _Training:
         if self.checkpoints is not None:
             self.checkpoints.remove(self.record.steps)
         self.record.undo()
+
+    def beginning(self) -> str:
+        """Of a training that ends in its first step: what may be wrong with where it went on from."""
+        if self.checkpoints is None or self.checkpoints.found is None:
+            return ""
+        return f" If that is of no use, remove '{self.checkpoints.found[1]}': go_on then begins with the checkpoint before it."
 
     # -- what is seen of it
 
@@ -244,7 +252,7 @@ class _Training:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": self.average and self.average.state(),
-            "chance": self.generator.get_state(),
+            "chance": self.chance,
             "record": {f.name: getattr(self.record, f.name) for f in fields(self.record) if f.name != "ended_early"},
             "settings": self.noted_settings(),
         }

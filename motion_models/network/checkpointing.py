@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from .forwards import forwards_replaced
-from .injection import MotionSlot, slots
+from .injection import MotionSlot
 from .temporal import GEGLU as MotionGEGLU
 
 
@@ -30,12 +30,7 @@ def checkpointed(unet: nn.Module, again: Callable[[], AbstractContextManager] = 
     with the official script learned nothing with checkpointing on (guoyww/AnimateDiff#128).
     """
     pieces = [piece for layer in unet.modules() for piece in _pieces(layer)]
-    gates = [layer for layer in unet.modules() if isinstance(layer, GEGLU)]
-    of_motion = [layer for slot in slots(unet) for layer in slot.motion[0].modules() if isinstance(layer, MotionGEGLU)]
-    with (
-        forwards_replaced(pieces, lambda layer: _checkpointed(layer.forward, again)),
-        forwards_replaced([*gates, *of_motion], lambda layer: lambda x: gated(layer.proj(x))),
-    ):
+    with forwards_replaced(pieces, lambda layer: _checkpointed(_in_little_memory(layer), again)):
         yield
 
 
@@ -76,6 +71,19 @@ class Gated(torch.autograd.Function):
             torch.ops.aten.gelu_backward.grad_input(of_result * value, gate, grad_input=gate)
             value.copy_(of_value)
         return x
+
+
+def _in_little_memory(layer: nn.Module) -> Callable:
+    """The forward of ``layer``, with gates that keep less."""
+    forward = layer.forward
+    inside = layer.motion[0] if isinstance(layer, MotionSlot) else layer
+    gates = [one for one in inside.modules() if isinstance(one, (GEGLU, MotionGEGLU))]
+
+    def run(*args: Any, **kwargs: Any):
+        with forwards_replaced(gates, lambda gate: lambda x: gated(gate.proj(x))):
+            return forward(*args, **kwargs)
+
+    return run if gates else forward
 
 
 def gated(x: torch.Tensor) -> torch.Tensor:

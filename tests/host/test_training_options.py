@@ -17,8 +17,10 @@ LIBRARIES = {"Lion": "lion_pytorch", "Prodigy": "prodigyopt", "AdamW schedule-fr
 
 
 @pytest.fixture
-def options(training):
+def options(training, folder):
     """`options(ema=0.9, checkpoints={...}, validation={...})`."""
+    for key in (KEY, "animatediff_models", "loras"):
+        folder(key)  # emptied afterwards
 
     def make(checkpoints=None, validation=None, **values):
         module = training("settings")
@@ -100,8 +102,7 @@ def test_after_a_stop_training_goes_on_where_it_was(train_lora, options, in_step
 
 
 @pytest.mark.parametrize("train", ["train_module", "train_adapter"])
-def test_modules_and_adapters_go_on_too(request, options, train, folder):
-    folder("animatediff_models"), folder("loras")
+def test_modules_and_adapters_go_on_too(request, options, train):
     run = request.getfixturevalue(train)
 
     def tensors(result):
@@ -351,7 +352,7 @@ def test_accumulated_gradients_are_those_of_a_batch(train_lora, training, monkey
     batch, _ = train_lora(steps=2, batch=2)
     accumulated, _ = train_lora(steps=2, options=options(accumulate=2))
     for name, pair in batch.pairs.items():
-        torch.testing.assert_close(accumulated.pairs[name], pair, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(accumulated.pairs[name], pair, rtol=1e-3, atol=1e-4)
 
 
 def test_a_noise_offset_is_one_number_for_each_clip_and_channel(train_lora, training, monkeypatch, options):
@@ -438,18 +439,19 @@ def test_ranks_differ_by_kind_of_layer_and_are_resumed(train_lora, options):
         torch.testing.assert_close(again.pairs[name], pair)
 
 
-def test_every_optimizer_of_the_list_learns(train_lora, training, options):
+def test_every_optimizer_of_the_list_learns(train_lora, training, options, new_latents, positive):
     """Or says what it lacks, before anything is computed."""
+    same = {"latents": tuple(new_latents()), "positive": (positive,), "every": 1}  # the clips themselves, at one noise
     usual = {"SGD": 1.0, "Prodigy": 1.0, "Lion": 1e-3}
     learned = []
     for name in training("optimizers").OPTIMIZERS:
         settings = {"optimizer": name, "learning_rate": usual.get(name, 5e-3), "caption_dropout": 0.0, "batch": 2}
         try:
-            _, record = train_lora(steps=40, **settings)
+            _, record = train_lora(steps=20, options=options(validation=same), **settings)
         except training("settings").TrainingFailed as error:
             assert "pip install" in str(error) or "NVIDIA" in str(error)
             continue
-        assert sum(record.losses[-10:]) < 0.97 * sum(record.losses[:10]), name
+        assert record.validation[20] < 0.995 * record.validation[1], name
         learned.append(name)
     assert len(learned) >= 4
 
@@ -487,6 +489,7 @@ def test_training_nodes_take_their_options(pack, animated, new_latents, positive
     }
     data = {"model": [animated()], "latents": new_latents(), "positive": [positive], "negative": [negative]}
     with torch.inference_mode():
-        result = node.execute(**widgets, **{**data, "steps": [2], "frames": [4], "rank": [2], "options": [options]})
+        few = {"steps": [2], "frames": [4], "rank": [2], "options": [options]}
+        result = node.execute(**{**widgets, **data, **few})
     assert result.result[2] == 2
     assert files("*.state") == ["fox_00001_step000002.state"]

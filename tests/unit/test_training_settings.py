@@ -52,10 +52,11 @@ def test_weight_decay_takes_its_share_whatever_the_gradient(training, name):
         return parameter.detach()
 
     lost = weights(0.0) - weights(0.1)
-    # at most twenty times a hundredth of a tenth, of weights that have grown to 1.2
+    # at most twenty times a hundredth of a tenth, of weights that have grown to 1.7
     assert (lost >= 0).all()
-    assert (lost < 20 * 1e-2 * 0.1 * 1.3).all()
-    if name != "Prodigy":  # whose learning rate begins at a millionth
+    assert (lost < 20 * 1e-2 * 0.1 * 2).all()
+    # the learning rate of the one begins at a millionth, the other hands on an average
+    if name not in ("Prodigy", "AdamW schedule-free"):
         assert (lost > 20 * 1e-2 * 0.1 * 0.7).all()
 
 
