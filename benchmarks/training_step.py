@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def step(pack, model, latents, positive, negative, frames: int, checkpointing: bool) -> tuple[float, float]:
-    """Seconds and GiB of the second of two steps; the first one meets memory that was never used."""
+    """Seconds of the processor and GiB of the second of two steps; the first one meets memory that was never used."""
     import torch
 
     ends, peaks = [], []
@@ -64,7 +64,7 @@ def step(pack, model, latents, positive, negative, frames: int, checkpointing: b
     told = progress.step
 
     def end(*arguments):
-        ends.append(time.perf_counter())
+        ends.append(time.process_time())
         peaks.append((peak_memory() or 0.0) - held)
         forget_peak()
         told(*arguments)
