@@ -28,7 +28,8 @@ class MovingAverage:
         """The weights at hand gave a loss that is a number."""
         if self.pending:
             with torch.no_grad():
-                torch._foreach_lerp_(self.average, list(self.parameters), 1 - self._decay_of_next())
+                for average, parameter in zip(self.average, self.parameters, strict=True):
+                    average.lerp_(parameter, 1 - self._decay_of_next())
             self.steps, self.pending = self.steps + 1, False
 
     def undo(self) -> None:

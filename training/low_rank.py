@@ -67,7 +67,7 @@ def new_pairs(
     for name, layer in layers.items():
         if own := ranks.get(name, rank):
             scale = alpha / math.sqrt(own) if rslora else alpha / rank
-            pairs[name] = TrainedPair(*reversed(layer.weight.shape[:2]), own, scale, generator).to(device)
+            pairs[name] = TrainedPair(layer.weight.shape[1], layer.weight.shape[0], own, scale, generator).to(device)
     return pairs
 
 

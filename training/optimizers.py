@@ -43,8 +43,8 @@ def decoupled(optimizer: type[torch.optim.Optimizer]) -> Callable[[Parameters, f
 
         def decay(*_):
             for group in made.param_groups:
-                with torch.no_grad():
-                    torch._foreach_mul_(group["params"], 1 - group["lr"] * weight_decay)
+                for parameter in group["params"]:
+                    parameter.data.mul_(1 - group["lr"] * weight_decay)
 
         if weight_decay:
             made.register_step_pre_hook(decay)

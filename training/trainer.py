@@ -159,7 +159,8 @@ class _Training:
         settings, options, generator = self.settings, self.options, self.generator
         count = settings.batch // 2 if settings.noise_pairs else settings.batch
         batch = self.data.clips.draw(count, settings.frames, settings.caption_dropout, generator)
-        timesteps = torch.randint(*settings.timesteps(self.unet.timesteps), (count,), generator=generator)
+        low, high = settings.timesteps(self.unet.timesteps)
+        timesteps = torch.randint(low, high, (count,), generator=generator)
         noise = torch.randn(batch.latents.shape, generator=generator)
         if options.noise_offset:
             # the same for all frames: else it would be taught to flicker
@@ -168,12 +169,14 @@ class _Training:
         if settings.noise_pairs:
             batch, timesteps, noise = batch.twice(), timesteps.repeat(2), torch.cat((noise, -noise))
         sigma = self.unet.sigma(timesteps)
-        found = self.unet.prediction(batch.latents.to(self.unet.device), noise, sigma, batch.conditionings, self.inputs)
+        predicted, target = self.unet.prediction(
+            batch.latents.to(self.unet.device), noise, sigma, batch.conditionings, self.inputs
+        )
         if options.min_snr_gamma:
-            weights = min_snr_weights(sigma, options.min_snr_gamma, self.unet.predicts_v)
             # every objective is a square of both: a weight of the loss is its root in each
-            found = tuple(one * weights.sqrt().view(-1, 1, 1, 1, 1) for one in found)
-        return OBJECTIVES[settings.objective](*found, generator)
+            root = min_snr_weights(sigma, options.min_snr_gamma, self.unet.predicts_v).sqrt().view(-1, 1, 1, 1, 1)
+            predicted, target = predicted * root, target * root
+        return OBJECTIVES[settings.objective](predicted, target, generator)
 
     def undo(self) -> None:
         """Take the last step back, where there was one."""
