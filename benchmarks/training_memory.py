@@ -1,13 +1,20 @@
 """How much memory training a MotionLoRA takes on a graphics card, by counting: `nox -s benchmark -- training_memory`.
 
-SD1.5 with a v2 motion model is laid out without any memory (PyTorch's meta device), one training step is recorded,
-and what autograd would keep is summed, layer by layer. Options: --size 256 --frames 16 --rank 16 --batch 1.
+SD1.5 with a v2 motion model is laid out without any memory (PyTorch's meta device), one training step is made, and the
+bytes of all tensors are counted that are there at once. Options: --size 256 --frames 16 --rank 16 --batch 1.
 """
 
 import argparse
 import sys
-from collections import defaultdict
+import weakref
+from collections.abc import Iterable
+from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "dev"))
 import hosts
@@ -15,6 +22,40 @@ from pack import load_pack
 
 BYTES = 2  # of a bf16 number
 GB = 2**30
+# With every layer checkpointed whole, activations took so much (size, frames, rank, batch as below).
+MEASURED, LIMIT = (256, 16, 16, 1), 0.742
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of all tensors that are made inside of it and still there, and remembers the most.
+
+    Not those of ``before``, which operations return anew, as views.
+    """
+
+    def __init__(self, before: Iterable[torch.Tensor]):
+        super().__init__()
+        self.now = self.peak = 0
+        self.known = {tensor.untyped_storage()._cdata: None for tensor in before}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tree_map_only(torch.Tensor, self.count, result)
+        return result
+
+    def count(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata in self.known:
+            return
+        size = storage.nbytes()
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        key = storage._cdata
+
+        def gone(_):
+            self.now -= size
+            del self.known[key]
+
+        self.known[key] = weakref.ref(storage, gone)
 
 
 def parse() -> argparse.Namespace:
@@ -31,10 +72,9 @@ def main() -> None:
     pack = load_pack(hosts.host().path, ["--cpu"])
 
     import comfy.ops
-    import torch
-    from comfy.ldm.modules.attention import SpatialTransformer
-    from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
+    checkpointed = pack.submodule("motion_models.network.checkpointing").checkpointed
     call = pack.submodule("motion_models.network.call")
     injection = pack.submodule("motion_models.network.injection")
     temporal = pack.submodule("motion_models.network.temporal")
@@ -88,32 +128,6 @@ def main() -> None:
             module.attend = lambda q, k, v, heads: CountedAttention.apply(q, k, v)
     injection.inject(unet, [motion])
 
-    layers = (ResBlock, SpatialTransformer, injection.MotionSlot)
-    current, kept, inputs, seen = ["rest"], defaultdict(int), {}, set()
-
-    def enter(layer, arguments):
-        current.append(f"{type(layer).__name__} {id(layer)}")
-        x = arguments[0]
-        if x.requires_grad:
-            inputs[current[-1]] = x.numel() * BYTES
-
-    def leave(*_):
-        current.pop()
-
-    def count(tensor):
-        storage = tensor.untyped_storage()._cdata
-        if storage not in seen and not isinstance(tensor, torch.nn.Parameter):
-            seen.add(storage)
-            alive.append(tensor)  # so that no other tensor takes the place of this one's storage
-            kept[current[-1]] += tensor.numel() * tensor.element_size()
-        return tensor
-
-    alive = []
-    for module in unet.modules():
-        if isinstance(module, layers):
-            module.register_forward_pre_hook(enter)
-            module.register_forward_hook(leave)
-
     batch, size = options.batch * options.frames, options.size // 8
     low_rank = {name: (call.LowRank(*pair),) for name, pair in pairs.items()}
     transformer_options = {
@@ -123,31 +137,41 @@ def main() -> None:
         "optimized_attention_override": attention,
     }
     meta = {"device": "meta", "dtype": torch.bfloat16}
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        unet(
-            torch.empty(batch, 4, size, size, **meta),
-            torch.empty(batch, device="meta"),
-            context=torch.empty(batch, 77, 768, **meta),
-            transformer_options=transformer_options,
-        )
+
+    def activations(checkpointing: bool) -> int:
+        """The most bytes that one step's tensors take at once, beside the weights: forward, backward and what is computed again."""
+        live = Live(chain(unet.parameters(), motion.parameters(), motion.buffers(), *pairs.values()))
+        with live, checkpointed(unet) if checkpointing else nullcontext():
+            result = unet(
+                torch.empty(batch, 4, size, size, **meta),
+                torch.empty(batch, device="meta"),
+                context=torch.empty(batch, 77, 768, **meta),
+                transformer_options=transformer_options,
+            )
+            result.float().square().mean().backward()
+        for pair in pairs.values():
+            for half in pair:
+                half.grad = None
+        return live.peak
 
     weights = sum(p.numel() for model in (unet, motion) for p in model.parameters()) * BYTES
     trained = sum(half.numel() for pair in pairs.values() for half in pair)
-    # float32: the weight, its gradient, AdamW's two averages, and the weight before the last step
-    optimizer = trained * 4 * 5
-    everything = sum(kept.values())
-    checkpointed = sum(inputs.values()) + max(kept.values())
+    # float32: the weight, AdamW's two averages, and the weight before the last step; gradients count as activations
+    optimizer = trained * 4 * 4
+    with_it, without = activations(True), activations(False)
     print(f"SD1.5 + v2 motion model, {options.frames} frames of {options.size} px, batch {options.batch}, bf16")
     print(f"  frozen weights                     {weights / GB:6.2f} GB")
     print(
         f"  MotionLoRA of rank {options.rank:<4}, AdamW, copy {optimizer / GB:6.2f} GB ({trained / 1e6:.1f} M parameters)"
     )
-    print(f"  activations, checkpointing on      {checkpointed / GB:6.2f} GB")
-    print(f"  activations, checkpointing off     {everything / GB:6.2f} GB")
+    print(f"  activations, checkpointing on      {with_it / GB:6.2f} GB")
+    print(f"  activations, checkpointing off     {without / GB:6.2f} GB")
     fixed = weights + optimizer
     print(
-        f"  sum                                {(fixed + checkpointed) / GB:6.2f} GB, without {(fixed + everything) / GB:.2f} GB"
+        f"  sum                                {(fixed + with_it) / GB:6.2f} GB, without {(fixed + without) / GB:.2f} GB"
     )
+    if (options.size, options.frames, options.rank, options.batch) == MEASURED:
+        print(f"figure training_activations_gb {with_it / GB:.3f} {LIMIT}")
     print("Counted, not measured: the allocator's fragmentation, workspaces and the desktop come on top.")
 
 

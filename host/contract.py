@@ -388,6 +388,7 @@ Motion Clone
     comfy.latent_formats.LatentFormat.process_in(_)
     comfy.ldm.modules.attention.attention_pytorch
     comfy.ldm.modules.attention.SpatialTransformer
+    comfy.ldm.modules.attention.GEGLU
     comfy.ldm.modules.diffusionmodules.openaimodel.ResBlock
     comfy.model_management.throw_exception_if_processing_interrupted()
     'optimized_attention_override' in comfy.ldm.modules.attention
@@ -471,10 +472,13 @@ training
     comfy.model_base.BaseModel.extra_conds()
     comfy.model_base.BaseModel.process_latent_in(_)
     comfy.model_base.BaseModel().model_sampling
+    comfy.model_sampling.V_PREDICTION
+    comfy.model_sampling.EDM
     comfy.model_base.BaseModel().manual_cast_dtype
     comfy.model_base.BaseModel().latent_format
     comfy.ldm.modules.diffusionmodules.openaimodel.UNetModel().dtype
     comfy.ldm.modules.attention.CrossAttention
+    comfy.ldm.modules.attention.GEGLU
     'optimized_attention_override' in comfy.ldm.modules.attention
     comfy.utils.ProgressBar(_, node_id=)
     comfy.utils.ProgressBar.update_absolute(_, _, _)

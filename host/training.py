@@ -11,6 +11,7 @@ from typing import Any
 import comfy.conds
 import comfy.lora
 import comfy.model_management
+import comfy.model_sampling
 import comfy.sampler_helpers
 import comfy.samplers
 import comfy.utils
@@ -18,6 +19,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from . import vae
 from .gradients import differentiable
 
 Conditioning = list  # the host's CONDITIONING: [[tensor, options], ...]
@@ -87,6 +89,13 @@ def transformer_options(patcher) -> dict:
     return differentiable(patcher.model_options["transformer_options"])
 
 
+def predicts_v(model_sampling: nn.Module) -> bool:
+    """Whether a network with this noise schedule is one that predicts v (of data with a variance of 1)."""
+    return isinstance(model_sampling, comfy.model_sampling.V_PREDICTION) and not isinstance(
+        model_sampling, comfy.model_sampling.EDM
+    )
+
+
 class PreparedConds:
     """Conditionings as the UNet takes them, computed once; ``batch`` gives those of the clips of one step."""
 
@@ -122,18 +131,20 @@ TEXT_EVERY, LOG_EVERY = 1.0, 15.0  # seconds
 class Progress:
     """The node's progress bar, its line of text, its previews, and now and then a line in the log."""
 
-    def __init__(self, total: int, node_id: str | None):
+    def __init__(self, total: int, node_id: str | None, done: int = 0):
+        """``done``: how many of ``total`` were done before."""
+        self.first = done
         self.bar = comfy.utils.ProgressBar(total, node_id=node_id)
         self.node_id = node_id
         self.total = total
         self.start = time.monotonic()
         self.texted = self.logged = 0.0
 
-    def step(self, done: int, loss: float, preview: Image.Image | None = None) -> None:
+    def step(self, done: int, losses: str, preview: Image.Image | None = None) -> None:
         image = None if preview is None else ("JPEG", preview, max(preview.size))
         self.bar.update_absolute(done, self.total, image)
         now = time.monotonic()
-        text = f"step {done} of {self.total}, loss {loss:.4f}, {done / (now - self.start):.2f} steps/s"
+        text = f"step {done} of {self.total}, {losses}, {(done - self.first) / (now - self.start):.2f} steps/s"
         if now - self.texted > TEXT_EVERY or done == self.total:
             self.texted = now
             self._show(text)
@@ -156,19 +167,47 @@ check_stopped = comfy.model_management.throw_exception_if_processing_interrupted
 OutOfMemory = comfy.model_management.OOM_EXCEPTION
 
 
-def frames_preview(base: Any) -> Callable[[torch.Tensor], Image.Image]:
-    """A function from latents ``(frames, channels, height, width)`` to one picture of some frames side by side.
+FRAME_MS = 125  # of a sample: 8 frames a second, as AnimateDiff's clips are mostly shown
+
+
+def _rough_colours(base: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Pictures ``(frames, height, width, 3)`` in 0..1 of latents ``(frames, channels, height, width)``.
 
     Drawn with the colours that the host knows for the latent channels, without an autoencoder.
     """
     factors = torch.tensor(base.latent_format.latent_rgb_factors)
     bias = torch.tensor(base.latent_format.latent_rgb_factors_bias or [0.0, 0.0, 0.0])
+    rgb = torch.einsum("fchw,cr->fhwr", latents.float().cpu(), factors) + bias
+    return ((rgb + 1) / 2).clamp(0, 1)
+
+
+def _picture(pixels: torch.Tensor, scale: int) -> Image.Image:
+    picture = Image.fromarray(pixels.mul(255).byte().cpu().numpy())
+    return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.BICUBIC)
+
+
+def frames_preview(base: Any) -> Callable[[torch.Tensor], Image.Image]:
+    """A function from latents ``(frames, channels, height, width)`` to one picture of some frames side by side."""
 
     def draw(latents: torch.Tensor) -> Image.Image:
-        chosen = latents[:: max(1, len(latents) // 4)][:4].float().cpu()
-        rgb = torch.einsum("fchw,cr->hfwr", chosen, factors) + bias
-        pixels = ((rgb.flatten(1, 2) + 1) / 2).clamp(0, 1).mul(255).byte().numpy()
-        picture = Image.fromarray(pixels)
-        return picture.resize((picture.width * 4, picture.height * 4), Image.Resampling.BICUBIC)
+        chosen = _rough_colours(base, latents[:: max(1, len(latents) // 4)][:4])
+        return _picture(chosen.transpose(0, 1).flatten(1, 2), scale=4)
 
     return draw
+
+
+def clip_pictures(base: Any, latents: torch.Tensor, autoencoder: Any = None) -> list[Image.Image]:
+    """The frames of a clip, of latents ``(frames, channels, height, width)`` in the UNet's scale.
+
+    ``autoencoder`` is a VAE of the host; without one they are drawn in rough colours.
+    """
+    if autoencoder is not None:
+        with torch.inference_mode():
+            pixels = vae.decode(autoencoder, base.process_latent_out(latents.clone()))
+        return [_picture(frame.float().clamp(0, 1), scale=1) for frame in pixels]
+    return [_picture(frame, scale=4) for frame in _rough_colours(base, latents)]
+
+
+def save_clip(pictures: list[Image.Image], path: str) -> None:
+    """Write an animated WebP, whatever ``path`` ends with."""
+    pictures[0].save(path, format="WEBP", save_all=True, append_images=pictures[1:], duration=FRAME_MS, loop=0)

@@ -28,6 +28,7 @@ from ..sampling.sample_settings import SampleSettings
 from ..sampling.schedules.sigma_schedules import SigmaSchedule
 from ..sampling.strength.per_block import Block, PerBlock
 from ..sampling.windows.context import Context, ViewOptions
+from ..training.settings import TrainingOptions
 from .sockets import FloatOrMore, IntOrMore, OpenCombo
 
 Test = Callable[[object], bool]
@@ -152,6 +153,7 @@ KINDS = {
     "WAN_CAMERA_EMBEDDING": Kind("the rays of a camera", "WanCameraEmbedding", _rays),
     "MULTIVAL": Kind("a multival", "Multival", _multival),
     "FLOATS": Kind("numbers", "Value Scheduling", _numbers),
+    "AD_TRAINING_OPTIONS": Kind("training options", "Training Options", _one(TrainingOptions)),
     "LORA_MODEL": Kind("a trained LoRA", "Train Domain Adapter, or ComfyUI's Train LoRA", _state_dict),
     # the host's
     "MODEL": Kind("a model", "a model, such as that of Load Checkpoint", _model),

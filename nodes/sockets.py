@@ -18,6 +18,7 @@ Settings = io.Custom("AD_SETTINGS")
 ContextOptions = io.Custom("CONTEXT_OPTIONS")
 SampleSettings = io.Custom("SAMPLE_SETTINGS")
 ImageInject = io.Custom("IMAGE_INJECT")
+TrainingOptions = io.Custom("AD_TRAINING_OPTIONS")
 # The host's own types: its nodes for them (loss graph, LoRA saving and loading) work on what we return.
 LossMap = io.Custom("LOSS_MAP")
 LoraModel = io.Custom("LORA_MODEL")

@@ -17,7 +17,8 @@ from ..training.domain_adapter import train_domain_adapter
 from ..training.motion_lora import train_motion_lora
 from ..training.motion_module import train_motion_module
 from ..training.objectives import OBJECTIVES
-from ..training.trainer import LEARNING_RATE_SCHEDULES, OPTIMIZERS, TrainingFailed, TrainingSettings
+from ..training.optimizers import OPTIMIZERS
+from ..training.settings import LEARNING_RATE_SCHEDULES, TrainingFailed, TrainingSettings
 from . import sockets
 from .base import Node
 from .values import above, at_least
@@ -56,10 +57,23 @@ def loop_inputs(batch: int, learning_rate: float, steps: int, weight_decay: floa
             "learning_rate_schedule",
             options=list(LEARNING_RATE_SCHEDULES),
             default=LEARNING_RATE_SCHEDULES[0],
-            tooltip="cosine: the learning rate falls to a hundredth by the last step.",
+            tooltip="cosine: the learning rate falls along half a cosine, to a hundredth in the last step.",
         ),
-        io.Combo.Input("optimizer", options=list(OPTIMIZERS), default="AdamW"),
-        io.Float.Input("weight_decay", default=weight_decay, min=0.0, max=1.0, step=0.001),
+        io.Combo.Input(
+            "optimizer",
+            options=list(OPTIMIZERS),
+            default="AdamW",
+            tooltip="Lion: a third of AdamW's learning rate. Prodigy finds it: set learning_rate to 1. SGD: about 1. AdamW 8-bit takes "
+            "a quarter of the optimiser's memory. The last four need a Python package each, which is told if it is missing.",
+        ),
+        io.Float.Input(
+            "weight_decay",
+            default=weight_decay,
+            min=0.0,
+            max=1.0,
+            step=0.001,
+            tooltip="In each step weights shrink by learning_rate × weight_decay of themselves, with every optimizer.",
+        ),
         io.Float.Input(
             "caption_dropout",
             default=0.1,
@@ -88,6 +102,14 @@ def loop_inputs(batch: int, learning_rate: float, steps: int, weight_decay: floa
             tooltip="Draw a small preview every so many steps. 0: never.",
         ),
     ]
+
+
+def options_input() -> io.Input:
+    return sockets.TrainingOptions.Input(
+        "options",
+        optional=True,
+        tooltip="Training Options, Training Checkpoints, Training Validation: warm-up, averages, saving on the way, going on, …",
+    )
 
 
 def frames_input() -> io.Input:
@@ -159,7 +181,7 @@ def settings_of(values: dict) -> TrainingSettings:
     settings["objective"] = values.pop("loss", "epsilon")
     settings["frames"] = values.pop("frames", 1)
     # prompts of earlier versions do not have these
-    optional = {name: values.pop(name, None) for name in ("start_percent", "end_percent", "noise_pairs")}
+    optional = {name: values.pop(name, None) for name in ("start_percent", "end_percent", "noise_pairs", "options")}
     settings |= {name: value for name, value in optional.items() if value is not None}
     return TrainingSettings(**settings)
 
@@ -171,6 +193,17 @@ BOUNDS = {
     "learning_rate": partial(above, bound=0),
     "weight_decay": partial(at_least, least=0),
 }
+
+
+def only_lists(lists: tuple[str, ...], inputs: dict) -> dict:
+    """``inputs``, each of which the host hands over as a list, without the lists but for those named in ``lists``."""
+    many = [name for name, value in inputs.items() if name not in lists and len(value or ()) > 1]
+    if many:
+        raise TrainingFailed(
+            f"The input {many[0]} got a list of {len(inputs[many[0]])} values, but takes one: only {' and '.join(lists)} can "
+            "be lists. Connect a single value."
+        )
+    return {name: value if name in lists else (value[0] if value else None) for name, value in inputs.items()}
 
 
 class TrainingNode(Node):
@@ -188,14 +221,7 @@ class TrainingNode(Node):
     @classmethod
     def single(cls, inputs: dict) -> dict:
         """``inputs`` without the lists, but for those that are lists of clips."""
-        lists = ("latents", "positive")
-        many = [name for name, value in inputs.items() if name not in lists and len(value or ()) > 1]
-        if many:
-            raise TrainingFailed(
-                f"The input {many[0]} got a list of {len(inputs[many[0]])} values, but takes one: only latents and positive can "
-                "be lists. Connect a single value."
-            )
-        found = {name: value if name in lists else (value[0] if value else None) for name, value in inputs.items()}
+        found = only_lists(("latents", "positive"), inputs)
         for name, check in BOUNDS.items():
             if found.get(name) is not None:
                 check(name, found[name])
@@ -238,6 +264,7 @@ class TrainMotionLoRA(TrainingNode):
                     "the noise alone suggests cancel out of a step.",
                 ),
                 sockets.MotionLora.Input("resume", optional=True, tooltip="A MotionLoRA to train on. Its rank wins."),
+                options_input(),
             ],
             outputs=[sockets.MotionLora.Output("MOTION_LORA"), *LOOP_OUTPUTS],
             hidden=[io.Hidden.unique_id],
@@ -271,6 +298,7 @@ class TrainDomainAdapter(TrainingNode):
                 *lora_inputs(rank=64),
                 *loop_inputs(batch=8, learning_rate=1e-4, steps=1000, weight_decay=1e-2),
                 *noise_level_inputs(),
+                options_input(),
             ],
             outputs=[sockets.LoraModel.Output("lora"), *LOOP_OUTPUTS],
             hidden=[io.Hidden.unique_id],
@@ -311,6 +339,7 @@ class TrainMotionModule(TrainingNode):
                 *loop_inputs(batch=1, learning_rate=1e-4, steps=10000, weight_decay=1e-2),
                 *noise_level_inputs(),
                 sockets.MotionModelSocket.Input("start", optional=True, tooltip="A motion model to go on from."),
+                options_input(),
             ],
             outputs=[sockets.MotionModelSocket.Output("MOTION_MODEL"), *LOOP_OUTPUTS],
             hidden=[io.Hidden.unique_id],

@@ -25,6 +25,7 @@ import_file("animatediff_dev_reference", ROOT / "dev" / "reference.py")
 comparisons = import_file("animatediff_comparisons", ROOT / "tests" / "comparisons.py")
 tiny = import_file("animatediff_tests_tiny", ROOT / "tests" / "tiny.py")
 videos = import_file("animatediff_tests_videos", ROOT / "tests" / "videos.py")
+training_fixtures = import_file("animatediff_tests_training", ROOT / "tests" / "training_fixtures.py")
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -46,7 +47,7 @@ class RepositoryRoot:
 def pytest_configure(config: pytest.Config) -> None:
     # As a plugin, because hooks in a conftest.py see only what lies below it.
     config.pluginmanager.register(RepositoryRoot)
-    for fixtures in (tiny, videos):  # they serve more than one folder
+    for fixtures in (tiny, training_fixtures, videos):  # they serve more than one folder, or file
         config.pluginmanager.register(fixtures)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 
 import pytest
 import torch
@@ -318,7 +319,8 @@ def folder(host_path):
     yield get
     for path, before in made:
         for name in set(os.listdir(path)) - before:
-            os.remove(os.path.join(path, name))
+            left = os.path.join(path, name)
+            shutil.rmtree(left) if os.path.isdir(left) else os.remove(left)
 
 
 @pytest.fixture

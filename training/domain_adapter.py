@@ -8,12 +8,17 @@ import torch
 from comfy.ldm.modules.attention import CrossAttention
 from torch import nn
 
+from ..host import folders
 from ..host import training as host
-from ..lora.domain_adapter import lora_model
+from ..lora.domain_adapter import lora_model, save_lora_model
+from ..motion_models.files.saving import METADATA_PREFIX
 from ..motion_models.network.injection import check_unet
-from .clips import Clips
-from .low_rank import LowRankLinear, new_pairs, parameters
-from .trainer import TrainingRecord, TrainingSettings, train
+from .checkpoints import Checkpoints
+from .clips import TrainingData
+from .low_rank import LowRankLinear, new_pairs, parameters, ranks_of
+from .record import TrainingRecord
+from .settings import TrainingSettings
+from .trainer import train
 from .unet import TrainingUNet
 
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -36,22 +41,36 @@ def train_domain_adapter(
     MotionModelMismatch if ``model`` has no Stable Diffusion UNet.
     """
     check_unet(model.model.diffusion_model, "A domain adapter is trained")
-    clips = Clips.of(latents, len(positive), settings.frames)
+    data = TrainingData.of(latents, positive, negative, settings)
+    ranks = ranks_of(_projections(model.model.diffusion_model), settings.options.ranks)
+    checkpoints = Checkpoints.of(settings.options.checkpoints, folders.LORAS)
     host.free_memory()
     dtype = host.compute_dtype(settings.precision, host.training_device())
     unet = TrainingUNet(model, [], dtype, settings.checkpointing)
-    unet.prepare([*positive, negative], clips.of_size, settings.frames)
-    layers = {
+    unet.prepare(data.conditionings, data.sizes, settings.frames)
+    layers = _projections(unet.unet)
+    pairs = new_pairs(layers, rank, alpha, settings.seed, unet.device, ranks, settings.options.rslora)
+    for name, pair in pairs.items():
+        _replace(unet.unet, name, LowRankLinear(layers[name], pair))
+
+    def trained() -> dict[str, torch.Tensor]:
+        return lora_model({f"diffusion_model.{name}": pair.result() for name, pair in pairs.items()})
+
+    def save(path: str, steps: int) -> None:
+        save_lora_model(trained(), path, {f"{METADATA_PREFIX}steps": steps})
+
+    with train(unet, parameters(pairs), data, settings, save, (), checkpoints, node_id, alpha) as record:
+        return trained(), record
+
+
+def _projections(unet: nn.Module) -> dict[str, nn.Module]:
+    """The linear layers of the spatial attention of ``unet``, by their names."""
+    return {
         f"{name}.{projection}": module.get_submodule(projection)
-        for name, module in unet.unet.named_modules()
+        for name, module in unet.named_modules()
         if isinstance(module, CrossAttention)
         for projection in PROJECTIONS
     }
-    pairs = new_pairs(layers, rank, alpha, settings.seed, unet.device)
-    for name, pair in pairs.items():
-        _replace(unet.unet, name, LowRankLinear(layers[name], pair))
-    record = train(unet, parameters(pairs), clips, settings, node_id=node_id)
-    return lora_model({f"diffusion_model.{name}": pair.result() for name, pair in pairs.items()}), record
 
 
 def _replace(module: nn.Module, name: str, by: nn.Module) -> None:

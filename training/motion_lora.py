@@ -6,16 +6,20 @@ from types import MappingProxyType
 
 from torch import nn
 
+from ..host import folders
 from ..host import training as host
-from ..lora.motion_lora import MotionLora
+from ..lora.motion_lora import MotionLora, save_motion_lora
 from ..motion_models.network.call import LowRank
 from ..sampling.animate import feature_of
 from ..sampling.motion.applied import inputs_at_keyframes
 from ..sampling.motion.feature import Motion
 from ..sampling.run import MODEL_KEY
-from .clips import Clips
-from .low_rank import new_pairs, parameters
-from .trainer import TrainingFailed, TrainingRecord, TrainingSettings, train
+from .checkpoints import Checkpoints
+from .clips import TrainingData
+from .low_rank import new_pairs, parameters, ranks_of
+from .record import TrainingRecord
+from .settings import TrainingFailed, TrainingSettings
+from .trainer import train
 from .unet import TrainingUNet
 
 
@@ -56,19 +60,25 @@ def train_motion_lora(
             f"frames is {settings.frames}, but the motion model '{applied.spec.name}' handles at most "
             f"{applied.spec.max_frames} frames. Lower frames."
         )
-    clips = Clips.of(latents, len(positive), settings.frames)
+    data = TrainingData.of(latents, positive, negative, settings)
     (patcher,) = model.get_additional_models_with_key(MODEL_KEY)
+    layers = dict(patcher.model.projections())
+    ranks = ranks_of(layers, settings.options.ranks)
     if resume is not None:
         rank = resume.rank
-        _check_resume(dict(patcher.model.projections()), resume, applied.spec.name)
+        ranks |= _check_resume(
+            {name: layers[name] for name in layers if ranks.get(name) != 0}, resume, applied.spec.name
+        )
+    checkpoints = Checkpoints.of(settings.options.checkpoints, folders.MOTION_LORAS)
 
     host.free_memory()
     device = host.training_device()
     dtype = host.compute_dtype(settings.precision, device)
     motion_model = host.trainable_copy(patcher, dtype, device)
     unet = TrainingUNet(model, [motion_model], dtype, settings.checkpointing)
-    unet.prepare([*positive, negative], clips.of_size, settings.frames)
-    pairs = new_pairs(dict(motion_model.projections()), rank, alpha, settings.seed, device)
+    unet.prepare(data.conditionings, data.sizes, settings.frames)
+    layers = dict(motion_model.projections())
+    pairs = new_pairs(layers, rank, alpha, settings.seed, device, ranks, settings.options.rslora)
     if resume is not None:
         for name, pair in pairs.items():
             pair.resume(resume.pairs[name])
@@ -77,31 +87,40 @@ def train_motion_lora(
         inputs_at_keyframes(applied.settings, applied.spec, settings.frames)[0],
         low_rank={name: (LowRank(pair.down, pair.up, pair.scale),) for name, pair in pairs.items()},
     )
-    record = train(unet, parameters(pairs), clips, settings, lambda: (inputs,), node_id)
-    steps = record.steps + int(resume.metadata.get("animatediff.steps", 0) if resume else 0)
-    metadata = {
+    before = int(resume.metadata.get("animatediff.steps", 0) if resume else 0)
+    notes = {
         "animatediff.base": applied.spec.name,
-        "animatediff.steps": str(steps),
         "animatediff.alpha": str(alpha),
         "animatediff.objective": settings.objective,
     }
-    result = {name: pair.result() for name, pair in pairs.items()}
-    return MotionLora("trained", MappingProxyType(result), MappingProxyType(metadata)), record
+
+    def trained(steps: int) -> MotionLora:
+        result = {name: pair.result() for name, pair in pairs.items()}
+        metadata = {**notes, "animatediff.steps": str(steps + before)}
+        return MotionLora("trained", MappingProxyType(result), MappingProxyType(metadata))
+
+    def save(path: str, steps: int) -> None:
+        save_motion_lora(trained(steps), path)
+
+    with train(unet, parameters(pairs), data, settings, save, (inputs,), checkpoints, node_id, alpha) as record:
+        return trained(record.steps), record
 
 
-def _check_resume(layers: Mapping[str, nn.Linear], resume: MotionLora, motion_model: str) -> None:
-    """Raise TrainingFailed unless ``resume`` has one pair, of its rank, for each of the motion model's ``layers``."""
+def _check_resume(layers: Mapping[str, nn.Linear], resume: MotionLora, motion_model: str) -> dict[str, int]:
+    """The rank of each layer of ``resume``. Raise TrainingFailed unless it has one pair for each of ``layers``."""
     other = sorted(resume.pairs.keys() ^ layers.keys())
     if other:
         raise TrainingFailed(
             f"The MotionLoRA '{resume.name}' cannot be resumed on the motion model '{motion_model}': {len(other)} layers are "
             f"in one of the two only ({other[0]}, …). Resume on the motion model it was trained for."
         )
+    ranks = {name: down.shape[0] for name, (down, _) in resume.pairs.items()}
     for name, layer in layers.items():
         found = tuple(tuple(half.shape) for half in resume.pairs[name])
-        wanted = (resume.rank, layer.in_features), (layer.out_features, resume.rank)
+        wanted = (ranks[name], layer.in_features), (layer.out_features, ranks[name])
         if found != wanted:
             raise TrainingFailed(
                 f"The MotionLoRA '{resume.name}' cannot be resumed: {name} is {found[0]} and {found[1]}, not {wanted[0]} and "
-                f"{wanted[1]}. All its layers need one rank, and the motion model must be of the family it was trained for."
+                f"{wanted[1]}. Resume on a motion model of the family that it was trained for."
             )
+    return ranks

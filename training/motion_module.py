@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 
+from ..host import folders
 from ..host import training as host
 from ..motion_models.files.checking import tensor_shapes
 from ..motion_models.files.motion_model import new_motion_model
+from ..motion_models.files.saving import METADATA_PREFIX, save_motion_model
 from ..motion_models.layouts import LAYOUTS, VERSIONS
 from ..motion_models.network.call import MotionInputs
 from ..motion_models.network.injection import check_fit, check_unet, find_sites
@@ -16,8 +18,10 @@ from ..motion_models.network.positions import sinusoidal_table
 from ..motion_models.network.temporal import MotionModel
 from ..motion_models.spec import MotionModelSpec
 from ..sampling.schedules import beta_schedules
-from .clips import Clips
-from .trainer import TrainingFailed, TrainingSettings, train
+from .checkpoints import Checkpoints
+from .clips import TrainingData
+from .settings import TrainingFailed, TrainingSettings
+from .trainer import train
 from .unet import TrainingUNet
 
 LAYOUT = LAYOUTS["AnimateDiff"]
@@ -95,7 +99,8 @@ def train_motion_module(
             f"frames is {settings.frames}, but a motion model of this layout ({spec.version}) has positions for "
             f"{spec.max_frames} frames. Lower frames or choose another layout."
         )
-    clips = Clips.of(latents, len(positive), settings.frames)
+    data = TrainingData.of(latents, positive, negative, settings)
+    checkpoints = Checkpoints.of(settings.options.checkpoints, folders.MOTION_MODELS)
     if beta_schedule == beta_schedules.AUTOSELECT:
         beta_schedule = spec.beta_schedule
     model = beta_schedules.with_schedule(model, beta_schedule)
@@ -112,7 +117,15 @@ def train_motion_module(
     motion_model.requires_grad_(True)
     dtype = host.compute_dtype(settings.precision, device)
     unet = TrainingUNet(model, [motion_model], dtype, settings.checkpointing)
-    unet.prepare([*positive, negative], clips.of_size, settings.frames)
-    record = train(unet, list(motion_model.parameters()), clips, settings, lambda: (MotionInputs(),), node_id)
-    tensors = {key: value.detach().cpu().clone() for key, value in motion_model.state_dict().items()}
-    return new_motion_model(replace(spec, name=NAME), tensors), record
+    unet.prepare(data.conditionings, data.sizes, settings.frames)
+
+    def trained():
+        tensors = {key: value.detach().cpu().clone() for key, value in motion_model.state_dict().items()}
+        return new_motion_model(replace(spec, name=NAME), tensors)
+
+    def save(path: str, steps: int) -> None:
+        save_motion_model(trained(), path, {f"{METADATA_PREFIX}steps": steps})
+
+    named = dict(motion_model.named_parameters())
+    with train(unet, named, data, settings, save, (MotionInputs(),), checkpoints, node_id) as record:
+        return trained(), record

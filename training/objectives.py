@@ -1,4 +1,7 @@
-"""What a step of training minimises. All tensors are ``(clips, frames, channels, height, width)``."""
+"""What a step of training minimises. All tensors are ``(clips, frames, channels, height, width)``.
+
+Predictions and targets are in the network's own terms (``TrainingUNet.prediction``): noise, or v of v-prediction models.
+"""
 
 from collections.abc import Callable
 
@@ -10,25 +13,35 @@ Objective = Callable[[torch.Tensor, torch.Tensor, torch.Generator], torch.Tensor
 DEBIAS = 1.0
 
 
-def epsilon(predicted: torch.Tensor, noise: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Mean squared error of the predicted noise over all frames (AnimateDiff, arXiv 2307.04725, equation 5)."""
-    return mse_loss(predicted, noise)
+def epsilon(predicted: torch.Tensor, target: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Mean squared error of the prediction over all frames (AnimateDiff, arXiv 2307.04725, equation 5)."""
+    return mse_loss(predicted, target)
 
 
-def appearance_debiased(predicted: torch.Tensor, noise: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """The error of the noise, and that of its difference to one random anchor frame.
+def appearance_debiased(predicted: torch.Tensor, target: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The error of the prediction, and that of its difference to one random anchor frame.
 
     What all frames share - the appearance of the training clip - drops out of the second term, so that the motion is
     learned and not the look (Zhao et al., "MotionDirector", arXiv 2310.08465, section 4.2):
     ``MSE(p, e) + MSE(a p - b p_k, a e - b e_k)`` with ``a = sqrt(b^2 + 1)``, ``b = 1`` and k the anchor.
     """
-    anchor = int(torch.randint(noise.shape[1], (), generator=generator))
+    anchor = int(torch.randint(target.shape[1], (), generator=generator))
     a, b = (DEBIAS**2 + 1) ** 0.5, DEBIAS
 
     def debiased(x: torch.Tensor) -> torch.Tensor:
         return a * x - b * x[:, anchor : anchor + 1]
 
-    return mse_loss(predicted, noise) + mse_loss(debiased(predicted), debiased(noise))
+    return mse_loss(predicted, target) + mse_loss(debiased(predicted), debiased(target))
 
 
 OBJECTIVES: dict[str, Objective] = {"epsilon": epsilon, "appearance-debiased": appearance_debiased}
+
+
+def min_snr_weights(sigma: torch.Tensor, gamma: float, predicts_v: bool) -> torch.Tensor:
+    """How much the loss of clips at the noise levels ``sigma (clips,)`` counts (Hang et al., arXiv 2303.09556, section 3.4).
+
+    ``min(SNR, γ)`` as weight of the error of the picture; here of the error of the noise, which is that times SNR, or
+    of v, which is that times SNR + 1. The signal has a variance of 1, so SNR is ``1 / sigma²``.
+    """
+    snr = sigma**-2
+    return snr.clamp(max=gamma) / (snr + 1 if predicts_v else snr)

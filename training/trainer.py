@@ -1,201 +1,288 @@
 """The training loop, the same for everything that is trained."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import fields
+from typing import Any
 
 import torch
 
 from ..host import training as host
-from .clips import Clips
-from .objectives import OBJECTIVES
+from .average import HandedOn, MovingAverage, evaluated
+from .checkpoints import Checkpoints, check_fits
+from .clips import TrainingData
+from .event_log import EventLog
+from .objectives import OBJECTIVES, min_snr_weights
+from .optimizers import OPTIMIZERS
+from .record import TrainingRecord
+from .settings import TrainingFailed, TrainingSettings
 from .unet import TrainingUNet
+from .validation import validation_loss
 
-OPTIMIZERS = {
-    "AdamW": torch.optim.AdamW,
-    "Adam": torch.optim.Adam,
-    "RMSprop": torch.optim.RMSprop,
-    "SGD": torch.optim.SGD,
-}
-LEARNING_RATE_SCHEDULES = ("constant", "cosine")
 PREVIEW_STEPS = 10
 AGAINST_NAN = "Lower learning_rate, use precision fp32 or bf16, and check that the VAE does not give black frames."
 AGAINST_OUT_OF_MEMORY = "Turn gradient_checkpointing on, or lower batch, frames, or the width and height of the clips."
+# Settings that change nothing about what is learned, or that do not go into a file.
+NOT_NOTED = ("preview_every", "checkpointing", "options", "checkpoints", "validation")
 
 
-class TrainingFailed(ValueError):
-    """Training that came to nothing; the message says why and what to change."""
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How long and how to train. ``batch`` counts clips, ``preview_every`` steps (0: never).
-
-    Noise levels are drawn between two percents of the sampling schedule, 0 being pure noise and 1 the finished clip.
-    ``noise_pairs``: each clip of a step is there twice, with a noise and with its opposite (antithetic variates, meant
-    to lower the variance of the gradient), so a batch of 4 holds 2 clips.
-    """
-
-    steps: int
-    frames: int = 16
-    batch: int = 1
-    learning_rate: float = 1e-4
-    learning_rate_schedule: str = "constant"
-    optimizer: str = "AdamW"
-    weight_decay: float = 1e-2
-    clip_norm: float = 1.0
-    caption_dropout: float = 0.1
-    objective: str = "epsilon"
-    precision: str = "auto"
-    checkpointing: bool = True
-    seed: int = 0
-    preview_every: int = 0
-    start_percent: float = 0.0
-    end_percent: float = 1.0
-    noise_pairs: bool = False
-
-    def __post_init__(self):
-        if not 0.0 <= self.start_percent < self.end_percent <= 1.0:
-            raise TrainingFailed(
-                f"start_percent is {self.start_percent} and end_percent {self.end_percent}: no noise levels lie between them. "
-                "Set start_percent below end_percent, both from 0 to 1."
-            )
-        if self.noise_pairs and self.batch % 2:
-            raise TrainingFailed(
-                f"noise_pairs shows each clip twice, but batch is {self.batch}. Use an even batch, or turn noise_pairs off."
-            )
-
-    def timesteps(self, count: int) -> tuple[int, int]:
-        """The first and, exclusive, the last of ``count`` timesteps to draw from; higher ones have more noise."""
-        low, high = (round((1 - percent) * count) for percent in (self.end_percent, self.start_percent))
-        return min(low, count - 1), max(high, low + 1)
-
-
-@dataclass
-class TrainingRecord:
-    """What happened: the loss of each step that the weights hold, and why training ended early, if it did.
-
-    A loss is that of the weights before its step.
-    """
-
-    losses: list[float] = field(default_factory=list)
-    ended_early: str | None = None
-
-    @property
-    def steps(self) -> int:
-        return len(self.losses)
-
-    @property
-    def loss_map(self) -> dict[str, list[float]]:
-        """The host's LOSS_MAP."""
-        return {"loss": self.losses}
-
-
+@contextmanager
 def train(
     unet: TrainingUNet,
-    parameters: list[torch.nn.Parameter],
-    clips: Clips,
+    parameters: dict[str, torch.nn.Parameter],
+    data: TrainingData,
     settings: TrainingSettings,
-    inputs: Callable[[], tuple] = tuple,
+    save: Callable[[str, int], None],
+    inputs: tuple = (),
+    checkpoints: Checkpoints | None = None,
     node_id: str | None = None,
-) -> TrainingRecord:
-    """Fit ``parameters`` to ``clips``; returns the record. ``inputs()`` gives the motion models' inputs of a step.
+    alpha: float | None = None,
+) -> Iterator[TrainingRecord]:
+    """Fit ``parameters``, by their names, to the clips of ``data``. In the ``with`` they are the weights to hand on.
 
-    The parameters hold the weights of the last step, also when the user stops the training or memory runs out. A loss
-    that is NaN or infinite tells that the step before it was a bad one: that step is undone, and is not in the record.
-    So the weights from before the last step are kept on the device: once more the memory of ``parameters``.
+    ``inputs`` are those of the motion models, ``save(path, steps)`` writes the weights of a checkpoint to a file.
+    ``alpha`` is that of LoRAs: checkpoints go on with the one that they were begun with.
+
+    The parameters hold the weights of the last step, or their average, also when the user stops the training or memory runs
+    out. A loss that is NaN or infinite tells that the step before it was a bad one: that step is undone, and is not in the
+    record. So the weights from before the last step are kept on the device: once more the memory of ``parameters``.
     Raises TrainingFailed if no step is left, and host.Stopped if the user stops the training before one is done.
     """
-    optimizer = _optimizer(settings, parameters)
-    schedule = _learning_rate(settings, optimizer)
-    scaler = torch.amp.grad_scaler.GradScaler(enabled=settings.precision == "fp16" and unet.device.type == "cuda")
-    # On the CPU, so that a seed means the same clips and the same noise on every machine.
-    generator = torch.Generator().manual_seed(settings.seed)
-    objective = OBJECTIVES[settings.objective]
-    progress = host.Progress(settings.steps, node_id)
-    preview_every = settings.preview_every
-    record = TrainingRecord()
+    training = _Training(unet, parameters, data, settings, save, inputs, checkpoints, node_id, alpha)
+    record = training.run()
+    with training.handed_on():
+        yield record
 
-    def preview():
+
+class _Training:
+    """One training: what changes from step to step, and the steps."""
+
+    def __init__(self, unet, parameters, data, settings, save, inputs, checkpoints, node_id, alpha):
+        self.unet, self.named, self.data, self.settings = unet, parameters, data, settings
+        self.save_weights, self.inputs, self.checkpoints, self.alpha = save, inputs, checkpoints, alpha
+        self.options = settings.options
+        self.parameters: list[torch.nn.Parameter] = list(parameters.values())
+        kind = OPTIMIZERS[settings.optimizer]
+        self.optimizer: Any = kind.make(self.parameters, settings.learning_rate, settings.weight_decay)
+        self.scaler = torch.amp.grad_scaler.GradScaler(
+            enabled=settings.precision == "fp16" and unet.device.type == "cuda"
+        )
+        self.average = MovingAverage(self.parameters, self.options.ema) if self.options.ema else None
+        self.handed_on: HandedOn = nullcontext
+        if kind.averages:
+            self.optimizer.train()
+            self.handed_on = lambda: evaluated(self.optimizer, self.parameters)
+        elif self.average is not None:
+            self.handed_on = self.average.handed_on
+        # On the CPU, so that a seed means the same clips and the same noise on every machine.
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.record = TrainingRecord()
+        self.preview_every = settings.preview_every
+        self.sampled = checkpoints is not None and checkpoints.settings.clip
+        if checkpoints is not None and checkpoints.found is not None:
+            self.resume(*checkpoints.found)
+        self.first = self.record.steps
+        self.chance = self.generator.get_state()  # behind the last whole step: one that is broken off has drawn from it
+        self.log = EventLog(checkpoints.base, self.first) if checkpoints is not None else None
+        self.progress = host.Progress(settings.steps, node_id, self.first)
+
+    # -- the loop
+
+    def run(self) -> TrainingRecord:
+        """All steps; the record. Raises as ``train`` does."""
+        record, settings, advice = self.record, self.settings, ""
+        try:
+            self.before = [parameter.detach().clone() for parameter in self.parameters]
+            while record.steps < settings.steps:
+                if not self.step():
+                    self.undo()
+                    record.ended_early, advice = "the loss became NaN or infinite", AGAINST_NAN
+                    break
+                self.behind_a_step()
+        except host.Stopped:
+            if record.steps <= self.first:
+                raise
+            record.ended_early = "it was stopped"
+        except host.OutOfMemory:
+            record.ended_early, advice = "memory ran out", AGAINST_OUT_OF_MEMORY
+        finally:
+            if self.log is not None:
+                self.log.close()
+        if record.ended_early:
+            if record.steps <= self.first:
+                raise TrainingFailed(f"Training came to nothing: {record.ended_early}. {advice}{self.beginning()}")
+            logging.warning(
+                "[AnimateDiff] Training ended after %d of %d steps: %s. The weights of step %d are kept. %s",
+                record.steps,
+                settings.steps,
+                record.ended_early,
+                record.steps,
+                advice,
+            )
+            if self.checkpoints is not None and advice != AGAINST_NAN:
+                self.save(sample=False)
+        return record
+
+    def step(self) -> bool:
+        """False if the loss or its gradient is no number; then the weights were left as they are."""
+        host.check_stopped()
+        rate = self.settings.learning_rate_at(self.record.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        losses = []
+        for _ in range(self.options.accumulate):
+            loss = self.loss()
+            self.scaler.scale(loss / self.options.accumulate).backward()
+            losses.append(loss.detach())
+        loss = torch.stack(losses).mean()
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+        # A scaler looks for its scale by trial, so gradients that overflow are its own business.
+        if not torch.isfinite(loss) or not (self.scaler.is_enabled() or torch.isfinite(norm)):
+            return False
+        if self.average is not None:
+            self.average.confirm()
+        for kept, parameter in zip(self.before, self.parameters, strict=True):
+            kept.copy_(parameter.detach())
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.stepped()
+        self.record.add(loss.item(), rate, norm.item())
+        self.chance = self.generator.get_state()
+        return True
+
+    def loss(self) -> torch.Tensor:
+        """Of one batch, drawn anew."""
+        settings, options, generator = self.settings, self.options, self.generator
+        count = settings.batch // 2 if settings.noise_pairs else settings.batch
+        batch = self.data.clips.draw(count, settings.frames, settings.caption_dropout, generator)
+        low, high = settings.timesteps(self.unet.timesteps)
+        timesteps = torch.randint(low, high, (count,), generator=generator)
+        noise = torch.randn(batch.latents.shape, generator=generator)
+        if options.noise_offset:
+            # the same for all frames: else it would be taught to flicker
+            noise += options.noise_offset * torch.randn(count, 1, noise.shape[2], 1, 1, generator=generator)
+        noise = noise.to(self.unet.device)
+        if settings.noise_pairs:
+            batch, timesteps, noise = batch.twice(), timesteps.repeat(2), torch.cat((noise, -noise))
+        sigma = self.unet.sigma(timesteps)
+        predicted, target = self.unet.prediction(
+            batch.latents.to(self.unet.device), noise, sigma, batch.conditionings, self.inputs
+        )
+        if options.min_snr_gamma:
+            # every objective is a square of both: a weight of the loss is its root in each
+            root = min_snr_weights(sigma, options.min_snr_gamma, self.unet.predicts_v).sqrt().view(-1, 1, 1, 1, 1)
+            predicted, target = predicted * root, target * root
+        return OBJECTIVES[settings.objective](predicted, target, generator)
+
+    def undo(self) -> None:
+        """Take the last step back, where there was one."""
+        if self.record.steps <= self.first:
+            return
+        for kept, parameter in zip(self.before, self.parameters, strict=True):
+            parameter.data.copy_(kept)
+        if self.average is not None:
+            self.average.undo()
+        if self.checkpoints is not None:
+            self.checkpoints.remove(self.record.steps)
+        self.record.undo()
+
+    def beginning(self) -> str:
+        """Of a training that ends in its first step: what may be wrong with where it went on from."""
+        if self.checkpoints is None or self.checkpoints.found is None:
+            return ""
+        return f" If that is of no use, remove '{self.checkpoints.found[1]}': go_on then begins with the checkpoint before it."
+
+    # -- what is seen of it
+
+    def behind_a_step(self) -> None:
+        done, validation = self.record.steps, self.options.validation
+        if validation is not None and self.data.held_out is not None and done % validation.every == 0:
+            with self.handed_on():
+                found = validation_loss(self.unet, self.data.held_out, self.settings, self.inputs)
+            self.record.validation[done] = found
+        self.progress.step(done, self.record.told(), self.preview())
+        if self.log is not None:
+            self.log.step(self.record)
+        if self.checkpoints is not None and (self.checkpoints.due(done) or done == self.settings.steps):
+            self.save(self.sampled)
+
+    def sample(self) -> torch.Tensor:
+        """The latents of a clip of the weights to hand on, always from the same noise."""
+        noise = torch.Generator().manual_seed(self.settings.seed)
+        first = torch.randn(self.settings.frames, *self.data.clips.latents[0].shape[1:], generator=noise)
+        with self.handed_on():
+            return self.unet.draw(first, 0, self.inputs, PREVIEW_STEPS)
+
+    def preview(self):
         """The picture, where one is due. One that fails is the last, and does not end the training."""
-        nonlocal preview_every
-        if not preview_every or record.steps % preview_every:
+        if not self.preview_every or self.record.steps % self.preview_every:
             return None
         try:
-            noise = torch.Generator().manual_seed(settings.seed)
-            first = torch.randn(settings.frames, *clips.latents[0].shape[1:], generator=noise)
-            return host.frames_preview(unet.base)(unet.draw(first, 0, inputs(), PREVIEW_STEPS))
+            return host.frames_preview(self.unet.base)(self.sample())
         except host.Stopped:
             raise
         except Exception:
-            preview_every = 0
+            self.preview_every = 0
             logging.warning("[AnimateDiff] A preview failed. Training goes on without previews.", exc_info=True)
             return None
 
-    def one_step() -> bool:
-        """False if the loss or its gradient is no number; then the weights were left as they are."""
-        host.check_stopped()
-        count = settings.batch // 2 if settings.noise_pairs else settings.batch
-        batch = clips.draw(count, settings.frames, settings.caption_dropout, generator)
-        timesteps = torch.randint(*settings.timesteps(unet.timesteps), (count,), generator=generator)
-        noise = torch.randn(batch.latents.shape, generator=generator).to(unet.device)
-        if settings.noise_pairs:
-            batch, timesteps, noise = batch.twice(), timesteps.repeat(2), torch.cat((noise, -noise))
-        sigma = unet.sigma(timesteps)
-        noisy = unet.add_noise(batch.latents.to(unet.device), noise, sigma)
-        predicted = unet.predict_noise(noisy, sigma, batch.conditionings, inputs())
-        loss = objective(predicted, noise, generator)
-        optimizer.zero_grad()
-        scaler.scale(loss).backward()
-        scaler.unscale_(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
-        # A scaler looks for its scale by trial, so gradients that overflow are its own business.
-        if not torch.isfinite(loss) or not (scaler.is_enabled() or torch.isfinite(norm)):
-            return False
-        for kept, parameter in zip(before, parameters, strict=True):
-            kept.copy_(parameter.detach())
-        scaler.step(optimizer)
-        scaler.update()
-        schedule.step()
-        record.losses.append(loss.item())
-        progress.step(record.steps, record.losses[-1], preview())
-        return True
+    # -- checkpoints
 
-    advice = ""
-    try:
-        before = [parameter.detach().clone() for parameter in parameters]
-        while record.steps < settings.steps:
-            if not one_step():
-                for kept, parameter in zip(before, parameters, strict=True):
-                    parameter.data.copy_(kept)
-                del record.losses[-1:]
-                record.ended_early, advice = "the loss became NaN or infinite", AGAINST_NAN
-                break
-    except host.Stopped:
-        if not record.steps:
-            raise
-        record.ended_early = "it was stopped"
-    except host.OutOfMemory:
-        record.ended_early, advice = "memory ran out", AGAINST_OUT_OF_MEMORY
-    if record.ended_early:
-        if not record.steps:
-            raise TrainingFailed(f"Training came to nothing: {record.ended_early}. {advice}")
-        logging.warning(
-            "[AnimateDiff] Training ended after %d of %d steps: %s. The weights of step %d are kept. %s",
-            record.steps,
-            settings.steps,
-            record.ended_early,
-            record.steps,
-            advice,
-        )
-    return record
+    def save(self, sample: bool) -> None:
+        assert self.checkpoints is not None
+        pictures = None
+        if sample:
+            try:
+                pictures = host.clip_pictures(self.unet.base, self.sample(), self.checkpoints.settings.vae)
+            except host.Stopped:
+                raise
+            except Exception:
+                self.sampled = False
+                logging.warning("[AnimateDiff] A sample failed. Checkpoints go on without them.", exc_info=True)
+        # the state tells of the weights as they are trained, the file of weights of those to hand on
+        state = self.state()
+        with self.handed_on():
+            self.checkpoints.save(self.record, state, self.save_weights, pictures)
 
+    def state(self) -> dict:
+        """All that changes from step to step, copied: of PyTorch's and Python's own types only."""
+        return {
+            "parameters": {name: parameter.detach().to("cpu", copy=True) for name, parameter in self.named.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average and self.average.state(),
+            "chance": self.chance,
+            "record": {f.name: getattr(self.record, f.name) for f in fields(self.record) if f.name != "ended_early"},
+            "settings": self.noted_settings(),
+        }
 
-def _optimizer(settings: TrainingSettings, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    return OPTIMIZERS[settings.optimizer](parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    def noted_settings(self) -> dict[str, Any]:
+        both = {f.name: getattr(of, f.name) for of in (self.settings, self.options) for f in fields(of)}
+        noted = {name: value for name, value in both.items() if name not in NOT_NOTED}
+        return {**noted, "ranks": dict(self.options.ranks), "clips": self.data.digest, "alpha": self.alpha}
 
-
-def _learning_rate(settings: TrainingSettings, optimizer: torch.optim.Optimizer):
-    if settings.learning_rate_schedule == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps, settings.learning_rate * 0.01)
-    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    def resume(self, state: dict, path: str) -> None:
+        """Go on as if the training that saved the state had never ended."""
+        check_fits(path, state, self.named, self.noted_settings())
+        with torch.no_grad():
+            for name, parameter in self.named.items():
+                parameter.copy_(state["parameters"][name])
+        decay = [group["weight_decay"] for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, chosen in zip(self.optimizer.param_groups, decay, strict=True):
+            group["weight_decay"] = chosen
+        if state["scaler"]:  # empty where it had nothing to scale
+            self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            # one that was not there before begins with these weights
+            self.average = MovingAverage(self.parameters, self.options.ema)
+            if state["average"] is not None:
+                self.average.resume(state["average"])
+            self.handed_on = self.average.handed_on
+        self.generator.set_state(state["chance"])
+        self.record = TrainingRecord(**state["record"])
+        logging.info("[AnimateDiff] Training goes on from step %d of %s", self.record.steps, path)

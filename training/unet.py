@@ -17,7 +17,7 @@ from ..motion_models.network.temporal import MotionModel, TemporalAttention
 
 
 class TrainingUNet:
-    """A copy of a MODEL's UNet; the MODEL is not touched. Predicts noise for clips, with gradients.
+    """A copy of a MODEL's UNet; the MODEL is not touched. Predicts for clips, with gradients.
 
     ``motion_models`` run inside it as they would when sampling: the first of the list runs last at each place.
     """
@@ -26,6 +26,7 @@ class TrainingUNet:
         self.device = host.training_device()
         self.base = host.unet_copy(patcher, dtype, self.device)
         self.sampling = self.base.model_sampling
+        self.predicts_v = host.predicts_v(self.sampling)
         self.unet = self.base.diffusion_model
         inject(self.unet, motion_models)
         for module in chain.from_iterable(model.modules() for model in motion_models):
@@ -61,10 +62,39 @@ class TrainingUNet:
         # [:, None, ...]: one noise level for all frames of a clip
         return clean + noise * sigma.view(-1, 1, 1, 1, 1)
 
+    def prediction(
+        self,
+        latents: torch.Tensor,
+        noise: torch.Tensor,
+        sigma: torch.Tensor,
+        conditionings: list[int],
+        inputs: tuple[MotionInputs, ...] = (),
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the network makes of noised clips, in its own terms, and what it should make of them; float32.
+
+        That is the noise, or v = α ε - σ x of v-prediction (Salimans and Ho, arXiv 2202.00512, section 4). At high noise the
+        noise says next to nothing about a v-prediction model: it is nearly all of what the network is given.
+        ``latents`` and ``noise (clips, frames, c, h, w)``, ``sigma (clips,)``; else as ``denoised``.
+        """
+        noisy = self.add_noise(latents, noise, sigma)
+        level = sigma.view(-1, 1, 1, 1, 1)
+        if not self.predicts_v:
+            return self.predict_noise(noisy, sigma, conditionings, inputs), noise
+        denoised = self.denoised(noisy, sigma, conditionings, inputs)
+        clean = self.base.process_latent_in(latents)
+        root = (level**2 + 1).sqrt()
+        return (noisy / root - root * denoised) / level, (noise - level * clean) / root
+
     def predict_noise(
         self, noisy: torch.Tensor, sigma: torch.Tensor, conditionings: list[int], inputs: tuple[MotionInputs, ...] = ()
     ) -> torch.Tensor:
-        """The noise in ``noisy (clips, frames, c, h, w)`` at ``sigma (clips,)``, float32.
+        """The noise in ``noisy (clips, frames, c, h, w)`` at ``sigma (clips,)``, float32. Arguments as in ``denoised``."""
+        return (noisy - self.denoised(noisy, sigma, conditionings, inputs)) / sigma.view(-1, 1, 1, 1, 1)
+
+    def denoised(
+        self, noisy: torch.Tensor, sigma: torch.Tensor, conditionings: list[int], inputs: tuple[MotionInputs, ...] = ()
+    ) -> torch.Tensor:
+        """The clips that the network sees in ``noisy (clips, frames, c, h, w)`` at ``sigma (clips,)``, float32.
 
         ``conditionings`` numbers, per clip, those given to ``prepare``; ``inputs`` go to the motion models.
         """
@@ -76,15 +106,16 @@ class TrainingUNet:
             CALL_KEY: MotionCall(inputs, frames),
         }
         self.norm = partial(joint_group_norm, self.unet, frames) if self.joint_group_norm else nullcontext
-        x = noisy.flatten(0, 1)
-        conds = self.conds[tuple(x.shape[1:])]
-        per_frame = sigma.repeat_interleave(frames)
+        conds = self.conds[tuple(noisy.shape[2:])]
         # the backward pass computes layers again after the call is over, so they carry its group norm with them
         with self.norm(), checkpointed(self.unet, self.norm) if self.checkpointing else nullcontext():
             denoised = self.base.apply_model(
-                x, per_frame, transformer_options=options, **conds.batch(conditionings, frames)
+                noisy.flatten(0, 1),
+                sigma.repeat_interleave(frames),
+                transformer_options=options,
+                **conds.batch(conditionings, frames),
             )
-        return ((x - denoised) / per_frame.view(-1, 1, 1, 1)).unflatten(0, (clips, frames))
+        return denoised.unflatten(0, (clips, frames))
 
     @torch.no_grad()
     def draw(

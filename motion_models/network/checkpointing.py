@@ -8,13 +8,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from comfy.ldm.modules.attention import SpatialTransformer
-from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+from comfy.ldm.modules.attention import GEGLU, SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, Upsample
 from torch import nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from .forwards import forwards_replaced
 from .injection import MotionSlot
+from .temporal import GEGLU as MotionGEGLU
 
 
 @contextmanager
@@ -27,9 +29,66 @@ def checkpointed(unet: nn.Module, again: Callable[[], AbstractContextManager] = 
     Non-reentrant: the reentrant kind returns no gradients to weights behind a frozen input, which is why training
     with the official script learned nothing with checkpointing on (guoyww/AnimateDiff#128).
     """
-    layers = [layer for layer in unet.modules() if isinstance(layer, (ResBlock, SpatialTransformer, MotionSlot))]
-    with forwards_replaced(layers, lambda layer: _checkpointed(layer.forward, again)):
+    pieces = [piece for layer in unet.modules() for piece in _pieces(layer)]
+    with forwards_replaced(pieces, lambda layer: _checkpointed(_in_little_memory(layer), again)):
         yield
+
+
+def _pieces(layer: nn.Module) -> list[nn.Module]:
+    """What of ``layer`` keeps its input only.
+
+    What PyTorch computes again ends with the last tensor that the gradient needs. A convolution needs its input and not its
+    result, so the halves of a residual block, each of which ends with one, cost the memory of what lies between them and next to
+    no time.
+    """
+    if isinstance(layer, (SpatialTransformer, MotionSlot, Upsample)):
+        return [layer]
+    if isinstance(layer, ResBlock):
+        skip = [] if isinstance(layer.skip_connection, nn.Identity) else [layer.skip_connection]
+        return [layer.in_layers, layer.out_layers, *skip]
+    return []
+
+
+PARTS = 8  # that the gradient of a gate is computed in
+
+
+class Gated(torch.autograd.Function):
+    """``value * gelu(gate)`` of the halves of ``x``, of which ``x`` alone is kept; autograd keeps the gelu as well."""
+
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor) -> torch.Tensor:
+        context.save_for_backward(x)
+        value, gate = x.chunk(2, dim=-1)
+        return functional.gelu(gate).mul_(value)
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (x,) = context.saved_tensors
+        # In the place of x, a part at a time: it is the largest tensor of a layer, and this is where memory is highest.
+        parts = 1 if x.device.type == "cpu" else PARTS  # a CPU rounds the ends of parts differently
+        for part, of_result in zip(x.chunk(parts), gradient.chunk(parts), strict=True):
+            value, gate = part.chunk(2, dim=-1)
+            of_value = functional.gelu(gate).mul_(of_result)
+            torch.ops.aten.gelu_backward.grad_input(of_result * value, gate, grad_input=gate)
+            value.copy_(of_value)
+        return x
+
+
+def _in_little_memory(layer: nn.Module) -> Callable:
+    """The forward of ``layer``, with gates that keep less."""
+    forward = layer.forward
+    inside = layer.motion[0] if isinstance(layer, MotionSlot) else layer
+    gates = [one for one in inside.modules() if isinstance(one, (GEGLU, MotionGEGLU))]
+
+    def run(*args: Any, **kwargs: Any):
+        with forwards_replaced(gates, lambda gate: lambda x: gated(gate.proj(x))):
+            return forward(*args, **kwargs)
+
+    return run if gates else forward
+
+
+def gated(x: torch.Tensor) -> torch.Tensor:
+    return Gated.apply(x)  # pyright: ignore[reportReturnType]
 
 
 def _checkpointed(forward: Callable, again: Callable[[], AbstractContextManager]) -> Callable:

@@ -398,6 +398,8 @@ VISUALIZE = [
 ]
 TRAIN, ADAPTER, MODULE = (f"AnimateDiffTrain{what}" for what in ("MotionLoRA", "DomainAdapter", "MotionModule"))
 
+OPTIONS, CHECKPOINTS, VALIDATION = (f"AnimateDiffTraining{what}" for what in ("Options", "Checkpoints", "Validation"))
+
 
 def plain_model(graph: Parts):
     """a MODEL without motion model"""
@@ -442,7 +444,9 @@ TRAINING = [
     ),
     bad(TRAIN, start_percent=NAN),
     bad(TRAIN, caption_dropout=NAN),
-    bad(TRAIN, optimizer="Lion"),
+    bad(TRAIN, optimizer="Lamb"),
+    *(bad(node, ("optimizer", "learning_rate"), optimizer="SGD") for node in (TRAIN, ADAPTER, MODULE)),
+    bad(TRAIN, optimizer="AdamW 8-bit"),
     bad(TRAIN, learning_rate_schedule="linear"),
     bad(TRAIN, loss="mse"),
     bad(TRAIN, precision="int8"),
@@ -458,6 +462,19 @@ TRAINING = [
     bad(TRAIN, "Clip 1", latents=clips("too short", GOOD_CLIP[:2])),
     bad(TRAIN, "clip 1", latents=clips("NaN", GOOD_CLIP * NAN)),
     bad(TRAIN, "latents", latents=clips("none")),
+    *(bad(OPTIONS, **{name: NAN}) for name in ("ema", "min_snr_gamma", "noise_offset")),
+    *(bad(OPTIONS, **{name: -1}) for name in ("ema", "min_snr_gamma", "noise_offset", "warmup_steps", "accumulate")),
+    bad(OPTIONS, ema=1.0),
+    bad(OPTIONS, accumulate=0),
+    bad(OPTIONS, warmup_steps=500),
+    *(bad(OPTIONS, ranks=text) for text in ("to_v", "to_v: -2", "to_v: 1000000000", "to_x: 8")),
+    bad(CHECKPOINTS, every=0),
+    bad(CHECKPOINTS, keep=0),
+    bad(CHECKPOINTS, filename_prefix="../elsewhere"),
+    bad(VALIDATION, every=0),
+    bad(VALIDATION, "held-out", latents=clips("held out, too short", GOOD_CLIP[:2])),
+    bad(VALIDATION, "held-out", latents=clips("held out, of another size", seeded(FRAMES, 4, 16, 8))),
+    bad(VALIDATION, "every", every=several),
     bad(TRAIN, "conditioning", latents=clips("three", GOOD_CLIP, GOOD_CLIP, GOOD_CLIP), positive=two_captions),
 ]
 

@@ -129,6 +129,7 @@ CONSUMERS: dict[str, tuple[str, str]] = {
     "HOOK_KEYFRAMES": ("ADE_SetLoraHookKeyframe", "hook_kf"),
     "TIMESTEPS_RANGE": ("ADE_ConditioningSetMask", "opt_timesteps"),
     "VALUES_REPLACE": ("ADE_PromptScheduling", "values_replace"),
+    "AD_TRAINING_OPTIONS": ("AnimateDiffTrainMotionLoRA", "options"),
     "FLOATS": ("ADE_MultivalDynamicFloats", "floats"),
     "MODEL": ("KSampler", "model"),
     "CONDITIONING": ("KSampler", "positive"),

@@ -44,6 +44,7 @@ PICTURES = {
     "ADE_InputPIA_PaperPresets",
     "AnimateDiffApplyFancyVideo",
 }
+VIDEO_FOLDER = {"AnimateDiffVideoFolderToClips"}
 SPARSE_CTRL = {"AnimateDiffLoadSparseCtrl", "AnimateDiffApplySparseCtrl"}
 POSE_FILES = {"ADE_LoadCameraPoses", "ADE_LoadCameraPosesFromPath"}
 SCHEDULED_PROMPTS = {"ADE_PromptScheduling", "ADE_PromptSchedulingLatents", "AnimateDiffPromptScheduling"}
@@ -63,7 +64,7 @@ CASES = {
     ("comfy.utils.common_upscale",): {*ADAPTERS, *PICTURES, *SPARSE_CTRL, "ADE_UpscaleAndVAEEncode"},
     ("comfy.controlnet.ControlBase",): SPARSE_CTRL,
     ("comfy.conds.CONDNoiseShape",): PICTURES,
-    ("comfy.sd.CLIP.add_hooks_to_dict",): SCHEDULED_PROMPTS,
+    ("comfy.sd.CLIP.add_hooks_to_dict",): {*SCHEDULED_PROMPTS, *VIDEO_FOLDER},
     ("nodes.EmptyLatentImage",): {"ADE_EmptyLatentImageLarge"},
     ("folder_paths.get_temp_directory",): {*POSE_FILES, "ADE_AnimateDiffCombine"},
     ("comfy.samplers.calculate_sigmas",): {"ADE_SigmaScheduleToSigmas"},
@@ -72,18 +73,19 @@ CASES = {
     ("comfy.lora_convert.convert_lora",): {"AnimateDiffLoadDomainAdapter"},
     ("nodes.NODE_CLASS_MAPPINGS",): set(),
     # found out by an import: a family cannot be loaded
-    ("comfy.ldm.modules.attention.CrossAttention",): TRAINING,
+    ("comfy.ldm.modules.attention.CrossAttention",): {*TRAINING, *VIDEO_FOLDER},
     ("comfy_execution.graph_utils.ExecutionBlocker",): {"AnimateDiffMetrics"},
     ("comfy.samplers.SCHEDULER_NAMES",): SIGMA_SCHEDULES,
     ("comfy.samplers.KSampler",): VISUALIZE,
     # found out when a node's inputs are made
-    ("folder_paths.get_input_directory",): POSE_FILES,
+    ("folder_paths.get_input_directory",): {*POSE_FILES, *VIDEO_FOLDER},
     ("comfy_api.latest.io.Vae",): {
         "CheckpointLoaderSimpleWithNoiseSelect",
         "ADE_UpscaleAndVAEEncode",
         "ADE_NoisedImageInjection",
         "AnimateDiffApplySparseCtrl",
         *PICTURES,
+        *VIDEO_FOLDER,
     },
     ("comfy_api.latest.io.ClipVision",): {"AnimateDiffMetrics"},
     ("comfy_api.latest.io.Sigmas",): {*VISUALIZE, *SIGMA_SCHEDULES},

@@ -114,3 +114,21 @@ def test_a_seed_means_the_same_weights(training):
     assert torch.equal(first["b"].down, again["b"].down)
     assert not torch.equal(first["b"].down, other["b"].down)
     assert not torch.equal(first["a"].down, first["b"].down)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gate_that_keeps_less_is_the_same_gate(pack, dtype):
+    gated = pack.submodule("motion_models.network.checkpointing").gated
+
+    def plain(x):
+        value, gate = x.chunk(2, dim=-1)
+        return value * torch.nn.functional.gelu(gate)
+
+    results = []
+    for function in (plain, gated):
+        x = torch.randn(11, 3, 16, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
+        y = function(x * 1)
+        (y.float() ** 3).sum().backward()
+        results.append((y, x.grad))
+    for found, expected in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(found, expected)
