@@ -4,6 +4,7 @@ example_workflows/api/NAME.json goes through ComfyUI's own front end (Chromium, 
 nodes and widgets; the nodes are laid out in columns, from left to right along the links.
 """
 
+import io
 import json
 import shutil
 import sys
@@ -11,7 +12,8 @@ import tempfile
 from pathlib import Path
 
 import hosts
-from examples import EXAMPLES, api_form, lay_out_files
+from examples import EXAMPLES, api_form, lay_out_files, with_pack_named
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from server import Server
 
@@ -51,6 +53,7 @@ FIT = """() => {
 }"""
 # Wide enough that the front end still draws the text of the nodes.
 SCREEN = {"width": 3000, "height": 1300}
+PICTURE_WIDTH = 1500  # small enough that all of them go into the registry's package, large enough to read
 
 
 def numbered(api: dict) -> dict:
@@ -67,14 +70,20 @@ def numbered(api: dict) -> dict:
 
 
 def make(page: Page, name: str, api: dict) -> None:
-    workflow = page.evaluate(OPEN, [numbered(api), name])
+    workflow = with_pack_named(page.evaluate(OPEN, [numbered(api), name]))
     (EXAMPLES / f"{name}.json").write_text(json.dumps(workflow, indent=1) + "\n", encoding="utf-8")
     page.evaluate(FIT)
     page.wait_for_timeout(1000)
     for problem in page.locator(".p-toast-message, [role=alert]").all_text_contents():
         print(f"{name}: {problem}")
-    page.screenshot(path=EXAMPLES / f"{name}.jpg", type="jpeg", quality=55)
+    save_picture(Image.open(io.BytesIO(page.screenshot())), EXAMPLES / f"{name}.jpg")
     print(EXAMPLES / f"{name}.json")
+
+
+def save_picture(screen: Image.Image, path: Path) -> None:
+    height = round(PICTURE_WIDTH * screen.height / screen.width)
+    smaller = screen.convert("RGB").resize((PICTURE_WIDTH, height), Image.Resampling.LANCZOS)
+    smaller.save(path, quality=50, optimize=True, progressive=True)
 
 
 def main() -> None:

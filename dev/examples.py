@@ -1,12 +1,14 @@
 """The example workflows' API forms, and the files that they name."""
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "example_workflows"
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "example_workflows"
 NAMES = sorted(path.stem for path in (EXAMPLES / "api").glob("*.json"))
 FILE_INPUTS = {
     "ckpt_name": "checkpoints",
@@ -29,6 +31,28 @@ TOYWORLD = {
 
 def api_form(name: str) -> dict:
     return json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def pack_of_nodes() -> dict[str, str]:
+    """What ComfyUI-Manager writes into the properties of a pack's nodes: its id in the Comfy Registry, and its version.
+
+    Who opens the workflow without the pack is told by them what to install.
+    """
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return {
+        key: re.search(rf'^{field} = "(.+)"$', pyproject, re.MULTILINE)[1]
+        for key, field in (("cnr_id", "name"), ("ver", "version"))
+    }
+
+
+def with_pack_named(workflow: dict) -> dict:
+    """The workflow file, with ``pack_of_nodes`` in those nodes that are ours (node_list.json)."""
+    ours = json.loads((ROOT / "node_list.json").read_text(encoding="utf-8"))
+    nodes = [
+        {**node, "properties": {**node["properties"], **pack_of_nodes()}} if node["type"] in ours else node
+        for node in workflow["nodes"]
+    ]
+    return {**workflow, "nodes": nodes}
 
 
 def in_toyworld(name: str, **changes) -> dict:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -89,11 +90,11 @@ def versions() -> list[str]:
 
 
 def own_version(path: Path) -> str:
-    scope: dict[str, str] = {}
+    """What comfyui_version.py says, which is read and not run."""
     version_file = path / "comfyui_version.py"
-    if version_file.is_file():
-        exec(version_file.read_text(encoding="utf-8"), scope)
-    return scope.get("__version__", "unknown")
+    text = version_file.read_text(encoding="utf-8") if version_file.is_file() else ""
+    said = re.search(r"""^__version__\s*=\s*["'](.+?)["']""", text, re.MULTILINE)
+    return said[1] if said else "unknown"
 
 
 def own_python(path: Path) -> Path:
