@@ -14,6 +14,7 @@ import nox
 sys.path.insert(0, str(Path(__file__).parent / "dev"))
 import hosts
 
+hosts.require_repository()
 nox.options.sessions = ["lint", "tests"]
 
 
@@ -113,6 +114,13 @@ def cluster(session: nox.Session) -> None:
         session.run(
             "python", "-m", "pytest", "-rs", "-c", "tests/cluster/pytest.ini", "tests/cluster", *session.posargs
         )
+
+
+@nox.session(venv_backend="venv", reuse_venv=True)
+def ecosystem(session: nox.Session) -> None:
+    """The package of the Comfy Registry: comfy-cli, comfy-import-guard, its size, and a real ComfyUI that has nothing but it."""
+    session.install("--quiet", "-r", "dev/ecosystem-requirements.txt")
+    session.run("python", "dev/ecosystem.py")
 
 
 @nox.session(venv_backend="none")

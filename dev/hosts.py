@@ -28,6 +28,17 @@ from cluster.server import interpreter, python_of  # noqa: E402
 sys.path.remove(str(ROOT))  # else the host's `nodes` could be ours
 
 
+def require_repository() -> None:
+    """Stop, in words, in the package of the Comfy Registry, which has neither tests nor the toy world (.comfyignore)."""
+    if not (ROOT / "toyworld").is_dir():
+        raise SystemExit(
+            "The demo, the tests and the benchmarks need the whole repository, and this is the package of the Comfy Registry, "
+            "which has only what the nodes need. Get the rest with\n"
+            "  git clone https://github.com/animatediff-next/ComfyUI-AnimateDiff-Next\n"
+            "and run this in the new folder."
+        )
+
+
 @dataclass(frozen=True)
 class Release:
     """A ComfyUI release as another package on the Python registry carries it."""
