@@ -25,7 +25,8 @@ COMFYUI_PACKAGES = ("comfy", "comfy_api", "comfy_execution", "comfy_extras")
 
 def told(*command: str, cwd: Path) -> str:
     """What a command prints, both streams, which is shown too; stops here if it fails."""
-    done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8")
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, cwd=cwd, **both, encoding="utf-8")
     print(done.stdout, flush=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed ({done.returncode}).")
@@ -38,7 +39,7 @@ def comfy(*command: str) -> str:
 
 def validate() -> None:
     if "warning" in comfy("node", "validate").lower():
-        raise SystemExit("comfy node validate has a warning, see above. The registry may refuse the pack for it one day.")
+        raise SystemExit("comfy node validate warns, see above: the registry may refuse the pack for it one day.")
 
 
 def package(folder: Path) -> Path:

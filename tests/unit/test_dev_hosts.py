@@ -3,8 +3,9 @@
 import sys
 from pathlib import Path
 
+import animatediff_dev_hosts
 import pytest
-from animatediff_dev_hosts import cache_dir, host, versions
+from animatediff_dev_hosts import cache_dir, host, own_version, require_repository, versions
 from animatediff_dev_pack import ROOT, import_file
 from animatediff_dev_reference import weight_checksums
 
@@ -22,6 +23,19 @@ def test_comfyui_path_replaces_the_cached_releases(own_comfyui):
     assert host().path == own_comfyui
     assert host().version == "0.99.0"
     assert versions() == ["0.99.0"]
+
+
+def test_the_version_file_of_a_comfyui_is_read_and_not_run(tmp_path):
+    assert own_version(tmp_path) == "unknown"
+    (tmp_path / "comfyui_version.py").write_text("# generated\nraise OSError\n__version__ = '1.2.3'  # as it is\n")
+    assert own_version(tmp_path) == "1.2.3"
+
+
+def test_the_registrys_package_says_that_the_demo_needs_the_repository(tmp_path, monkeypatch):
+    require_repository()  # here it is
+    monkeypatch.setattr(animatediff_dev_hosts, "ROOT", tmp_path)
+    with pytest.raises(SystemExit, match=r"(?si)the demo.*need the whole repository.*\n  git clone https://"):
+        require_repository()
 
 
 def test_interpreter_of_an_own_comfyui(own_comfyui, monkeypatch):

@@ -1,0 +1,69 @@
+"""What other programs read of this pack: ComfyUI-Manager, the Comfy Registry, workflows on machines without it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from animatediff_dev_examples import EXAMPLES, NAMES, pack_of_nodes
+from animatediff_dev_hosts import RELEASES
+from animatediff_dev_pack import ROOT, import_file
+
+node_index = import_file("animatediff_dev_node_index", Path(ROOT) / "dev" / "node_index.py")
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+NODE_LIST = json.loads(node_index.LIST.read_text(encoding="utf-8"))
+
+
+def stated(field: str) -> str:
+    """The text of a field of pyproject.toml. By hand: Python 3.10 has no tomllib."""
+    return re.search(rf'^{field} = "(.*)"$', PYPROJECT, re.MULTILINE)[1]
+
+
+def numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
+
+
+def test_the_managers_list_has_all_nodes_that_are_served(pack):
+    served = pack.submodule("nodes").served()
+    assert node_index.LIST.read_text(encoding="utf-8") == node_index.node_list(served), "run: python dev/node_index.py"
+    assert set(NODE_LIST) == {node.GET_SCHEMA().node_id for node in served}
+    assert all(NODE_LIST.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_our_nodes_of_an_example_workflow_say_which_pack_they_are_of(name):
+    nodes = json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))["nodes"]
+    named = {node["type"] for node in nodes if "cnr_id" in node["properties"]}
+    assert named == {node["type"] for node in nodes if node["type"] in NODE_LIST}
+    assert named
+    for properties in (node["properties"] for node in nodes if node["type"] in NODE_LIST):
+        assert properties["cnr_id"] == stated("name")
+        assert numbers(properties["ver"]) <= numbers(stated("version"))  # that of the pack it was saved with
+
+
+def test_pack_id_and_version_are_such_as_the_front_end_takes():
+    """It drops what does not look like them, and then nobody is told the name."""
+    assert set(pack_of_nodes()) == {"cnr_id", "ver"}
+    assert re.fullmatch(r"[A-Za-z0-9][\w.-]{0,98}[A-Za-z0-9]", pack_of_nodes()["cnr_id"], re.ASCII)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", pack_of_nodes()["ver"])
+
+
+def test_the_oldest_comfyui_that_the_registry_is_told_is_the_oldest_that_is_tested():
+    oldest = min(RELEASES, key=numbers)
+    assert stated("requires-comfyui") == f">={oldest}"
+
+
+def test_the_icon_is_in_the_repository():
+    raw = stated("Repository").replace("https://github.com/", "https://raw.githubusercontent.com/")
+    branch_and_path = stated("Icon").removeprefix(f"{raw}/")
+    assert (ROOT / branch_and_path.partition("/")[2]).is_file()
+
+
+def test_the_changelog_has_this_version():
+    assert f"\n## {stated('version')}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_what_the_package_leaves_out_is_there_to_be_left_out():
+    lines = (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines()
+    patterns = [line for line in lines if not line.startswith("#")]
+    assert [pattern for pattern in patterns if not (ROOT / pattern.strip("/")).exists()] == []
