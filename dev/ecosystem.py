@@ -77,10 +77,13 @@ def serve(folder: Path, pack: Path, host: hosts.Host) -> None:
     with Server(host, folder / "run", packs=[pack]) as server:
         unserved = nodes - set(server.object_info())
         templates = set(server.get("/workflow_templates").get(PACK, ()))
-    missing = [*unserved, *(examples - templates)]
+        if unserved:
+            print(server.log_tail())
+    missing = sorted([*unserved, *(examples - templates)])
     missing += [f"{name}.jpg" for name in examples if not (pack / "example_workflows" / f"{name}.jpg").is_file()]
     if missing:
-        raise SystemExit(f"With the package alone, ComfyUI {host.version} lacks: {', '.join(sorted(missing))}")
+        some = ", ".join(missing[:10])
+        raise SystemExit(f"With the package alone, ComfyUI {host.version} lacks {len(missing)} things, such as {some}.")
     print(f"ComfyUI {host.version} with the package alone: {len(nodes)} nodes, {len(examples)} example workflows")
 
 
