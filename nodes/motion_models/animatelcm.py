@@ -28,7 +28,10 @@ class LoadAnimateLCMI2VModel(Node):
             inputs=[sockets.motion_model_name(), sockets.SETTINGS],
             outputs=[
                 sockets.MotionModelSocket.Output("MOTION_MODEL"),
-                sockets.MotionModelSocket.Output("encoder_only"),
+                sockets.MotionModelSocket.Output(
+                    "encoder_only",
+                    tooltip="The image encoder without the motion model, for Apply AnimateLCM-I2V Model.",
+                ),
             ],
         )
 

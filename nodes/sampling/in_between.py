@@ -27,6 +27,9 @@ NODES = [
             io.Int.Input("between", default=1, min=1, max=15, tooltip="How many new frames go between two."),
             io.Boolean.Input("loop", default=False, tooltip="Also between the last frame and the first."),
         ],
-        outputs=[io.Latent.Output("LATENT"), io.Int.Output("frames", tooltip="How many there are now.")],
+        outputs=[
+            io.Latent.Output("LATENT", tooltip="The longer clip, for latent_image of KSampler."),
+            io.Int.Output("frames", tooltip="How many there are now."),
+        ],
     )
 ]

@@ -20,9 +20,11 @@ from ..values import LARGEST_SEED, at_least, at_most
 CATEGORY = "AnimateDiff/sample settings"
 LARGEST_WEIGHT = 10.0
 LAST_TIMESTEP = 999
-NoiseLayers = io.Custom("NOISE_LAYERS")
-IterationOptions = io.Custom("ITERATION_OPTS")
-AncestralSocket = io.Custom("ANCESTRAL_OPTS")
+NoiseLayers = sockets.Socket(
+    "NOISE_LAYERS", "For noise_layers of Sample Settings, or prev_noise_layers of another layer."
+)
+IterationOptions = sockets.Socket("ITERATION_OPTS", "For iteration_opts of Sample Settings.")
+AncestralSocket = sockets.Socket("ANCESTRAL_OPTS", "For ancestral_opts of Sample Settings.")
 _node = partial(node, category=CATEGORY)
 
 
@@ -100,8 +102,12 @@ SETTINGS_NODE = _node(
             tooltip="comfy: one generator for all frames. auto1111: one for each frame, so frames keep theirs in longer clips.",
         ),
         _seed_offset(),
-        NoiseLayers.Input("noise_layers", optional=True),
-        IterationOptions.Input("iteration_opts", optional=True),
+        NoiseLayers.Input(
+            "noise_layers", optional=True, tooltip="Noise that is laid over the noise the clip starts from."
+        ),
+        IterationOptions.Input(
+            "iteration_opts", optional=True, tooltip="Samples the clip several times, as FreeInit does."
+        ),
         _seed_override(f"{SEED_LIST} One seed alone changes nothing but the noise layers."),
         io.Boolean.Input("adapt_denoise_steps", default=False, optional=True, tooltip="Has no effect."),
         sockets.CustomCfg.Input("custom_cfg", optional=True, tooltip="Takes the place of the sampler's CFG."),
@@ -109,7 +115,9 @@ SETTINGS_NODE = _node(
         sockets.ImageInject.Input(
             "image_inject", optional=True, tooltip="Pictures that are laid into the clip while it is sampled."
         ),
-        AncestralSocket.Input("ancestral_opts", optional=True),
+        AncestralSocket.Input(
+            "ancestral_opts", optional=True, tooltip="The noise that ancestral samplers add at every step."
+        ),
     ],
     outputs=[sockets.SampleSettings.Output("settings")],
 )

@@ -118,7 +118,7 @@ def _node(run: Callable, *, description: str = ABOUT, aliases: tuple[str, ...] =
         run,
         category=CATEGORY,
         description=description,
-        outputs=[io.Image.Output("IMAGE")],
+        outputs=[io.Image.Output("IMAGE", tooltip="The drawing, for Preview Image.")],
         aliases=(*aliases, "show windows", "sliding window"),
         **fields,
     )
@@ -142,8 +142,22 @@ NODES = [
             *_sampler(),
             *_clip(),
             _steps(),
-            io.Int.Input("start_step", default=0, min=0, max=sockets.LARGEST, optional=True, tooltip="start_at_step."),
-            io.Int.Input("end_step", default=20, min=1, max=sockets.LARGEST, optional=True, tooltip="end_at_step."),
+            io.Int.Input(
+                "start_step",
+                default=0,
+                min=0,
+                max=sockets.LARGEST,
+                optional=True,
+                tooltip="start_at_step of your KSampler (Advanced).",
+            ),
+            io.Int.Input(
+                "end_step",
+                default=20,
+                min=1,
+                max=sockets.LARGEST,
+                optional=True,
+                tooltip="end_at_step of your KSampler (Advanced).",
+            ),
         ],
     ),
     _node(
