@@ -43,7 +43,12 @@ class LoadMotionLora(Node):
             inputs=[
                 sockets.file_of(folders.MOTION_LORAS, "name", "MotionLoRAs"),
                 io.Float.Input(
-                    "strength", default=1.0, min=0.0, max=10.0, step=0.001, tooltip="How much of it is added."
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.001,
+                    tooltip="How much of it is added: 0 none, 1 as trained. Lower it if the picture suffers.",
                 ),
                 sockets.MotionLora.Input(
                     "prev_motion_lora", optional=True, tooltip="MotionLoRAs to apply together with this one."
@@ -139,7 +144,12 @@ class LoadDomainAdapter(Node):
                 sockets.model("The MODEL of the checkpoint."),
                 sockets.file_of(folders.LORAS, "lora_name", "LoRAs"),
                 io.Float.Input(
-                    "scale", default=1.0, min=-10.0, max=10.0, step=0.01, tooltip="How much of it is added."
+                    "scale",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="How much of it is added: 0 none, 1 as trained; below 0 pushes away from its look.",
                 ),
             ],
             outputs=[sockets.MODEL_OUTPUT],

@@ -55,7 +55,9 @@ MODEL_OUTPUT = io.Model.Output("MODEL", tooltip="The MODEL for KSampler, or for 
 
 MOTION_LORA = MotionLora.Input("motion_lora", optional=True, tooltip="MotionLoRAs to apply to the motion model.")
 SCALE = Multival.Input(
-    "scale_multival", optional=True, tooltip="Strength of motion: multiplies the temporal attention keys. Default 1."
+    "scale_multival",
+    optional=True,
+    tooltip="Strength of motion: multiplies the temporal attention keys. 1, the default, is as trained.",
 )
 EFFECT = Multival.Input(
     "effect_multival", optional=True, tooltip="How much of the motion model reaches the picture: 0 none, 1 all of it."

@@ -56,7 +56,7 @@ def loop_inputs(batch: int, learning_rate: float, steps: int, weight_decay: floa
             default=batch,
             min=1,
             max=4096,
-            tooltip="How many clips (of a domain adapter: frames) each step takes.",
+            tooltip="How many clips (of a domain adapter: frames) each step takes. More is steadier, in more memory and time.",
         ),
         io.Float.Input(
             "learning_rate",
@@ -86,7 +86,7 @@ def loop_inputs(batch: int, learning_rate: float, steps: int, weight_decay: floa
             min=0.0,
             max=1.0,
             step=0.001,
-            tooltip="In each step weights shrink by learning_rate × weight_decay of themselves, with every optimizer.",
+            tooltip="In each step weights shrink by learning_rate × weight_decay of themselves, with every optimizer. 0.01 is usual.",
         ),
         io.Float.Input(
             "caption_dropout",
@@ -94,7 +94,7 @@ def loop_inputs(batch: int, learning_rate: float, steps: int, weight_decay: floa
             min=0.0,
             max=1.0,
             step=0.01,
-            tooltip="How often a clip is shown with the negative text instead of its caption. Guidance (cfg) needs some.",
+            tooltip="How often a clip is shown with the negative text instead of its caption. Guidance (cfg) needs some: 0.1 is usual.",
         ),
         io.Int.Input(
             "seed",
@@ -146,10 +146,19 @@ def frames_input() -> io.Input:
 def lora_inputs(rank: int) -> list[io.Input]:
     return [
         io.Int.Input(
-            "rank", default=rank, min=1, max=512, tooltip="Size of the LoRA: higher learns more detail, and more look."
+            "rank",
+            default=rank,
+            min=1,
+            max=512,
+            tooltip="Size of the LoRA: higher learns more detail, and more look. 4 to 64 are usual.",
         ),
         io.Float.Input(
-            "alpha", default=rank, min=0.01, max=1024.0, step=0.01, tooltip="The LoRA acts with strength alpha / rank."
+            "alpha",
+            default=rank,
+            min=0.01,
+            max=1024.0,
+            step=0.01,
+            tooltip="The LoRA acts with strength alpha / rank. Mostly as large as rank.",
         ),
     ]
 

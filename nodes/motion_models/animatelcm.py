@@ -77,7 +77,7 @@ ApplyAnimateLCMI2VModel = node(
             min=0.0,
             max=10.0,
             step=0.001,
-            tooltip="How far frames drift away from the picture: above 0 the encoder sets them apart.",
+            tooltip="How far frames drift away from the picture: above 0 the encoder sets them apart. 0 stays closest.",
         ),
         io.Boolean.Input(
             "apply_ref_when_disabled",

@@ -51,9 +51,14 @@ def _side(name: str, default: int, tooltip: str) -> io.Input:
 
 SPEED_AND_LENGTH = [
     io.Float.Input(
-        "speed", default=1.0, min=-100.0, max=100.0, step=0.01, tooltip="Below 0 the camera moves the other way."
+        "speed",
+        default=1.0,
+        min=-100.0,
+        max=100.0,
+        step=0.01,
+        tooltip="1: a pan of 1.5 units, or a turn of 60°, in 16 frames. Below 0 the camera moves the other way.",
     ),
-    io.Int.Input("frame_length", default=16, tooltip="How many frames."),
+    io.Int.Input("frame_length", default=16, tooltip="How many frames the movement takes; as many as the clip has."),
 ]
 
 
@@ -270,7 +275,13 @@ NODES = [
         aliases=("Load 3D", "camera info"),
         inputs=[
             CameraInfo.Input("start", tooltip="camera_info where the clip begins, such as that of Load 3D."),
-            io.Int.Input("frame_length", default=16, min=1, max=camera.MOST_POSES, tooltip="How many frames."),
+            io.Int.Input(
+                "frame_length",
+                default=16,
+                min=1,
+                max=camera.MOST_POSES,
+                tooltip="How many frames the movement takes; as many as the clip has.",
+            ),
             io.Float.Input(
                 "scale",
                 default=1.0,

@@ -132,8 +132,18 @@ NODES = [
         kind="Sweetspot",
         description="Spreads the first frames that a motion model knows best over more of them.",
         inputs=[
-            _frames("sweetspot", "How many frames it knows best.", default=16, max=sockets.LARGEST),
-            _frames("new_sweetspot", "How many frames to spread them over.", default=16, max=sockets.LARGEST),
+            _frames(
+                "sweetspot",
+                "How many of its first frames it knows best; most were trained on 16.",
+                default=16,
+                max=sockets.LARGEST,
+            ),
+            _frames(
+                "new_sweetspot",
+                "How many frames to spread them over: 24 makes half as many again of 16.",
+                default=16,
+                max=sockets.LARGEST,
+            ),
         ],
     ),
     _position_node(
@@ -141,7 +151,13 @@ NODES = [
         node_id="ADE_AdjustPEFullStretch",
         kind="Full Stretch",
         description="Spreads all frames that a motion model knows over more of them: slower motion, longer clips.",
-        inputs=[_frames("pe_stretch", "How many frames longer.", max=sockets.LARGEST)],
+        inputs=[
+            _frames(
+                "pe_stretch",
+                "How many frames longer the position tables become: 8 make 32 of 24. 0: as they are.",
+                max=sockets.LARGEST,
+            )
+        ],
     ),
     _position_node(
         lambda cap_initial_pe_length, interpolate_pe_to_length, initial_pe_idx_offset, final_pe_idx_offset, log: (

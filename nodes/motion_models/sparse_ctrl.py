@@ -47,7 +47,7 @@ class ApplySparseCtrl(Node):
             inputs=[
                 io.Conditioning.Input("positive", tooltip="The positive prompt."),
                 io.Conditioning.Input("negative", tooltip="The negative prompt."),
-                io.ControlNet.Input("control_net", tooltip="Of Load SparseCtrl Model."),
+                io.ControlNet.Input("control_net", tooltip="From Load SparseCtrl Model."),
                 io.Image.Input(
                     "image", tooltip="One picture or sketch for each of indexes; the last one serves the rest."
                 ),
@@ -57,7 +57,12 @@ class ApplySparseCtrl(Node):
                     tooltip="The frames that they are of, such as 0, 8, -1: counted from 0, negative ones from the end.",
                 ),
                 io.Float.Input(
-                    "strength", default=1.0, min=0.0, max=10.0, step=0.01, tooltip="How strongly they guide."
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="How strongly they guide: 0 not at all; 1 is usual.",
                 ),
                 sockets.percent("start_percent", "From where in the sampling schedule on they guide."),
                 sockets.percent("end_percent", "Up to where in the sampling schedule they guide.", default=1.0),

@@ -127,18 +127,18 @@ def _block_of_two(
 
 # Where a block is, by the part, the level and the motion module of its place.
 PARTS = {
-    "down": ("on the UNet's way down", "the first level has the finest features"),
+    "down": ("on the UNet's way down", "level 0 has the finest features"),
     "mid": ("in the middle of the UNet (v2 models only)", ""),
-    "up": ("on the UNet's way up", "the first level has the coarsest features"),
+    "up": ("on the UNet's way up", "level 0 has the coarsest features"),
 }
 
 
 def _of_place(part: str, level: int | None = None, module: int | None = None) -> str:
     where, order = PARTS[part]
-    which = "the motion modules" if module is None else f"motion module {module + 1}"
+    which = "the motion modules" if module is None else f"motion module {module}"
     if level is None:
         return f"Scale and effect of {which} {where}: an AD Block."
-    return f"Scale and effect of {which} at level {level + 1} {where} ({order}): an AD Block."
+    return f"Scale and effect of {which} at level {level} {where} ({order}): an AD Block."
 
 
 def _per_block_node(*, node_id: str, name: str, model_family: str | None, places: dict[str, tuple]) -> type[Node]:
@@ -208,7 +208,10 @@ def _modules(levels: int) -> dict[str, tuple]:
 
 
 FAMILIES = (("SD1.5", "SD15", 4), ("SDXL", "SDXL", 3))
-STRENGTHS = {"effect": "How much of the block reaches the picture.", "scale": "Multiplies the attention keys."}
+STRENGTHS = {
+    "effect": "How much of the block reaches the picture: 0 none, 1 all of it.",
+    "scale": "Strength of motion: multiplies the attention keys. 1: as trained.",
+}
 
 BLOCK_NODES = [
     _block_node(
@@ -230,8 +233,8 @@ BLOCK_NODES = [
             sockets.Multival.Input(name, optional=True, tooltip=tooltip)
             for name, tooltip in {
                 "effect": STRENGTHS["effect"],
-                "scale_0": "Multiplies the keys of the block's first attention layer.",
-                "scale_1": "Multiplies the keys of the block's second attention layer.",
+                "scale_0": "Multiplies the keys of the block's first attention layer. 1: as trained.",
+                "scale_1": "Multiplies the keys of the block's second attention layer. 1: as trained.",
             }.items()
         ],
         outputs=[AdBlock.Output("AD_BLOCK")],

@@ -205,7 +205,7 @@ def _tune_inputs(prefix: str, what: str) -> list[io.Input]:
     tooltips = {
         "style_fidelity": f"How much of the negative prediction goes without, in {what}.",
         "ref_weight": f"In how many parts of the UNet, for {what}: 0 none, 1 all.",
-        "strength": f"How strongly, for {what}.",
+        "strength": f"How strongly, for {what}: 0 not at all, 1 in full.",
     }
     return [
         io.Float.Input(f"{prefix}_{name}", default=1.0, min=0.0, max=1.0, step=0.01, optional=True, tooltip=tooltip)
@@ -353,8 +353,8 @@ def _keyframe_nodes(kind: str, make: Callable, socket: Any, start: float, more: 
             f"The strength of {kind} goes from one value to another.",
             [
                 *span,
-                number("mult_start", "Multiplies the strength at first."),
-                number("mult_end", "Multiplies the strength at last."),
+                number("mult_start", "Multiplies the strength at first. 0: off, 1: as it is."),
+                number("mult_end", "Multiplies the strength at last. 0: off, 1: as it is."),
                 sockets.interpolation(),
                 io.Int.Input(
                     "intervals", default=50, min=2, max=100, step=1, tooltip="How many keyframes, spread evenly."
@@ -370,7 +370,12 @@ def _keyframe_nodes(kind: str, make: Callable, socket: Any, start: float, more: 
             f"Strengths of {kind} one after the other, evenly over the sampling schedule.",
             [
                 sockets.FloatOrMore(
-                    "mults_float", default=-1, min=-1, step=0.001, force_input=True, tooltip="A list of numbers."
+                    "mults_float",
+                    default=-1,
+                    min=-1,
+                    step=0.001,
+                    force_input=True,
+                    tooltip="A list of numbers, one for each keyframe, that multiply the strength.",
                 ),
                 *span,
                 *several,

@@ -26,7 +26,9 @@ def _cfg(name: str, tooltip: str) -> io.Input:
 
 
 CFG = _cfg("cfg", "Guidance scale.")
-CFG_MULTIVAL = sockets.Multival.Input("cfg_multival", tooltip="Guidance scale: a number, per frame, or a mask.")
+CFG_MULTIVAL = sockets.Multival.Input(
+    "cfg_multival", tooltip="Guidance scale: a number, one per frame, or a mask. 7 to 8 are usual."
+)
 EXTRAS = CfgExtras.Input("cfg_extras", optional=True, tooltip="Further guidance while this CFG counts.")
 PREV_CFG = sockets.CustomCfg.Input("prev_custom_cfg", optional=True, tooltip="Keyframes that count besides these.")
 
@@ -143,7 +145,12 @@ CFG_NODES = [
         description="CFG values one after the other, evenly over the sampling schedule.",
         inputs=[
             sockets.FloatOrMore(
-                "cfgs_float", default=-1, min=-1, step=0.001, force_input=True, tooltip="A list of numbers."
+                "cfgs_float",
+                default=-1,
+                min=-1,
+                step=0.001,
+                force_input=True,
+                tooltip="A list of guidance scales, one for each keyframe. 7 to 8 are usual.",
             ),
             START,
             END,
@@ -187,7 +194,7 @@ EXTRA_NODES = [
         kind="PAG",
         description=PAG,
         value=io.Float.Input(
-            "scale", default=3.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="How strongly. 0: off."
+            "scale", default=3.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="How strongly. 3 is usual. 0: off."
         ),
     ),
     _extra_node(
@@ -202,7 +209,9 @@ EXTRA_NODES = [
         node_id="ADE_CFGExtrasRescaleCFGSimple",
         kind="RescaleCFG",
         description=RESCALE,
-        value=io.Float.Input("multiplier", default=0.7, min=0.0, max=1.0, step=0.01, tooltip="How much of it. 0: off."),
+        value=io.Float.Input(
+            "multiplier", default=0.7, min=0.0, max=1.0, step=0.01, tooltip="How much of it. 0.7 is usual. 0: off."
+        ),
     ),
     _extra_node(
         RescaleCfg,

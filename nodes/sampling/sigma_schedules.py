@@ -89,7 +89,7 @@ NODES = [
         display_name="Sigma Schedule Weighted Mean",
         old_name="Sigma Schedule Weighted Mean",
         description="Between two schedules.",
-        inputs=[A, B, _share("weight_A", "How much of A.")],
+        inputs=[A, B, _share("weight_A", "How much of A: 0 none, 1 nothing else.")],
         outputs=[SCHEDULE],
     ),
     _node(
@@ -103,8 +103,8 @@ NODES = [
         inputs=[
             A,
             B,
-            _share("weight_A_Start", "How much of A where noise is highest."),
-            _share("weight_A_End", "How much of A where noise is lowest."),
+            _share("weight_A_Start", "How much of A where noise is highest: 0 none, 1 nothing else."),
+            _share("weight_A_End", "How much of A where noise is lowest: 0 none, 1 nothing else."),
             sockets.interpolation(),
         ],
         outputs=[SCHEDULE],

@@ -41,7 +41,9 @@ def _clip() -> list[io.Input]:
         sockets.ContextOptions.Input(
             "context_opts", optional=True, tooltip="Context options to show; without them those of the MODEL."
         ),
-        io.Int.Input("visual_width", default=1440, min=32, max=16384, optional=True, tooltip="In pixels."),
+        io.Int.Input(
+            "visual_width", default=1440, min=32, max=16384, optional=True, tooltip="Width of the drawing in pixels."
+        ),
         io.Int.Input(
             "latents_length",
             default=32,
