@@ -8,13 +8,15 @@ import re
 
 import folder_paths
 
+from .told import Told
+
 # In the environment of ComfyUI, "1" allows paths outside its folders.
 PERMISSION = "ANIMATEDIFF_ALLOW_ANY_PATH"
 # \\server\share and what Windows makes of names of devices. Looking at such a path would send the user's name to the server.
 NETWORK_OR_DEVICE = re.compile(r"^[\\/]{2}")
 
 
-class PathNotAllowed(ValueError):
+class PathNotAllowed(Told, ValueError):
     """A path that is not looked at; the message says what is allowed."""
 
 

@@ -5,10 +5,12 @@ from typing import Any
 import comfy.clip_model
 import torch
 
+from .told import Told
+
 PICTURES_AT_ONCE = 16
 
 
-class NoEmbedding(ValueError):
+class NoEmbedding(Told, ValueError):
     """A model gives no embedding that could be compared with others. The message says why, and what to connect."""
 
 

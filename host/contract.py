@@ -83,6 +83,10 @@ marks and aliases of nodes in the menus
     comfy_api.latest.io.Schema().is_deprecated
     comfy_api.latest.io.Schema().search_aliases  since 0.16.3
 
+seeds of training that stay as they are from run to run
+    comfy_api.latest.io.ControlAfterGenerate.fixed  since 0.16.3
+    comfy_api.latest.io.Int.Input(_, control_after_generate=)
+
 messages that name the release
     comfyui_version.__version__
 

@@ -20,6 +20,7 @@ from av.codec.codec import UnknownCodecError
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from .told import Told
 from .writing import new_name, whole_file
 
 PICTURES = {"image/gif": "gif", "image/webp": "webp"}
@@ -74,7 +75,7 @@ class SavedFile:
         return {"filename": self.filename, "subfolder": self.subfolder, "type": self.type}
 
 
-class ClipError(ValueError):
+class ClipError(Told, ValueError):
     """A clip that cannot be made a file, or not in this way; the message says what to change."""
 
 

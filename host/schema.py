@@ -4,6 +4,9 @@ import inspect
 
 from comfy_api.latest import io
 
+# Options of a seed that keeps its number from run to run, where the front end would draw a new one each time. Those of
+# 0.3.75 take no word for it; there it stays for users to choose.
+FIXED_SEED = {"control_after_generate": io.ControlAfterGenerate.fixed} if hasattr(io, "ControlAfterGenerate") else {}
 _KNOWN = inspect.signature(io.Schema).parameters
 
 

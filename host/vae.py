@@ -6,11 +6,13 @@ from typing import Any
 import comfy.model_management
 import torch
 
+from .told import Told
+
 PICTURES_AT_ONCE = 16
 PIXELS = 8  # a side of a latent, in Stable Diffusion
 
 
-class UnsuitableVae(ValueError):
+class UnsuitableVae(Told, ValueError):
     """A VAE for another kind of model; the message says which to connect."""
 
 

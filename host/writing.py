@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 
 import folder_paths
 
+from .told import Told
+
 # What an error number means to users, and what to do.
 CAUSES = {
     errno.ENOSPC: "the disk is full. Free some space on it, then queue the workflow again",
@@ -31,7 +33,7 @@ CAUSES = {
 ERROR_NUMBER = re.compile(r"\(os error (\d+)\)")
 
 
-class NotSaved(RuntimeError):
+class NotSaved(Told, RuntimeError):
     """A file could not be written. The message says why, and what to do; nothing is left of it."""
 
 

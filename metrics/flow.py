@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch.nn.functional import grid_sample, pad
 
+from ..host.told import Told
+
 DYNAMIC_SHARE = 0.05  # of the pixels: those that move most
 # OpenCV 5.0 crashes the whole process on very small pictures.
 SMALLEST_SIDE = 64
 
 
-class NoOpenCV(ImportError):
+class NoOpenCV(Told, ImportError):
     """OpenCV is not installed. The message says what to do."""
 
 

@@ -7,15 +7,16 @@ from typing import ClassVar
 from comfy_api.latest import io
 
 from ..host.schema import schema
+from ..host.told import Told
 from .kinds import plain, problem, source
 from .values import number_problem
 
 
-class EmptyInput(ValueError):
+class EmptyInput(Told, ValueError):
     """A required input got nothing. The message names it, and what to connect."""
 
 
-class WrongInput(ValueError):
+class WrongInput(Told, ValueError):
     """An input got something else than it takes. The message names it, and what to connect."""
 
 

@@ -52,7 +52,11 @@ class LoadCheckpointWithNoiseSelect(Node):
                     tooltip="What latents are multiplied by before they are denoised. 0.18215 is that of SD1.5.",
                 ),
             ],
-            outputs=[io.Model.Output("MODEL"), io.Clip.Output("CLIP"), io.Vae.Output("VAE")],
+            outputs=[
+                sockets.MODEL_OUTPUT,
+                io.Clip.Output("CLIP", tooltip="The text encoder, for prompts."),
+                io.Vae.Output("VAE", tooltip="Turns pictures into latents, and latents into pictures."),
+            ],
         )
 
     @classmethod
@@ -83,7 +87,7 @@ class AnimateDiffCombine(Node):
             is_deprecated=True,
             is_output_node=True,
             inputs=[
-                io.Image.Input("images"),
+                io.Image.Input("images", tooltip="The pictures of the animation, in order."),
                 io.Int.Input("frame_rate", default=8, min=1, max=24, step=1, tooltip="Frames per second."),
                 io.Int.Input(
                     "loop_count",
@@ -93,14 +97,22 @@ class AnimateDiffCombine(Node):
                     step=1,
                     tooltip="How often the animation repeats. 0: for ever (in GIF and WebP).",
                 ),
-                io.String.Input("filename_prefix", default="AnimateDiff"),
-                sockets.OpenCombo("format", options=list(media.PICTURES)),
+                io.String.Input(
+                    "filename_prefix",
+                    default="AnimateDiff",
+                    tooltip="Beginning of the file's name; a counter is added, nothing is overwritten. Subfolders are possible.",
+                ),
+                sockets.OpenCombo(
+                    "format",
+                    options=list(media.PICTURES),
+                    tooltip="GIF plays everywhere, in 256 colours. WebP keeps all colours in a smaller file.",
+                ),
                 io.Boolean.Input("pingpong", default=False, tooltip="Then back to the first picture."),
                 io.Boolean.Input(
                     "save_image", default=True, tooltip="Off: into the temp folder, which is emptied at the next start."
                 ),
             ],
-            outputs=[io.Custom("GIF").Output("GIF")],
+            outputs=[io.Custom("GIF").Output("GIF", tooltip="Path of the animation.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
 
@@ -169,8 +181,8 @@ NODES = [
             "The model without its motion models and sampling settings; LoRAs, patches of other packs and the noise "
             "schedule stay. For a second, still pass."
         ),
-        inputs=[io.Model.Input("model")],
-        outputs=[io.Model.Output("MODEL")],
+        inputs=[sockets.model("A MODEL with motion models or sampling settings on it.")],
+        outputs=[sockets.MODEL_OUTPUT],
     ),
     node(
         _empty_latent,
@@ -180,11 +192,25 @@ NODES = [
         category=CATEGORY,
         description="Empty latents for clips of more than 4096 frames.",
         inputs=[
-            io.Int.Input("width", default=512, min=64, max=16384, step=8),
-            io.Int.Input("height", default=512, min=64, max=16384, step=8),
+            io.Int.Input(
+                "width",
+                default=512,
+                min=64,
+                max=16384,
+                step=8,
+                tooltip="Width in pixels: near 512 for SD1.5, 1024 for SDXL.",
+            ),
+            io.Int.Input(
+                "height",
+                default=512,
+                min=64,
+                max=16384,
+                step=8,
+                tooltip="Height in pixels: near 512 for SD1.5, 1024 for SDXL.",
+            ),
             io.Int.Input("batch_size", default=1, min=1, max=262144, tooltip="Number of frames."),
         ],
-        outputs=[io.Latent.Output("LATENT")],
+        outputs=[io.Latent.Output("LATENT", tooltip="For latent_image of KSampler.")],
     ),
     node(
         _scaled_and_encoded,
@@ -197,7 +223,11 @@ NODES = [
             io.Image.Input("image", tooltip="One for all frames, or one for each."),
             io.Vae.Input("vae", tooltip="That of the checkpoint."),
             io.Latent.Input("latent_size", tooltip="The latents of the clip."),
-            io.Combo.Input("scale_method", options=["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]),
+            io.Combo.Input(
+                "scale_method",
+                options=["nearest-exact", "bilinear", "area", "bicubic", "lanczos"],
+                tooltip="How pictures are resized: area suits smaller ones, bicubic and lanczos are sharp, nearest-exact is blocky.",
+            ),
             io.Combo.Input(
                 "crop",
                 options=["disabled", "center"],
@@ -205,7 +235,7 @@ NODES = [
                 tooltip="center: cut to the shape of the clip first. disabled: distorted to it.",
             ),
         ],
-        outputs=[io.Latent.Output("LATENT")],
+        outputs=[io.Latent.Output("LATENT", tooltip="For ref_latent of Apply AnimateLCM-I2V Model.")],
     ),
     LoadCheckpointWithNoiseSelect,
     AnimateDiffCombine,

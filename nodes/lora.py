@@ -43,7 +43,12 @@ class LoadMotionLora(Node):
             inputs=[
                 sockets.file_of(folders.MOTION_LORAS, "name", "MotionLoRAs"),
                 io.Float.Input(
-                    "strength", default=1.0, min=0.0, max=10.0, step=0.001, tooltip="How much of it is added."
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.001,
+                    tooltip="How much of it is added: 0 none, 1 as trained. Lower it if the picture suffers.",
                 ),
                 sockets.MotionLora.Input(
                     "prev_motion_lora", optional=True, tooltip="MotionLoRAs to apply together with this one."
@@ -136,13 +141,18 @@ class LoadDomainAdapter(Node):
             ),
             search_aliases=["v3_sd15_adapter", "domain adapter lora"],
             inputs=[
-                io.Model.Input("model"),
+                sockets.model("The MODEL of the checkpoint."),
                 sockets.file_of(folders.LORAS, "lora_name", "LoRAs"),
                 io.Float.Input(
-                    "scale", default=1.0, min=-10.0, max=10.0, step=0.01, tooltip="How much of it is added."
+                    "scale",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="How much of it is added: 0 none, 1 as trained; below 0 pushes away from its look.",
                 ),
             ],
-            outputs=[io.Model.Output("MODEL")],
+            outputs=[sockets.MODEL_OUTPUT],
         )
 
     @classmethod
@@ -213,7 +223,9 @@ class SaveMotionLora(Node):
             ),
             is_output_node=True,
             inputs=[
-                sockets.MotionLora.Input("motion_lora"),
+                sockets.MotionLora.Input(
+                    "motion_lora", tooltip="From Train MotionLoRA, or a node that extracts or merges them."
+                ),
                 _filename_prefix("motion_lora", folders.MOTION_LORAS),
                 _dtype(list(DTYPES)),
                 _caption(),
@@ -279,7 +291,9 @@ class SaveMotionModel(Node):
             ),
             is_output_node=True,
             inputs=[
-                sockets.MotionModelSocket.Input("motion_model"),
+                sockets.MotionModelSocket.Input(
+                    "motion_model", tooltip="From Train Motion Module, or a node that merges."
+                ),
                 _filename_prefix("motion_model", folders.MOTION_MODELS),
                 _dtype([AS_LOADED, *DTYPES]),
                 *_training_notes(),

@@ -49,8 +49,8 @@ NODES = [
         display_name="Merge Motion Models",
         description="A weighted mean of two motion models of one kind, with other weights for parts of the UNet if you like.",
         inputs=[
-            sockets.MotionModelSocket.Input("motion_model_1"),
-            sockets.MotionModelSocket.Input("motion_model_2"),
+            sockets.MotionModelSocket.Input("motion_model_1", tooltip="The one that weight 0 gives."),
+            sockets.MotionModelSocket.Input("motion_model_2", tooltip="The one that weight 1 gives."),
             io.Float.Input(
                 "weight",
                 default=0.5,
@@ -95,7 +95,9 @@ NODES = [
         display_name="Merge MotionLoRAs into Motion Model",
         description="A motion model with MotionLoRAs in its weights, each at its strength: to save, or to merge with others.",
         inputs=[
-            sockets.MotionModelSocket.Input("motion_model"),
+            sockets.MotionModelSocket.Input(
+                "motion_model", tooltip="The one that they are merged into; it stays as it is."
+            ),
             sockets.MotionLora.Input("motion_lora", tooltip="A chain of Load AnimateDiff LoRA nodes; strengths count."),
         ],
         outputs=[sockets.MotionModelSocket.Output("MOTION_MODEL")],
@@ -128,7 +130,10 @@ NODES = [
                 tooltip="Below 1, the largest numbers of a layer are cut down to this quantile; kohya's scripts do so at 0.99.",
             ),
         ],
-        outputs=[sockets.MotionLora.Output("MOTION_LORA"), io.String.Output("report")],
+        outputs=[
+            sockets.MotionLora.Output("MOTION_LORA"),
+            io.String.Output("report", tooltip="How near the MotionLoRA comes to goal, as text."),
+        ],
     ),
     _node(
         _merge_motion_loras,

@@ -17,12 +17,15 @@ from ..scheduling.prompts import (
 )
 from ..scheduling.values import log_schedule, values_per_frame, whole_numbers
 from .base import node
-from .sockets import FloatOrMore
+from .sockets import FloatOrMore, Floats, Socket
 
 CATEGORY = "AnimateDiff/scheduling"
 LARGEST = 9007199254740991
 COMPOUNDING, LINEAR = "compounding", "linear"
-Floats, Ints, ValuesReplace = io.Custom("FLOATS"), io.Custom("INTS"), io.Custom("VALUES_REPLACE")
+Ints = io.Custom("INTS")
+ValuesReplace = Socket(
+    "VALUES_REPLACE", "For values_replace of Prompt Scheduling, or prev_replace of another Add Values Replace."
+)
 
 INDICES = (
     "5 is that frame, counted from 0; -1 the last one; 0.5 half-way through the clip; 2:6 the frames 2 to 5; "
@@ -140,7 +143,9 @@ def _with_replacement(value_key: str, floats: list[float], prev_replace: Replace
     return with_replacement(value_key, floats, prev_replace)
 
 
-CONDITIONING = io.Conditioning.Output("CONDITIONING")
+PER_FRAME = io.Conditioning.Output(
+    "CONDITIONING", tooltip="A prompt for each frame, for positive or negative of KSampler."
+)
 NUMBERS = [
     io.Float.Output("FLOAT", tooltip="A list with one number for each frame."),
     Floats.Output("FLOATS", tooltip="The same list."),
@@ -157,7 +162,7 @@ NODES = [
         aliases=("prompt travel", "Batch Prompt Schedule"),
         description="Encodes prompts for single frames of a clip, and interpolates between them.",
         inputs=[PROMPTS, CLIP, *PARTS, PRINT, MAX_LENGTH, INTERPOLATION],
-        outputs=[CONDITIONING],
+        outputs=[PER_FRAME],
     ),
     _node(
         _schedule_prompts_of_latents,
@@ -167,7 +172,7 @@ NODES = [
         aliases=("prompt travel",),
         description="Encodes prompts for single frames of a clip as long as the latent batch, and interpolates between them.",
         inputs=[PROMPTS, CLIP, LATENT, *PARTS, PRINT, INTERPOLATION],
-        outputs=[CONDITIONING, io.Latent.Output("LATENT", tooltip="As it came in.")],
+        outputs=[PER_FRAME, io.Latent.Output("LATENT", tooltip="As it came in.")],
     ),
     _node(
         _schedule_prompts,
@@ -176,7 +181,7 @@ NODES = [
         aliases=("prompt travel", "linear interpolation"),
         description="Prompt Scheduling whose prompts change evenly from one to the next, instead of early.",
         inputs=[PROMPTS, CLIP, COURSE, *PARTS, PRINT, MAX_LENGTH, INTERPOLATION],
-        outputs=[CONDITIONING],
+        outputs=[PER_FRAME],
     ),
     _node(
         _schedule_values,
@@ -206,7 +211,7 @@ NODES = [
             io.Conditioning.Input("conditioning", tooltip="Scheduled prompts."),
             io.Int.Input("index", default=0, min=0, step=1, tooltip="The frame, counted from 0."),
         ],
-        outputs=[CONDITIONING],
+        outputs=[io.Conditioning.Output("CONDITIONING", tooltip="The prompt of that frame, for a sampler.")],
     ),
     _node(
         _with_replacement,
@@ -219,7 +224,7 @@ NODES = [
                 "value_key",
                 default="",
                 multiline=None,  # unsaid, as in ADE, instead of False
-                tooltip="Prompts name it between backticks: `zoom` for zoom. a-z, A-Z, 0-9, _",
+                tooltip="Prompts name it between backticks: `zoom` for zoom. It is made of a-z, A-Z, 0-9 and _.",
             ),
             Floats.Input("floats", tooltip="A value for each frame, as from Value Scheduling."),
             ValuesReplace.Input("prev_replace", optional=True, tooltip="Values with other names, which are kept."),

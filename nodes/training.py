@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io
 
 from ..host import training as host
-from ..host.schema import schema
+from ..host.schema import FIXED_SEED, schema
 from ..lora.motion_lora import AppliedMotionLora
 from ..motion_models.layouts import VERSIONS
 from ..sampling.schedules import beta_schedules
@@ -44,15 +44,29 @@ def data_inputs(model: str) -> list[io.Input]:
 def loop_inputs(batch: int, learning_rate: float, steps: int, weight_decay: float) -> list[io.Input]:
     """The inputs that all training nodes share, with the defaults of each."""
     return [
-        io.Int.Input("steps", default=steps, min=1, max=1_000_000),
+        io.Int.Input(
+            "steps",
+            default=steps,
+            min=1,
+            max=1_000_000,
+            tooltip="How often the weights are changed: some hundred to a few thousand times for a LoRA, far more for a motion module.",
+        ),
         io.Int.Input(
             "batch",
             default=batch,
             min=1,
             max=4096,
-            tooltip="How many clips (of a domain adapter: frames) each step takes.",
+            tooltip="How many clips (of a domain adapter: frames) each step takes. More is steadier, in more memory and time.",
         ),
-        io.Float.Input("learning_rate", default=learning_rate, min=1e-7, max=1.0, step=1e-7),
+        io.Float.Input(
+            "learning_rate",
+            default=learning_rate,
+            min=1e-7,
+            max=1.0,
+            step=1e-7,
+            tooltip="How far each step goes. With AdamW 0.0001 to 0.001 for a LoRA, 0.0001 for a motion module. Lower it if the loss "
+            "becomes NaN or clips break up.",
+        ),
         io.Combo.Input(
             "learning_rate_schedule",
             options=list(LEARNING_RATE_SCHEDULES),
@@ -72,7 +86,7 @@ def loop_inputs(batch: int, learning_rate: float, steps: int, weight_decay: floa
             min=0.0,
             max=1.0,
             step=0.001,
-            tooltip="In each step weights shrink by learning_rate × weight_decay of themselves, with every optimizer.",
+            tooltip="In each step weights shrink by learning_rate × weight_decay of themselves, with every optimizer. 0.01 is usual.",
         ),
         io.Float.Input(
             "caption_dropout",
@@ -80,9 +94,16 @@ def loop_inputs(batch: int, learning_rate: float, steps: int, weight_decay: floa
             min=0.0,
             max=1.0,
             step=0.01,
-            tooltip="How often a clip is shown with the negative text instead of its caption. Guidance (cfg) needs some.",
+            tooltip="How often a clip is shown with the negative text instead of its caption. Guidance (cfg) needs some: 0.1 is usual.",
         ),
-        io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            tooltip="Decides which clips and what noise each step gets. With another seed the next run trains again.",
+            **FIXED_SEED,
+        ),
         io.Combo.Input(
             "precision",
             options=PRECISIONS,
@@ -125,10 +146,19 @@ def frames_input() -> io.Input:
 def lora_inputs(rank: int) -> list[io.Input]:
     return [
         io.Int.Input(
-            "rank", default=rank, min=1, max=512, tooltip="Size of the LoRA: higher learns more detail, and more look."
+            "rank",
+            default=rank,
+            min=1,
+            max=512,
+            tooltip="Size of the LoRA: higher learns more detail, and more look. 4 to 64 are usual.",
         ),
         io.Float.Input(
-            "alpha", default=rank, min=0.01, max=1024.0, step=0.01, tooltip="The LoRA acts with strength alpha / rank."
+            "alpha",
+            default=rank,
+            min=0.01,
+            max=1024.0,
+            step=0.01,
+            tooltip="The LoRA acts with strength alpha / rank. Mostly as large as rank.",
         ),
     ]
 
@@ -159,7 +189,7 @@ def noise_level_inputs() -> list[io.Input]:
 
 
 LOOP_OUTPUTS = [
-    sockets.LossMap.Output("loss_map", tooltip="For Plot Loss Graph."),
+    sockets.LossMap.Output("loss_map"),
     io.Int.Output("steps_done", tooltip="Steps that were trained; fewer than asked for if training was stopped."),
 ]
 

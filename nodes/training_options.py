@@ -5,6 +5,7 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..host.schema import schema
+from ..host.told import Told
 from ..training.settings import CheckpointSettings, TrainingOptions, ValidationSettings
 from . import sockets
 from .base import Node
@@ -194,7 +195,7 @@ class TrainingValidation(Node):
         return replace(found.get("prev_options") or EMPTY, validation=validation)
 
 
-class WrongRanks(ValueError):
+class WrongRanks(Told, ValueError):
     """A text that holds no ranks; the message says how to write them."""
 
 

@@ -2,8 +2,10 @@
 
 import torch
 
+from ..host.told import Told
 
-class UnsupportedLatents(ValueError):
+
+class UnsupportedLatents(Told, ValueError):
     """Latents that are no clip of pictures; the message says what to connect."""
 
 

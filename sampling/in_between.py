@@ -6,12 +6,13 @@ The frames that were there are known, and the sampler keeps them while it denois
 
 import torch
 
+from ..host.told import Told
 from .checks import check_latents
 
 MOST_FRAMES = 10_000
 
 
-class TooManyFrames(ValueError):
+class TooManyFrames(Told, ValueError):
     """More frames than a clip can have; the message says what to lower."""
 
 

@@ -1,11 +1,13 @@
 """Errors in the texts that users write (schedules of prompts, values and strengths) point at the character."""
 
+from ..host.told import Told
+
 BEFORE, BEHIND = 60, 40  # how much of a long line an error shows
 LONGEST_QUOTE = 40  # characters of what a user wrote, where a message repeats it
 CUT = "…"
 
 
-class TextError(ValueError):
+class TextError(Told, ValueError):
     """``text``, the input ``name``, goes wrong at ``index``, where ``expected`` belongs; ``hint`` says what to write."""
 
     def __init__(self, name: str, text: str, index: int, expected: str, hint: str):

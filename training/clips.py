@@ -7,11 +7,12 @@ from functools import cached_property
 
 import torch
 
+from ..host.told import Told
 from ..host.training import Conditioning
 from .settings import TrainingSettings
 
 
-class TrainingDataError(ValueError):
+class TrainingDataError(Told, ValueError):
     """Clips that cannot be trained on; the message says which and what to do."""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from ..host.told import Told
 from .optimizers import OPTIMIZERS, check_optimizer
 
 COSINE = "cosine"
@@ -13,7 +14,7 @@ LEARNING_RATE_SCHEDULES = ("constant", COSINE)
 LAST_OF_COSINE = 0.01  # of the learning rate
 
 
-class TrainingFailed(ValueError):
+class TrainingFailed(Told, ValueError):
     """Training that came to nothing; the message says why and what to change."""
 
 

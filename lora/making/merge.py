@@ -7,11 +7,12 @@ from types import MappingProxyType
 import torch
 
 from ...host.progress import in_steps
+from ...host.told import Told
 from ..motion_lora import MotionLora, MotionLoras
 from .low_rank import Held, Pair, of_product
 
 
-class NotMerged(ValueError):
+class NotMerged(Told, ValueError):
     """MotionLoRAs that cannot be made one; the message says why and what to do."""
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ...host.told import Told
 from ..files.errors import outside_cause
 
 # motion -> direction of translation, and of rotation about x, y and z
@@ -48,7 +49,7 @@ MAX_BYTES = 4 << 20
 INTRINSICS = (0.474812461, 0.844111024, 0.5, 0.5, 1280.0, 720.0)
 
 
-class PoseFileError(ValueError):
+class PoseFileError(Told, ValueError):
     """A file that holds no camera poses; the message says what is wrong, and what its lines must look like."""
 
 

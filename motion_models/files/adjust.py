@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from ...host.told import Told
 from ..layouts import MAX_FRAMES, TABLE, Tensors
 from ..network.positions import spread
 from ..spec import MotionModelSpec
@@ -15,7 +16,7 @@ ADD, MULTIPLY = "add", "multiply"
 NO_CHANGE = {ADD: 0.0, MULTIPLY: 1.0}
 
 
-class AdjustmentError(ValueError):
+class AdjustmentError(Told, ValueError):
     """An adjustment that cannot be made; the message says what to change."""
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 
+from ...host.told import Told
 from ..layouts import Tensors, is_diffusers
 from ..network.temporal import NORM_GROUPS
 from .errors import MotionModelFileError, outside_cause
@@ -20,7 +21,7 @@ HEADS_OF = ("motion_num_attention_heads", "reverse_motion_num_attention_heads")
 WIDTH = re.compile(r"motion_modules\.\d+\.norm\.weight$")
 
 
-class NoJson(ValueError):
+class NoJson(Told, ValueError):
     """A file beside a model that is not what its name says; the message completes "config.json …"."""
 
 

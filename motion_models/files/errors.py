@@ -6,8 +6,10 @@ import re
 
 import torch
 
+from ...host.told import Told
 
-class MotionModelFileError(ValueError):
+
+class MotionModelFileError(Told, ValueError):
     """A file that is no usable motion model; the message says what it is and what to do."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ...host.told import Told
 from .features import FrameFeatures
 from .strength import FrameMask, Strength
 from .views import Views
@@ -161,7 +162,7 @@ class MotionInputs:
 BYPASS = MotionInputs(ModuleInputs(effect=0.0))
 
 
-class MotionCallError(ValueError):
+class MotionCallError(Told, ValueError):
     """A UNet call that motion modules cannot serve; the message says what to change."""
 
 

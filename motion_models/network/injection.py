@@ -13,6 +13,7 @@ from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from torch import nn
 
+from ...host.told import Told
 from ..spec import MotionModelSpec
 from .call import MotionCall, MotionCallError
 from .temporal import MotionModel, MotionModule
@@ -21,7 +22,7 @@ from .temporal import MotionModel, MotionModule
 ELSEWHERE_KEY = "animatediff_slots_elsewhere"
 
 
-class MotionModelMismatch(ValueError):
+class MotionModelMismatch(Told, ValueError):
     """A motion model and a UNet that do not belong together."""
 
 

@@ -16,7 +16,18 @@ from ..base import Node, node
 from .hooks import CATEGORY, LORA_HOOK, Hooks, use_instead
 
 Conditionings = list[list]  # one, or a positive and a negative one
-TimestepsRange = io.Custom("TIMESTEPS_RANGE")
+TimestepsRange = sockets.Socket(
+    "TIMESTEPS_RANGE", "For opt_timesteps of nodes that set props, or ComfyUI's Cond Set Props."
+)
+FOR_SAMPLERS = "For a sampler, or another node that combines conditionings."
+# What the names of inputs for conditionings end with, and what happens to those.
+ENDS = {
+    "": "The conditioning that another one is added to.",
+    "_ADD": "The conditioning that gets the mask, the hooks and the part of the schedule.",
+    "_DEFAULT": "The conditioning for where no mask of the others is.",
+    "_A": "The conditioning that another one is added to.",
+    "_B": "The conditioning that is added.",
+}
 _node = partial(node, category=CATEGORY, is_deprecated=True)
 
 
@@ -85,9 +96,15 @@ def _for_all(names: tuple[str, ...]) -> list[type[Node]]:
             node_id=f"ADE_{'Paired' if pair else ''}{node_id}",
             display_name=name,
             old_name=name,
-            inputs=[*(io.Conditioning.Input(f"{each}{end}") for end in ends for each in names), *more],
+            inputs=[
+                *(io.Conditioning.Input(f"{each}{end}", tooltip=ENDS[end]) for end in ends for each in names),
+                *more,
+            ],
             # 0.3.75 allows no output the id of an input
-            outputs=[io.Conditioning.Output(f"{each}_out", each if pair else "CONDITIONING") for each in names],
+            outputs=[
+                io.Conditioning.Output(f"{each}_out", each if pair else "CONDITIONING", tooltip=FOR_SAMPLERS)
+                for each in names
+            ],
             **fields,
         )
 
@@ -149,8 +166,8 @@ NODES = [
         display_name="Set Model LoRA Hook",
         old_name="Set Model LoRA Hook",
         description=use_instead("LoRA hooks that act on the model with a conditioning.", "Cond Set Props"),
-        inputs=[io.Conditioning.Input("conditioning"), LORA_HOOK],
-        outputs=[io.Conditioning.Output("CONDITIONING")],
+        inputs=[io.Conditioning.Input("conditioning", tooltip="The conditioning that the hooks act with."), LORA_HOOK],
+        outputs=[io.Conditioning.Output("CONDITIONING", tooltip=FOR_SAMPLERS)],
     ),
     _node(
         lambda start_percent, end_percent: nodes_hooks.ConditioningTimestepsRange().create_range(

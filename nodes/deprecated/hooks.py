@@ -13,14 +13,16 @@ from comfy_extras import nodes_hooks
 
 from ...host import folders
 from ...motion_models.files.reading import read_tensors
-from ...sampling.schedules.interpolation import METHODS
 from .. import sockets
 from ..base import Node, node
 from ..values import check_keyframes
 
 CATEGORY = "AnimateDiff/deprecated"
-Hooks, HookKeyframes = io.Custom("HOOKS"), io.Custom("HOOK_KEYFRAMES")
-LORA_HOOK = Hooks.Input("lora_hook")
+Hooks = sockets.Socket("HOOKS", "Hooks, for a conditioning or a CLIP; also for ComfyUI's own nodes for hooks.")
+HookKeyframes = sockets.Socket(
+    "HOOK_KEYFRAMES", "Keyframes, for Set LoRA Hook Keyframes, or ComfyUI's Set Hook Keyframes."
+)
+LORA_HOOK = Hooks.Input("lora_hook", tooltip="LoRA hooks, from one of the Register nodes.")
 _node = partial(node, category=CATEGORY, is_deprecated=True)
 
 
@@ -52,8 +54,9 @@ def _create_node(create: Callable, *, file: Callable[[], io.Input], clip: bool, 
             return io.NodeOutput(*through, comfy.hooks.HookGroup())
         return io.NodeOutput(*through, create(*file_name.values(), strength_model, strength_clip))
 
-    model, text_encoder = io.Model.Input("model"), io.Clip.Input("clip")
-    both = [io.Model.Output("MODEL"), io.Clip.Output("CLIP")]
+    unchanged = "Handed on as it is: the hooks carry the weights."
+    model, text_encoder = sockets.model(unchanged), io.Clip.Input("clip", tooltip=unchanged)
+    both = [io.Model.Output("MODEL", tooltip="As it came in."), io.Clip.Output("CLIP", tooltip="As it came in.")]
     return _node(
         run,
         inputs=lambda: [
@@ -118,7 +121,7 @@ def _combine_node(node_id: str, letters: str) -> type[Node]:
         display_name=f"Combine LoRA Hooks ({count})",
         old_name=f"Combine LoRA Hooks [{count}]",
         description=use_instead("Several LoRA hooks as one.", f"Combine Hooks [{count}]"),
-        inputs=[Hooks.Input(name, optional=True) for name in names],
+        inputs=[Hooks.Input(name, optional=True, tooltip="Hooks to combine with the others.") for name in names],
         outputs=[Hooks.Output("HOOKS")],
     )
 
@@ -159,7 +162,7 @@ SCHEDULE_NODES = [
         display_name="Set LoRA Hook Keyframes",
         old_name="Set LoRA Hook Keyframes",
         description=use_instead("Changes the strength of LoRA hooks during sampling.", "Set Hook Keyframes"),
-        inputs=[LORA_HOOK, HookKeyframes.Input("hook_kf")],
+        inputs=[LORA_HOOK, HookKeyframes.Input("hook_kf", tooltip="How the strength changes during sampling.")],
         outputs=[Hooks.Output("HOOKS")],
     ),
     _keyframes_node(
@@ -184,10 +187,17 @@ SCHEDULE_NODES = [
         inputs=[
             *RANGE,
             *(
-                io.Float.Input(name, default=1.0, min=0.0, max=10.0, step=0.001)
-                for name in ("strength_start", "strength_end")
+                io.Float.Input(
+                    name,
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.001,
+                    tooltip=f"Strength of the {which} keyframe. 0: off.",
+                )
+                for name, which in (("strength_start", "first"), ("strength_end", "last"))
             ),
-            io.Combo.Input("interpolation", options=list(METHODS)),
+            sockets.interpolation(),
             io.Int.Input("intervals", default=5, min=2, max=100, step=1, tooltip="How many keyframes."),
             PRINT,
             PREV,
@@ -220,8 +230,8 @@ CLIP_NODE = _node(
     display_name="Set CLIP LoRA Hook",
     old_name="Set CLIP LoRA Hook",
     description=use_instead("Prompts encoded with LoRA hooks, which then act on the model as well.", "Set CLIP Hooks"),
-    inputs=[io.Clip.Input("clip"), LORA_HOOK],
-    outputs=[io.Clip.Output("hook_CLIP")],
+    inputs=[io.Clip.Input("clip", tooltip="The text encoder of the checkpoint."), LORA_HOOK],
+    outputs=[io.Clip.Output("hook_CLIP", tooltip="For CLIP Text Encode, or Prompt Scheduling.")],
 )
 
 NODES = [

@@ -19,7 +19,7 @@ from ...sampling.windows.context import Context, Contexts
 from ...sampling.windows.schedules import LOOPED_UNIFORM, WindowOptions
 from .. import sockets
 from ..base import Node, node
-from ..motion_models.settings import ATTENTION, SOME
+from ..motion_models.settings import AMOUNTS, ATTENTION, GROUPS, POSITIONS, SOME
 from ..sampling.evolved import load_and_apply
 
 CATEGORY = "AnimateDiff/deprecated"
@@ -41,7 +41,7 @@ class AnimateDiffLoaderWithContext(Node):
             search_aliases=["AnimateDiff Loader [Legacy] 🎭🅐🅓①"],
             is_deprecated=True,
             inputs=[
-                io.Model.Input("model"),
+                sockets.model("The MODEL of the checkpoint, with its LoRAs."),
                 sockets.motion_model_name(),
                 sockets.beta_schedule(),
                 sockets.CONTEXT_OPTIONS,
@@ -64,7 +64,7 @@ class AnimateDiffLoaderWithContext(Node):
                 ),
                 sockets.KEYFRAMES,
             ],
-            outputs=[io.Model.Output("MODEL")],
+            outputs=[sockets.MODEL_OUTPUT],
         )
 
     @classmethod
@@ -119,7 +119,7 @@ def _v1_schema(node_id: str, name: str, old_name: str, windows: list[io.Input]) 
         search_aliases=[old_name],
         is_deprecated=True,
         inputs=[
-            io.Model.Input("model"),
+            sockets.model("The MODEL of the checkpoint, with its LoRAs."),
             io.Latent.Input("latents", tooltip="Handed on as they are."),
             sockets.motion_model_name(),
             io.Boolean.Input(
@@ -132,7 +132,7 @@ def _v1_schema(node_id: str, name: str, old_name: str, windows: list[io.Input]) 
                 tooltip="Noise schedule. autoselect takes the one the motion model was trained with.",
             ),
         ],
-        outputs=[io.Model.Output("MODEL"), io.Latent.Output("LATENT")],
+        outputs=[sockets.MODEL_OUTPUT, io.Latent.Output("LATENT", tooltip="The latents as they came in.")],
     )
 
 
@@ -192,6 +192,7 @@ class AnimateDiffLoaderV1Advanced(Node):
 
 # Settings. The strengths multiply groups of weights, the numbers of frames change the position table.
 
+FRAMES = {**POSITIONS, "motion_pe_stretch": "How many frames longer the position tables become. 0: as they are."}
 # widget -> field of PositionAdjustment
 STRETCH = {"motion_pe_stretch": "stretch"}
 MANUAL = {
@@ -228,8 +229,15 @@ def _settings_node(node_id: str, kind: str, old_kind: str, groups: tuple[str, ..
     )
     only_mask = not groups and not positions
     bounds = [
-        io.Float.Input(f"{name}_motion_scale", default=1.0, min=0.0, step=0.001, optional=not only_mask)
-        for name in ("min", "max")
+        io.Float.Input(
+            f"{name}_motion_scale",
+            default=1.0,
+            min=0.0,
+            step=0.001,
+            optional=not only_mask,
+            tooltip=f"Scale of motion where mask_motion_scale is {where}. 1: no change.",
+        )
+        for name, where in (("min", "darkest"), ("max", "lightest"))
     ]
     return node(
         _settings(groups, positions),
@@ -240,8 +248,18 @@ def _settings_node(node_id: str, kind: str, old_kind: str, groups: tuple[str, ..
         aliases=(f"🚫[DEPR] Motion Model Settings{old_kind} 🎭🅐🅓①",),
         is_deprecated=True,
         inputs=[
-            *(io.Float.Input(f"{group}_strength", default=1.0, min=0.0, max=10.0, step=0.0001) for group in groups),
-            *(io.Int.Input(name, default=0, min=0, step=1) for name in positions),
+            *(
+                io.Float.Input(
+                    f"{group}_strength",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.0001,
+                    tooltip=AMOUNTS[MULTIPLY].format(GROUPS[group]),
+                )
+                for group in groups
+            ),
+            *(io.Int.Input(name, default=0, min=0, step=1, tooltip=FRAMES[name]) for name in positions),
             *((*bounds, mask) if only_mask else (mask, *bounds)),
         ],
         outputs=[sockets.Settings.Output("AD_SETTINGS")],

@@ -28,7 +28,10 @@ class LoadAnimateLCMI2VModel(Node):
             inputs=[sockets.motion_model_name(), sockets.SETTINGS],
             outputs=[
                 sockets.MotionModelSocket.Output("MOTION_MODEL"),
-                sockets.MotionModelSocket.Output("encoder_only"),
+                sockets.MotionModelSocket.Output(
+                    "encoder_only",
+                    tooltip="The image encoder without the motion model, for Apply AnimateLCM-I2V Model.",
+                ),
             ],
         )
 
@@ -74,7 +77,7 @@ ApplyAnimateLCMI2VModel = node(
             min=0.0,
             max=10.0,
             step=0.001,
-            tooltip="How far frames drift away from the picture: above 0 the encoder sets them apart.",
+            tooltip="How far frames drift away from the picture: above 0 the encoder sets them apart. 0 stays closest.",
         ),
         io.Boolean.Input(
             "apply_ref_when_disabled",

@@ -40,7 +40,7 @@ class LoadAnimateDiffModel(Node):
 
 
 # The inputs that all Apply nodes share, between which each has its own.
-MOTION_MODEL = sockets.MotionModelSocket.Input("motion_model")
+MOTION_MODEL = sockets.MotionModelSocket.Input("motion_model", tooltip="The motion model, from a node that loads one.")
 RANGE = [
     sockets.percent(
         "start_percent", "Where in the sampling schedule the motion model begins to act (0: from the start)."

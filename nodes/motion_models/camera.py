@@ -12,10 +12,14 @@ from ...metrics.camera_path import camera_path
 from ...motion_models.adapters import camera
 from ...motion_models.adapters.other_cameras import between, of_rays
 from ..base import Node, node
+from ..sockets import Socket
 from ..values import above, at_least
 
 CATEGORY = "AnimateDiff/CameraCtrl/poses"
-Poses = io.Custom("CAMERACTRL_POSES")
+Poses = Socket(
+    "CAMERACTRL_POSES",
+    "A camera pose for each frame, for a node that applies a motion model with CameraCtrl or MotionCtrl.",
+)
 CameraInfo = io.Custom("LOAD3D_CAMERA")
 PREVIOUS = Poses.Input("prev_poses", optional=True, tooltip="Poses to go on from.")
 OUTPUTS = [Poses.Output("CAMERACTRL_POSES")]
@@ -24,18 +28,37 @@ LARGEST = 9007199254740991
 
 
 def _motion(name: str) -> io.Input:
-    return io.Combo.Input(name, options=list(camera.MOTIONS), tooltip="A movement of the camera.")
+    return io.Combo.Input(name, options=list(camera.MOTIONS), tooltip="A movement of the camera. Static: none.")
 
 
 def _strength(name: str) -> io.Input:
-    return io.Float.Input(name, default=1.0, min=0.0, max=10.0, step=0.01)
+    tooltip = "How far the camera makes the movement above: 0 not at all, 2 twice as far."
+    return io.Float.Input(name, default=1.0, min=0.0, max=10.0, step=0.01, tooltip=tooltip)
+
+
+def _poses(name: str = "poses", tooltip: str = "The poses to change.") -> io.Input:
+    return Poses.Input(name, tooltip=tooltip)
+
+
+def _fraction(name: str, default: float, step: float, tooltip: str) -> io.Input:
+    return io.Float.Input(name, default=default, min=0, max=1, step=step, tooltip=tooltip)
+
+
+def _side(name: str, default: int, tooltip: str) -> io.Input:
+    tooltip += " Only the ratio of width to height counts."
+    return io.Int.Input(name, default=default, min=1, max=LARGEST, tooltip=tooltip)
 
 
 SPEED_AND_LENGTH = [
     io.Float.Input(
-        "speed", default=1.0, min=-100.0, max=100.0, step=0.01, tooltip="Below 0 the camera moves the other way."
+        "speed",
+        default=1.0,
+        min=-100.0,
+        max=100.0,
+        step=0.01,
+        tooltip="1: a pan of 1.5 units, or a turn of 60°, in 16 frames. Below 0 the camera moves the other way.",
     ),
-    io.Int.Input("frame_length", default=16, tooltip="How many frames."),
+    io.Int.Input("frame_length", default=16, tooltip="How many frames the movement takes; as many as the clip has."),
 ]
 
 
@@ -188,7 +211,10 @@ NODES = [
         display_name="Append CameraCtrl Poses",
         old_name="Manual Append CameraCtrl Poses",
         description="The first poses, then the last ones starting from where the first end.",
-        inputs=[Poses.Input("poses_first"), Poses.Input("poses_last")],
+        inputs=[
+            _poses("poses_first", "The poses of the first frames."),
+            _poses("poses_last", "The poses that follow."),
+        ],
     ),
     _node(
         _with_intrinsics,
@@ -197,11 +223,31 @@ NODES = [
         old_name="Replace Camera Parameters",
         description="Sets focal lengths and centre, relative to the sides of the picture.",
         inputs=[
-            Poses.Input("poses"),
-            io.Float.Input("fx", default=0.474812461, min=0, max=1, step=0.000000001),
-            io.Float.Input("fy", default=0.844111024, min=0, max=1, step=0.000000001),
-            io.Float.Input("cx", default=0.5, min=0, max=1, step=0.01),
-            io.Float.Input("cy", default=0.5, min=0, max=1, step=0.01),
+            _poses(),
+            _fraction(
+                "fx",
+                0.474812461,
+                0.000000001,
+                "Focal length over the width of the picture, above 0: less is a wider view.",
+            ),
+            _fraction(
+                "fy",
+                0.844111024,
+                0.000000001,
+                "Focal length over the height of the picture, above 0: less is a wider view.",
+            ),
+            _fraction(
+                "cx",
+                0.5,
+                0.01,
+                "Where the camera points, from the left (0) to the right (1) of the picture. 0.5: its middle.",
+            ),
+            _fraction(
+                "cy",
+                0.5,
+                0.01,
+                "Where the camera points, from the top (0) to the bottom (1) of the picture. 0.5: its middle.",
+            ),
         ],
     ),
     _node(
@@ -213,9 +259,9 @@ NODES = [
         old_name="Replace Orig. Pose Aspect Ratio",
         description="Sets the size of the picture that the focal lengths were measured in.",
         inputs=[
-            Poses.Input("poses"),
-            io.Int.Input("orig_pose_width", default=1280, min=1, max=LARGEST),
-            io.Int.Input("orig_pose_height", default=720, min=1, max=LARGEST),
+            _poses(),
+            _side("orig_pose_width", 1280, "Width of the picture that the poses were measured in."),
+            _side("orig_pose_height", 720, "Height of the picture that the poses were measured in."),
         ],
     ),
     LoadCameraPoses,
@@ -229,7 +275,13 @@ NODES = [
         aliases=("Load 3D", "camera info"),
         inputs=[
             CameraInfo.Input("start", tooltip="camera_info where the clip begins, such as that of Load 3D."),
-            io.Int.Input("frame_length", default=16, min=1, max=camera.MOST_POSES, tooltip="How many frames."),
+            io.Int.Input(
+                "frame_length",
+                default=16,
+                min=1,
+                max=camera.MOST_POSES,
+                tooltip="How many frames the movement takes; as many as the clip has.",
+            ),
             io.Float.Input(
                 "scale",
                 default=1.0,
@@ -252,7 +304,10 @@ NODES = [
         category=CATEGORY,
         description="The poses of the camera that ComfyUI's WanCameraEmbedding describes by its rays.",
         aliases=("WanCameraEmbedding",),
-        inputs=[io.Custom("WAN_CAMERA_EMBEDDING").Input("camera_embedding"), PREVIOUS],
+        inputs=[
+            io.Custom("WAN_CAMERA_EMBEDDING").Input("camera_embedding", tooltip="From WanCameraEmbedding."),
+            PREVIOUS,
+        ],
         outputs=OUTPUTS,
     ),
     node(
@@ -261,7 +316,7 @@ NODES = [
         display_name="Plot Camera Poses",
         category=CATEGORY,
         description="Draws where the camera stands in each frame and where it looks, from above and from the side.",
-        inputs=[Poses.Input("poses")],
-        outputs=[io.Image.Output("IMAGE")],
+        inputs=[_poses(tooltip="The poses to draw.")],
+        outputs=[io.Image.Output("IMAGE", tooltip="The drawing, for Preview Image.")],
     ),
 ]

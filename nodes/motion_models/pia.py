@@ -18,7 +18,7 @@ from .apply import FURTHER, MOTION_MODEL, OUTPUTS, RANGE, STRENGTHS, applied
 from .keyframes import keyframe_node
 
 CATEGORY = "AnimateDiff/PIA"
-PiaInputSocket = io.Custom("PIA_INPUT")
+PiaInputSocket = sockets.Socket("PIA_INPUT", "For pia_input of Apply AnimateDiff-PIA Model, or of a PIA keyframe.")
 
 
 def _apply(motion_model, image, vae, pia_input: PiaInput | None = None, **shared) -> MotionModels:

@@ -10,8 +10,36 @@ from .. import sockets
 from ..base import Node, node
 
 CATEGORY = "AnimateDiff/settings"
-PositionSocket = io.Custom("PE_ADJUST")
-WeightSocket = io.Custom("WEIGHT_ADJUST")
+PositionSocket = sockets.Socket(
+    "PE_ADJUST", "For pe_adjust of AnimateDiff Settings, or prev_pe_adjust of another Adjust PE node."
+)
+WeightSocket = sockets.Socket(
+    "WEIGHT_ADJUST", "For weight_adjust of AnimateDiff Settings, or prev_weight_adjust of another Adjust Weight node."
+)
+# What a group of weights takes in.
+GROUPS = {
+    "all": "all weights",
+    "pe": "the position tables",
+    "attn": "all weights of temporal attention but the position tables",
+    "attn_q": "the weights that make queries",
+    "attn_k": "the weights that make keys",
+    "attn_v": "the weights that make values",
+    "attn_out_weight": "the weights of attention's output",
+    "attn_out_bias": "the biases of attention's output",
+    "other": "all weights outside of attention",
+}
+# What is said of an amount, behind its group. Weights of motion models are mostly below 0.1.
+AMOUNTS = {
+    ADD: "Added to {}. 0: no change; even 0.01 is much.",
+    MULTIPLY: "Multiplies {}. 1: no change; 0.9 and 1.1 are mild.",
+}
+# What the numbers of frames do to a position table, by their widgets.
+POSITIONS = {
+    "cap_initial_pe_length": "Keep so many of its first frames. 0: all.",
+    "interpolate_pe_to_length": "Spread them over so many frames. 0: as they are.",
+    "initial_pe_idx_offset": "Before that, drop so many frames at the beginning. 0: none.",
+    "final_pe_idx_offset": "In the end, drop so many frames at the beginning. 0: none.",
+}
 
 PRINT = io.Boolean.Input("print_adjustment", default=False, tooltip="Write the adjustment into the log.")
 
@@ -63,7 +91,14 @@ def _weight_node(*, node_id: str, kind: str, operation: str, groups: tuple[str, 
         description="Adds to, or multiplies, groups of a motion model's weights as it is loaded. For experiments.",
         inputs=[
             *(
-                io.Float.Input(f"{group}{suffix}", default=NO_CHANGE[operation], min=least, max=2.0, step=0.000001)
+                io.Float.Input(
+                    f"{group}{suffix}",
+                    default=NO_CHANGE[operation],
+                    min=least,
+                    max=2.0,
+                    step=0.000001,
+                    tooltip=AMOUNTS[operation].format(GROUPS[group]),
+                )
                 for group in groups
             ),
             PRINT,
@@ -84,8 +119,10 @@ NODES = [
         old_name="AnimateDiff Settings",
         description="Adjustments to make to a motion model as it is loaded.",
         inputs=[
-            PositionSocket.Input("pe_adjust", optional=True),
-            WeightSocket.Input("weight_adjust", optional=True),
+            PositionSocket.Input(
+                "pe_adjust", optional=True, tooltip="Changes of the position tables: how frames are told apart."
+            ),
+            WeightSocket.Input("weight_adjust", optional=True, tooltip="Changes of the weights."),
         ],
         outputs=[sockets.Settings.Output("AD_SETTINGS")],
     ),
@@ -95,8 +132,18 @@ NODES = [
         kind="Sweetspot",
         description="Spreads the first frames that a motion model knows best over more of them.",
         inputs=[
-            _frames("sweetspot", "How many frames it knows best.", default=16, max=sockets.LARGEST),
-            _frames("new_sweetspot", "How many frames to spread them over.", default=16, max=sockets.LARGEST),
+            _frames(
+                "sweetspot",
+                "How many of its first frames it knows best; most were trained on 16.",
+                default=16,
+                max=sockets.LARGEST,
+            ),
+            _frames(
+                "new_sweetspot",
+                "How many frames to spread them over: 24 makes half as many again of 16.",
+                default=16,
+                max=sockets.LARGEST,
+            ),
         ],
     ),
     _position_node(
@@ -104,7 +151,13 @@ NODES = [
         node_id="ADE_AdjustPEFullStretch",
         kind="Full Stretch",
         description="Spreads all frames that a motion model knows over more of them: slower motion, longer clips.",
-        inputs=[_frames("pe_stretch", "How many frames longer.", max=sockets.LARGEST)],
+        inputs=[
+            _frames(
+                "pe_stretch",
+                "How many frames longer the position tables become: 8 make 32 of 24. 0: as they are.",
+                max=sockets.LARGEST,
+            )
+        ],
     ),
     _position_node(
         lambda cap_initial_pe_length, interpolate_pe_to_length, initial_pe_idx_offset, final_pe_idx_offset, log: (
@@ -119,12 +172,7 @@ NODES = [
         node_id="ADE_AdjustPEManual",
         kind="Manual",
         description="Cuts and spreads a motion model's position table step by step. 0 skips a step.",
-        inputs=[
-            _frames("cap_initial_pe_length", "Keep so many of its first frames.", step=1),
-            _frames("interpolate_pe_to_length", "Spread them over so many frames.", step=1),
-            _frames("initial_pe_idx_offset", "Before that, drop so many frames at the beginning.", step=1),
-            _frames("final_pe_idx_offset", "In the end, drop so many frames at the beginning.", step=1),
-        ],
+        inputs=[*(_frames(name, tooltip, step=1) for name, tooltip in POSITIONS.items())],
     ),
     _weight_node(node_id="ADE_AdjustWeightAllAdd", kind="All", operation=ADD, groups=ALL),
     _weight_node(node_id="ADE_AdjustWeightAllMult", kind="All", operation=MULTIPLY, groups=ALL),

@@ -27,7 +27,7 @@ class LoadSparseCtrl(Node):
             category=CATEGORY,
             description="Loads a SparseCtrl file (RGB or scribble), of AnimateDiff's layout or of diffusers'.",
             inputs=[sockets.file_of(folders.CONTROLNETS, "control_net_name", "SparseCtrl files")],
-            outputs=[io.ControlNet.Output("CONTROL_NET")],
+            outputs=[io.ControlNet.Output("CONTROL_NET", tooltip="For Apply SparseCtrl.")],
         )
 
     @classmethod
@@ -45,9 +45,9 @@ class ApplySparseCtrl(Node):
             description="Guides a clip by pictures or sketches of some of its frames.",
             search_aliases=["keyframe interpolation", "image to video"],
             inputs=[
-                io.Conditioning.Input("positive"),
-                io.Conditioning.Input("negative"),
-                io.ControlNet.Input("control_net", tooltip="Of Load SparseCtrl Model."),
+                io.Conditioning.Input("positive", tooltip="The positive prompt."),
+                io.Conditioning.Input("negative", tooltip="The negative prompt."),
+                io.ControlNet.Input("control_net", tooltip="From Load SparseCtrl Model."),
                 io.Image.Input(
                     "image", tooltip="One picture or sketch for each of indexes; the last one serves the rest."
                 ),
@@ -57,7 +57,12 @@ class ApplySparseCtrl(Node):
                     tooltip="The frames that they are of, such as 0, 8, -1: counted from 0, negative ones from the end.",
                 ),
                 io.Float.Input(
-                    "strength", default=1.0, min=0.0, max=10.0, step=0.01, tooltip="How strongly they guide."
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="How strongly they guide: 0 not at all; 1 is usual.",
                 ),
                 sockets.percent("start_percent", "From where in the sampling schedule on they guide."),
                 sockets.percent("end_percent", "Up to where in the sampling schedule they guide.", default=1.0),
@@ -82,8 +87,8 @@ class ApplySparseCtrl(Node):
                 ),
             ],
             outputs=[
-                io.Conditioning.Output("guided_positive", "positive"),
-                io.Conditioning.Output("guided_negative", "negative"),
+                io.Conditioning.Output("guided_positive", "positive", tooltip="For positive of KSampler."),
+                io.Conditioning.Output("guided_negative", "negative", tooltip="For negative of KSampler."),
             ],
         )
 

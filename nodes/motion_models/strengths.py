@@ -12,7 +12,7 @@ from ..base import Node, node
 
 _multival = partial(node, category="AnimateDiff/multival")
 _block_node = partial(node, category="AnimateDiff/per block")
-AdBlock = io.Custom("AD_BLOCK")
+AdBlock = sockets.Socket("AD_BLOCK", "Scale and effect of a block, for the inputs of AD Per Block nodes.")
 
 
 def _number(name: str, default: float, tooltip: str, **options) -> io.Input:
@@ -88,7 +88,9 @@ MULTIVAL_NODES = [
         inputs=[
             _number("min_float_val", 0.0, "The strength where the mask is 0."),
             _number("max_float_val", 1.0, "The strength where the mask is 1."),
-            io.Mask.Input("mask"),
+            io.Mask.Input(
+                "mask", tooltip="Where in the picture, one mask for each frame; the last one serves the rest."
+            ),
             io.Combo.Input(
                 "scaling",
                 options=["absolute", "relative"],
@@ -104,8 +106,8 @@ MULTIVAL_NODES = [
         display_name="Multival to Mask",
         old_name="Multival to Mask",
         description="A strength as a mask.",
-        inputs=[sockets.Multival.Input("multival")],
-        outputs=[io.Mask.Output("MASK")],
+        inputs=[sockets.Multival.Input("multival", tooltip="The strength, as a Multival node makes it.")],
+        outputs=[io.Mask.Output("MASK", tooltip="The strength as a mask; a single number is a mask of one pixel.")],
     ),
 ]
 
@@ -123,6 +125,22 @@ def _block_of_two(
     return None if effect is scale_0 is scale_1 is None else Block(effect, (scale_0, scale_1))
 
 
+# Where a block is, by the part, the level and the motion module of its place.
+PARTS = {
+    "down": ("on the UNet's way down", "level 0 has the finest features"),
+    "mid": ("in the middle of the UNet (v2 models only)", ""),
+    "up": ("on the UNet's way up", "level 0 has the coarsest features"),
+}
+
+
+def _of_place(part: str, level: int | None = None, module: int | None = None) -> str:
+    where, order = PARTS[part]
+    which = "the motion modules" if module is None else f"motion module {module}"
+    if level is None:
+        return f"Scale and effect of {which} {where}: an AD Block."
+    return f"Scale and effect of {which} at level {level} {where} ({order}): an AD Block."
+
+
 def _per_block_node(*, node_id: str, name: str, model_family: str | None, places: dict[str, tuple]) -> type[Node]:
     """``places``: input name -> part, level, module."""
 
@@ -136,7 +154,7 @@ def _per_block_node(*, node_id: str, name: str, model_family: str | None, places
         display_name=name,
         old_name=name,
         description="Scale and effect for parts of the UNet. Of what is left open, the Apply node's count.",
-        inputs=[AdBlock.Input(name, optional=True) for name in places],
+        inputs=[AdBlock.Input(name, optional=True, tooltip=_of_place(*place)) for name, place in places.items()],
         outputs=[sockets.PerBlock.Output("PER_BLOCK")],
     )
 
@@ -190,7 +208,10 @@ def _modules(levels: int) -> dict[str, tuple]:
 
 
 FAMILIES = (("SD1.5", "SD15", 4), ("SDXL", "SDXL", 3))
-STRENGTHS = {"effect": "How much of the block reaches the picture.", "scale": "Multiplies the attention keys."}
+STRENGTHS = {
+    "effect": "How much of the block reaches the picture: 0 none, 1 all of it.",
+    "scale": "Strength of motion: multiplies the attention keys. 1: as trained.",
+}
 
 BLOCK_NODES = [
     _block_node(
@@ -208,7 +229,14 @@ BLOCK_NODES = [
         display_name="AD Block+",
         old_name="AD Block+",
         description="Effect of a block, and a scale for each of its two attention layers.",
-        inputs=[sockets.Multival.Input(name, optional=True) for name in ("effect", "scale_0", "scale_1")],
+        inputs=[
+            sockets.Multival.Input(name, optional=True, tooltip=tooltip)
+            for name, tooltip in {
+                "effect": STRENGTHS["effect"],
+                "scale_0": "Multiplies the keys of the block's first attention layer. 1: as trained.",
+                "scale_1": "Multiplies the keys of the block's second attention layer. 1: as trained.",
+            }.items()
+        ],
         outputs=[AdBlock.Output("AD_BLOCK")],
     ),
     _per_block_node(

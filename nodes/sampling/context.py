@@ -21,7 +21,9 @@ from ..base import Node, node
 from ..values import at_least, at_most
 
 CATEGORY = "AnimateDiff/context"
-ViewOpts = io.Custom("VIEW_OPTS")
+ViewOpts = sockets.Socket(
+    "VIEW_OPTS", "For view_opts of context options, or view_opts_req of Context Options: Views Only."
+)
 
 # Of all frames of a clip, or of the frames of a view: names differ in their prefix only.
 LENGTH = "How many frames the motion model sees at once. 16 suits most."
@@ -253,7 +255,7 @@ NODES = [
         name="Views Only",
         old_name="Views Only [VRAM⇈]",
         description="All frames go through the UNet together; only the motion model sees them in views. Needs most memory.",
-        inputs=[ViewOpts.Input("view_opts_req"), *_scheduling()],
+        inputs=[ViewOpts.Input("view_opts_req", tooltip="How the motion model sees the frames."), *_scheduling()],
     ),
     node(
         _shared,

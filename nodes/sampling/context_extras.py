@@ -12,7 +12,7 @@ from ...sampling.context_extras.extras import ContextExtras
 from ...sampling.context_extras.modes import ALL_AT_FIRST, First, Indexes, Mode, Sliding
 from ...sampling.context_extras.naive_reuse import NaiveReuse, ReuseKeyframe
 from ...sampling.keyframes import chained, evenly, log_keyframes
-from ...sampling.schedules.interpolation import METHODS, interpolated
+from ...sampling.schedules.interpolation import interpolated
 from ...sampling.strength.multival import Multival
 from ...sampling.windows.context import Contexts, with_extras
 from ...scheduling.frame_numbers import parse_frame_numbers
@@ -21,11 +21,19 @@ from ..base import Node, node
 from ..values import at_least, check_keyframes
 
 CATEGORY = "AnimateDiff/context/extras"
-Extras = io.Custom("CONTEXT_EXTRAS")
-RefMode = io.Custom("CONTEXTREF_MODE")
-RefTune = io.Custom("CONTEXTREF_TUNE")
-RefKeyframes = io.Custom("CONTEXTREF_KEYFRAME")
-ReuseKeyframes = io.Custom("NAIVEREUSE_KEYFRAME")
+Extras = sockets.Socket("CONTEXT_EXTRAS", "For Set Context Extras, or prev_extras of another context extra.")
+RefMode = sockets.Socket(
+    "CONTEXTREF_MODE", "For contextref_mode of Context Extras: ContextRef, or mode_replace of a keyframe."
+)
+RefTune = sockets.Socket(
+    "CONTEXTREF_TUNE", "For contextref_tune of Context Extras: ContextRef, or tune_replace of a keyframe."
+)
+RefKeyframes = sockets.Socket(
+    "CONTEXTREF_KEYFRAME", "For contextref_kf of Context Extras: ContextRef, or prev_kf of another keyframe."
+)
+ReuseKeyframes = sockets.Socket(
+    "NAIVEREUSE_KEYFRAME", "For naivereuse_kf of Context Extras: NaiveReuse, or prev_kf of another keyframe."
+)
 
 Keyframes = tuple[Any, ...]  # all of one kind
 NONE = ContextExtras()
@@ -197,7 +205,7 @@ def _tune_inputs(prefix: str, what: str) -> list[io.Input]:
     tooltips = {
         "style_fidelity": f"How much of the negative prediction goes without, in {what}.",
         "ref_weight": f"In how many parts of the UNet, for {what}: 0 none, 1 all.",
-        "strength": f"How strongly, for {what}.",
+        "strength": f"How strongly, for {what}: 0 not at all, 1 in full.",
     }
     return [
         io.Float.Input(f"{prefix}_{name}", default=1.0, min=0.0, max=1.0, step=0.01, optional=True, tooltip=tooltip)
@@ -345,10 +353,12 @@ def _keyframe_nodes(kind: str, make: Callable, socket: Any, start: float, more: 
             f"The strength of {kind} goes from one value to another.",
             [
                 *span,
-                number("mult_start", "Multiplies the strength at first."),
-                number("mult_end", "Multiplies the strength at last."),
-                io.Combo.Input("interpolation", options=list(METHODS), tooltip="The way between the two."),
-                io.Int.Input("intervals", default=50, min=2, max=100, step=1, tooltip="How many values between them."),
+                number("mult_start", "Multiplies the strength at first. 0: off, 1: as it is."),
+                number("mult_end", "Multiplies the strength at last. 0: off, 1: as it is."),
+                sockets.interpolation(),
+                io.Int.Input(
+                    "intervals", default=50, min=2, max=100, step=1, tooltip="How many keyframes, spread evenly."
+                ),
                 *several,
             ],
         ),
@@ -360,7 +370,12 @@ def _keyframe_nodes(kind: str, make: Callable, socket: Any, start: float, more: 
             f"Strengths of {kind} one after the other, evenly over the sampling schedule.",
             [
                 sockets.FloatOrMore(
-                    "mults_float", default=-1, min=-1, step=0.001, force_input=True, tooltip="A list of numbers."
+                    "mults_float",
+                    default=-1,
+                    min=-1,
+                    step=0.001,
+                    force_input=True,
+                    tooltip="A list of numbers, one for each keyframe, that multiply the strength.",
                 ),
                 *span,
                 *several,

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-from comfy_api.latest import io
-
 from ...host import folders
 from ...host.schema import schema
 from ...lora.apply import apply_motion_loras
@@ -33,7 +31,7 @@ class UseEvolvedSampling(Node):
             description="Makes a model sample its latent batch as one clip, with the motion models given.",
             search_aliases=["Use Evolved Sampling 🎭🅐🅓②", "AnimateDiff sampling"],
             inputs=[
-                io.Model.Input("model"),
+                sockets.model("The MODEL of the checkpoint, with its LoRAs."),
                 sockets.beta_schedule(),
                 sockets.MotionModelsSocket.Input(
                     "m_models", optional=True, tooltip="Motion models. Without any the model samples single pictures."
@@ -41,7 +39,7 @@ class UseEvolvedSampling(Node):
                 sockets.CONTEXT_OPTIONS,
                 sockets.SAMPLE_SETTINGS,
             ],
-            outputs=[io.Model.Output("MODEL")],
+            outputs=[sockets.MODEL_OUTPUT],
         )
 
     @classmethod
@@ -66,7 +64,7 @@ class AnimateDiffLoaderGen1(Node):
             description="Load AnimateDiff Model, Apply AnimateDiff Model and Use Evolved Sampling in one node.",
             search_aliases=["AnimateDiff Loader 🎭🅐🅓①", "AnimateDiff Loader Gen1"],
             inputs=[
-                io.Model.Input("model"),
+                sockets.model("The MODEL of the checkpoint, with its LoRAs."),
                 sockets.motion_model_name(),
                 sockets.beta_schedule(),
                 sockets.CONTEXT_OPTIONS,
@@ -78,7 +76,7 @@ class AnimateDiffLoaderGen1(Node):
                 sockets.EFFECT,
                 sockets.PER_BLOCK,
             ],
-            outputs=[io.Model.Output("MODEL")],
+            outputs=[sockets.MODEL_OUTPUT],
         )
 
     @classmethod

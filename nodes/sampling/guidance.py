@@ -9,18 +9,26 @@ from ...sampling.guidance.custom_cfg import CfgKeyframe, CustomCfg, Extra
 from ...sampling.guidance.perturbed_attention import PerturbedAttention
 from ...sampling.guidance.rescale_cfg import RescaleCfg
 from ...sampling.keyframes import chained, log_keyframes
-from ...sampling.schedules.interpolation import METHODS, interpolated
+from ...sampling.schedules.interpolation import interpolated
 from ...sampling.strength.multival import Multival
 from .. import sockets
 from ..base import Node, node
 from ..values import check_keyframes
 
 CATEGORY = "AnimateDiff/sample settings"
-CfgExtras = io.Custom("CFG_EXTRAS")
+CfgExtras = sockets.Socket("CFG_EXTRAS", "For cfg_extras of a Custom CFG node, or prev_extras of another extra.")
 Extras = tuple[Extra, ...]
 
-CFG = io.Float.Input("cfg", default=8.0, min=0.0, max=100.0, step=0.1, tooltip="Guidance scale.")
-CFG_MULTIVAL = sockets.Multival.Input("cfg_multival", tooltip="Guidance scale: a number, per frame, or a mask.")
+
+def _cfg(name: str, tooltip: str) -> io.Input:
+    tooltip += " 7 to 8 are usual, 1 to 2 for LCM models; 1 leaves the negative prompt out."
+    return io.Float.Input(name, default=8.0, min=0.0, max=100.0, step=0.1, tooltip=tooltip)
+
+
+CFG = _cfg("cfg", "Guidance scale.")
+CFG_MULTIVAL = sockets.Multival.Input(
+    "cfg_multival", tooltip="Guidance scale: a number, one per frame, or a mask. 7 to 8 are usual."
+)
 EXTRAS = CfgExtras.Input("cfg_extras", optional=True, tooltip="Further guidance while this CFG counts.")
 PREV_CFG = sockets.CustomCfg.Input("prev_custom_cfg", optional=True, tooltip="Keyframes that count besides these.")
 
@@ -120,10 +128,10 @@ CFG_NODES = [
         inputs=[
             START,
             END,
-            io.Float.Input("cfg_start", default=8.0, min=0.0, max=100.0, step=0.1),
-            io.Float.Input("cfg_end", default=8.0, min=0.0, max=100.0, step=0.1),
-            io.Combo.Input("interpolation", options=list(METHODS)),
-            io.Int.Input("intervals", default=50, min=2, max=100, step=1, tooltip="How many values between them."),
+            _cfg("cfg_start", "Guidance scale of the first keyframe."),
+            _cfg("cfg_end", "Guidance scale of the last keyframe."),
+            sockets.interpolation(),
+            io.Int.Input("intervals", default=50, min=2, max=100, step=1, tooltip="How many keyframes, spread evenly."),
             PRINT,
             PREV_CFG,
             EXTRAS,
@@ -137,7 +145,12 @@ CFG_NODES = [
         description="CFG values one after the other, evenly over the sampling schedule.",
         inputs=[
             sockets.FloatOrMore(
-                "cfgs_float", default=-1, min=-1, step=0.001, force_input=True, tooltip="A list of numbers."
+                "cfgs_float",
+                default=-1,
+                min=-1,
+                step=0.001,
+                force_input=True,
+                tooltip="A list of guidance scales, one for each keyframe. 7 to 8 are usual.",
             ),
             START,
             END,
@@ -168,6 +181,12 @@ def _extra_node(extra: type[Extra], *, kind: str, value: io.Input, **fields) -> 
 
 PAG = "Perturbed attention guidance: more structure, at the cost of another pass of the UNet."
 RESCALE = "Keeps high CFG from burning the picture."
+PAG_STRENGTH = sockets.Multival.Input(
+    "scale_multival", tooltip="How strongly: a number, one per frame, or a mask. 3 is usual. 0: off."
+)
+RESCALE_STRENGTH = sockets.Multival.Input(
+    "mult_multival", tooltip="How much of it: a number, one per frame, or a mask, from 0 to 1. 0.7 is usual. 0: off."
+)
 EXTRA_NODES = [
     _extra_node(
         PerturbedAttention,
@@ -175,7 +194,7 @@ EXTRA_NODES = [
         kind="PAG",
         description=PAG,
         value=io.Float.Input(
-            "scale", default=3.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="How strongly. 0: off."
+            "scale", default=3.0, min=0.0, max=100.0, step=0.1, round=0.01, tooltip="How strongly. 3 is usual. 0: off."
         ),
     ),
     _extra_node(
@@ -183,39 +202,41 @@ EXTRA_NODES = [
         node_id="ADE_CFGExtrasPAG",
         kind="PAG (Multival)",
         description=PAG,
-        value=sockets.Multival.Input("scale_multival"),
+        value=PAG_STRENGTH,
     ),
     _extra_node(
         RescaleCfg,
         node_id="ADE_CFGExtrasRescaleCFGSimple",
         kind="RescaleCFG",
         description=RESCALE,
-        value=io.Float.Input("multiplier", default=0.7, min=0.0, max=1.0, step=0.01, tooltip="How much of it. 0: off."),
+        value=io.Float.Input(
+            "multiplier", default=0.7, min=0.0, max=1.0, step=0.01, tooltip="How much of it. 0.7 is usual. 0: off."
+        ),
     ),
     _extra_node(
         RescaleCfg,
         node_id="ADE_CFGExtrasRescaleCFG",
         kind="RescaleCFG (Multival)",
         description=RESCALE,
-        value=sockets.Multival.Input("mult_multival"),
+        value=RESCALE_STRENGTH,
     ),
 ]
 
 
-def _on_model(extra: type[Extra], *, put_on: Callable, kind: str, value: str, **fields) -> type[Node]:
+def _on_model(extra: type[Extra], *, put_on: Callable, kind: str, value: io.Input, **fields) -> type[Node]:
     """The same for all of a MODEL's runs, with or without motion models. ``value``: the input ``extra`` is made of."""
 
     def run(model, **values: Multival):
         model = model.clone()
-        put_on(model)(extra(values[value]))
+        put_on(model)(extra(values[value.id]))
         return model
 
     return node(
         run,
         display_name=f"{kind} (Multival)",
         category=f"{CATEGORY}/cfg extras",
-        inputs=[io.Model.Input("model"), sockets.Multival.Input(value)],
-        outputs=[io.Model.Output("MODEL")],
+        inputs=[sockets.model("The MODEL to guide, with or without motion models."), value],
+        outputs=[sockets.MODEL_OUTPUT],
         **fields,
     )
 
@@ -227,7 +248,7 @@ MODEL_NODES = [
         node_id="ADE_PerturbedAttentionGuidanceMultival",
         kind="Perturbed Attention Guidance",
         description=PAG,
-        value="scale_multival",
+        value=PAG_STRENGTH,
     ),
     _on_model(
         RescaleCfg,
@@ -235,7 +256,7 @@ MODEL_NODES = [
         node_id="ADE_RescaleCFGMultival",
         kind="RescaleCFG",
         description=RESCALE,
-        value="mult_multival",
+        value=RESCALE_STRENGTH,
     ),
 ]
 

@@ -12,7 +12,7 @@ from .. import sockets
 from ..base import node
 
 CATEGORY = "AnimateDiff/sample settings/image injection"
-Options = io.Custom("IMAGE_INJECT_OPTIONS")
+Options = sockets.Socket("IMAGE_INJECT_OPTIONS", "For img_inject_opts of Image Injection.")
 _node = partial(node, category=CATEGORY)
 
 

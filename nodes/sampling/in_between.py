@@ -24,9 +24,18 @@ NODES = [
         aliases=("frame interpolation", "temporal upsampling"),
         inputs=[
             io.Latent.Input("samples", tooltip="A finished clip."),
-            io.Int.Input("between", default=1, min=1, max=15, tooltip="How many new frames go between two."),
+            io.Int.Input(
+                "between",
+                default=1,
+                min=1,
+                max=15,
+                tooltip="How many new frames go between two. 1 doubles the frame rate, 3 makes it four times as high.",
+            ),
             io.Boolean.Input("loop", default=False, tooltip="Also between the last frame and the first."),
         ],
-        outputs=[io.Latent.Output("LATENT"), io.Int.Output("frames", tooltip="How many there are now.")],
+        outputs=[
+            io.Latent.Output("LATENT", tooltip="The longer clip, for latent_image of KSampler."),
+            io.Int.Output("frames", tooltip="How many there are now."),
+        ],
     )
 ]

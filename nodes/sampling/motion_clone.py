@@ -28,7 +28,7 @@ NODES = [
         ),
         aliases=("MotionClone", "motion transfer", "reference video"),
         inputs=[
-            io.Model.Input("model"),
+            sockets.BEHIND_EVOLVED,
             io.Latent.Input(
                 "reference",
                 tooltip="VAE Encode of the video: as many frames as the clip has, of its size.",
@@ -58,6 +58,6 @@ NODES = [
                 tooltip="Which of the motion model's up blocks is looked at. 0 is the coarsest; of fewer blocks the last one.",
             ),
         ],
-        outputs=[io.Model.Output("MODEL")],
+        outputs=[sockets.MODEL_OUTPUT],
     )
 ]

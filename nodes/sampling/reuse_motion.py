@@ -24,7 +24,7 @@ NODES = [
         ),
         aliases=("Pyramid Attention Broadcast", "cache", "speed"),
         inputs=[
-            io.Model.Input("model"),
+            sockets.BEHIND_EVOLVED,
             io.Int.Input(
                 "every",
                 default=2,
@@ -43,6 +43,6 @@ NODES = [
                 default=0.9,
             ),
         ],
-        outputs=[io.Model.Output("MODEL")],
+        outputs=[sockets.MODEL_OUTPUT],
     )
 ]

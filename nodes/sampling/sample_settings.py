@@ -20,19 +20,21 @@ from ..values import LARGEST_SEED, at_least, at_most
 CATEGORY = "AnimateDiff/sample settings"
 LARGEST_WEIGHT = 10.0
 LAST_TIMESTEP = 999
-NoiseLayers = io.Custom("NOISE_LAYERS")
-IterationOptions = io.Custom("ITERATION_OPTS")
-AncestralSocket = io.Custom("ANCESTRAL_OPTS")
+NoiseLayers = sockets.Socket(
+    "NOISE_LAYERS", "For noise_layers of Sample Settings, or prev_noise_layers of another layer."
+)
+IterationOptions = sockets.Socket("ITERATION_OPTS", "For iteration_opts of Sample Settings.")
+AncestralSocket = sockets.Socket("ANCESTRAL_OPTS", "For ancestral_opts of Sample Settings.")
 _node = partial(node, category=CATEGORY)
 
 
 def _batch_offset(name: str = "batch_offset", **options) -> io.Input:
-    tooltip = "Skips so many frames of the noise."
+    tooltip = "Skips so many frames of the noise. 0: none."
     return io.Int.Input(name, default=0, min=0, max=sockets.LARGEST, tooltip=tooltip, **options)
 
 
 def _seed_offset(name: str = "seed_offset", default: int = 0, **options) -> io.Input:
-    tooltip = "Added to the seed."
+    tooltip = "Added to the seed. Another number gives other noise."
     return io.Int.Input(name, default=default, min=-sockets.LARGEST, max=sockets.LARGEST, tooltip=tooltip, **options)
 
 
@@ -100,8 +102,12 @@ SETTINGS_NODE = _node(
             tooltip="comfy: one generator for all frames. auto1111: one for each frame, so frames keep theirs in longer clips.",
         ),
         _seed_offset(),
-        NoiseLayers.Input("noise_layers", optional=True),
-        IterationOptions.Input("iteration_opts", optional=True),
+        NoiseLayers.Input(
+            "noise_layers", optional=True, tooltip="Noise that is laid over the noise the clip starts from."
+        ),
+        IterationOptions.Input(
+            "iteration_opts", optional=True, tooltip="Samples the clip several times, as FreeInit does."
+        ),
         _seed_override(f"{SEED_LIST} One seed alone changes nothing but the noise layers."),
         io.Boolean.Input("adapt_denoise_steps", default=False, optional=True, tooltip="Has no effect."),
         sockets.CustomCfg.Input("custom_cfg", optional=True, tooltip="Takes the place of the sampler's CFG."),
@@ -109,7 +115,9 @@ SETTINGS_NODE = _node(
         sockets.ImageInject.Input(
             "image_inject", optional=True, tooltip="Pictures that are laid into the clip while it is sampled."
         ),
-        AncestralSocket.Input("ancestral_opts", optional=True),
+        AncestralSocket.Input(
+            "ancestral_opts", optional=True, tooltip="The noise that ancestral samplers add at every step."
+        ),
     ],
     outputs=[sockets.SampleSettings.Output("settings")],
 )
@@ -156,7 +164,12 @@ def _layer_node(*, kind: str, combination: str, weights: list[io.Input], **field
 
 def _weight(most: float) -> io.Input:
     return io.Float.Input(
-        "noise_weight", default=0.5, min=0.0, max=most, step=0.001, tooltip="How much of the new noise there is."
+        "noise_weight",
+        default=0.5,
+        min=0.0,
+        max=most,
+        step=0.001,
+        tooltip="How much of the new noise there is. 0: none.",
     )
 
 
@@ -176,7 +189,11 @@ LAYER_NODES = [
         weights=[
             _weight(LARGEST_WEIGHT),
             io.Float.Input(
-                "balance_multiplier", default=1.0, min=0.0, step=0.001, tooltip="How much is taken away: weight x this."
+                "balance_multiplier",
+                default=1.0,
+                min=0.0,
+                step=0.001,
+                tooltip="How much is taken away: weight × this. 0: nothing.",
             ),
         ],
     ),
@@ -198,7 +215,12 @@ LAYER_NODES = [
 
 
 def _iterations_inputs(default: int, seed_offset: int) -> tuple[io.Input, list[io.Input]]:
-    count = io.Int.Input("iterations", default=default, min=1, tooltip="How many times the clip is sampled.")
+    count = io.Int.Input(
+        "iterations",
+        default=default,
+        min=1,
+        tooltip="How many times the clip is sampled. Time grows with it; 2 to 5 are usual.",
+    )
     offsets = [
         _batch_offset("iter_batch_offset", optional=True),
         _seed_offset("iter_seed_offset", default=seed_offset, optional=True),
@@ -263,22 +285,42 @@ def _iteration_nodes() -> list[type]:
                 free_count,
                 io.Combo.Input("filter", options=list(FILTERS), tooltip="Which frequencies count as slow."),
                 io.Float.Input(
-                    "d_s", default=0.25, min=0.0, max=1.0, step=0.001, tooltip="Stop frequency in the picture."
+                    "d_s",
+                    default=0.25,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="What counts as slow across the picture: up to this part of the highest frequency. 0.25 is usual.",
                 ),
-                io.Float.Input("d_t", default=0.25, min=0.0, max=1.0, step=0.001, tooltip="Stop frequency in time."),
-                io.Int.Input("n_butterworth", default=4, min=1, max=100, tooltip="Order of the butterworth filter."),
+                io.Float.Input(
+                    "d_t",
+                    default=0.25,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="What counts as slow in time: up to this part of the highest frequency. 0.25 is usual.",
+                ),
+                io.Int.Input(
+                    "n_butterworth",
+                    default=4,
+                    min=1,
+                    max=100,
+                    tooltip="How steep the butterworth filter is: its order. 4 is usual.",
+                ),
                 io.Int.Input(
                     "sigma_step",
                     default=LAST_TIMESTEP,
                     min=1,
                     max=LAST_TIMESTEP,
-                    tooltip="How far back to noise, of 1000 steps.",
+                    tooltip="How much noise the clip before gets, as a timestep of 1000: 999 is the most; less keeps more of the clip.",
                 ),
                 io.Boolean.Input(
                     "apply_to_1st_iter", default=False, tooltip="For vid2vid: also from the input latents."
                 ),
                 io.Combo.Input(
-                    "init_type", options=list(FREEINIT_TYPES), tooltip="DinkInit noises the clip otherwise."
+                    "init_type",
+                    options=list(FREEINIT_TYPES),
+                    tooltip="How the clip before gets its noise. Both FreeInit do the same; DinkInit_v1 weighs clip and noise otherwise.",
                 ),
                 *free_offsets,
             ],

@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ...sampling.animate import with_feature
 from ...sampling.cross_frame.text2video_zero import Text2VideoZero
+from .. import sockets
 from ..base import node
 
 MOST_PIXELS = 1024.0  # a frame: more than a picture of SD1.5 or SDXL is wide, with mirrored edges
@@ -36,7 +37,7 @@ NODES = [
         ),
         aliases=("zero-shot video", "cross-frame attention", "latent motion field"),
         inputs=[
-            io.Model.Input("model"),
+            sockets.model("The MODEL of a checkpoint."),
             _motion("motion_x", "to the right"),
             _motion("motion_y", "down"),
             io.Float.Input(
@@ -59,6 +60,6 @@ NODES = [
                 tooltip="How much of the keys and values of self-attention is the first frame's. 0: off.",
             ),
         ],
-        outputs=[io.Model.Output("MODEL")],
+        outputs=[sockets.MODEL_OUTPUT],
     )
 ]

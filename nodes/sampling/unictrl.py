@@ -24,7 +24,7 @@ NODES = [
         ),
         aliases=("consistency", "cross-frame attention"),
         inputs=[
-            io.Model.Input("model"),
+            sockets.BEHIND_EVOLVED,
             io.Float.Input(
                 "strength",
                 default=1.0,
@@ -41,6 +41,6 @@ NODES = [
             sockets.percent("start_percent", "From where in the sampling schedule on it acts."),
             sockets.percent("end_percent", "Up to where in the sampling schedule it acts.", default=1.0),
         ],
-        outputs=[io.Model.Output("MODEL")],
+        outputs=[sockets.MODEL_OUTPUT],
     )
 ]

@@ -41,7 +41,9 @@ def _clip() -> list[io.Input]:
         sockets.ContextOptions.Input(
             "context_opts", optional=True, tooltip="Context options to show; without them those of the MODEL."
         ),
-        io.Int.Input("visual_width", default=1440, min=32, max=16384, optional=True, tooltip="In pixels."),
+        io.Int.Input(
+            "visual_width", default=1440, min=32, max=16384, optional=True, tooltip="Width of the drawing in pixels."
+        ),
         io.Int.Input(
             "latents_length",
             default=32,
@@ -118,7 +120,7 @@ def _node(run: Callable, *, description: str = ABOUT, aliases: tuple[str, ...] =
         run,
         category=CATEGORY,
         description=description,
-        outputs=[io.Image.Output("IMAGE")],
+        outputs=[io.Image.Output("IMAGE", tooltip="The drawing, for Preview Image.")],
         aliases=(*aliases, "show windows", "sliding window"),
         **fields,
     )
@@ -142,8 +144,22 @@ NODES = [
             *_sampler(),
             *_clip(),
             _steps(),
-            io.Int.Input("start_step", default=0, min=0, max=sockets.LARGEST, optional=True, tooltip="start_at_step."),
-            io.Int.Input("end_step", default=20, min=1, max=sockets.LARGEST, optional=True, tooltip="end_at_step."),
+            io.Int.Input(
+                "start_step",
+                default=0,
+                min=0,
+                max=sockets.LARGEST,
+                optional=True,
+                tooltip="start_at_step of your KSampler (Advanced).",
+            ),
+            io.Int.Input(
+                "end_step",
+                default=20,
+                min=1,
+                max=sockets.LARGEST,
+                optional=True,
+                tooltip="end_at_step of your KSampler (Advanced).",
+            ),
         ],
     ),
     _node(

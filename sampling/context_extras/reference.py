@@ -19,6 +19,7 @@ from uuid import UUID
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 
+from ...host.told import Told
 from ...motion_models.network.call import ALL_FRAMES_KEY
 from ...motion_models.network.strength import Strength, strength_at
 from .unet_blocks import Attention, Block
@@ -29,7 +30,7 @@ LEAST_VARIANCE = 1e-6
 Cond = tuple[int, int]
 
 
-class ContextRefError(ValueError):
+class ContextRefError(Told, ValueError):
     """A UNet call in which a window cannot look at another; the message says what to change."""
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from ...host.samplers import draws_default_noise
+from ...host.told import Told
 from ..feature import Feature, Pass, Run
 from .generator import seeded
 
 ANCESTRAL_TYPES = ("default", "constant")
 
 
-class AncestralSeedError(ValueError):
+class AncestralSeedError(Told, ValueError):
     """A list of seeds where one is needed."""
 
 

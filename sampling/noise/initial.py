@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import comfy.model_management
 import torch
 
+from ...host.told import Told
 from ..strength.multival import for_latents, pictures
 from .generator import seeded
 
@@ -25,7 +26,7 @@ MOST_BYTES = 4 << 30
 CHUNK = 1 << 24  # numbers that are drawn at once to skip them: 64 MiB
 
 
-class NoiseError(ValueError):
+class NoiseError(Told, ValueError):
     """Noise that cannot be made as asked for; the message says what to change."""
 
 

@@ -12,6 +12,7 @@ import comfy.samplers
 import torch
 
 from ...host.model_sampling import discrete_schedule, lcm_schedule
+from ...host.told import Told
 from . import beta_schedules
 from .interpolation import interpolated
 
@@ -27,7 +28,7 @@ LARGEST_SIGMA = torch.finfo(torch.float32).max ** 0.5  # samplers square it
 MOST_STEPS = 100_000
 
 
-class SigmaScheduleError(ValueError):
+class SigmaScheduleError(Told, ValueError):
     """Schedules that do not go together, or that nothing can be sampled with; the message says what to change."""
 
 

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from ...host.told import Told
 from ...motion_models.spec import MotionModelSpec
 from .multival import Multival
 
 
-class PerBlockMismatch(ValueError):
+class PerBlockMismatch(Told, ValueError):
     """Per-block settings for another family of motion models."""
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ...host.told import Told
 from .schedules import Window
 
 RELATIVE = "relative"
@@ -13,7 +14,7 @@ LEAST = 1e-37
 STEEP = 4.0  # sigma above which the sigma-dependent weights no longer change
 
 
-class UnknownFuseMethod(ValueError):
+class UnknownFuseMethod(Told, ValueError):
     """A name that is no fuse method."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...host.context_windows import window_length
 from ...host.extra_nodes import is_from
+from ...host.told import Told
 from ..feature import Call, Denoise, Predictions, Run
 
 # Where the host's EasyCache keeps what it remembers of a run; and LazyCache, which looks at whole clips only.
@@ -17,7 +18,7 @@ CACHE_KEY, EASYCACHE = "easycache", "EasyCache"
 SELF_ATTENTION_GUIDANCE = "nodes_sag"
 
 
-class WindowsUnsupported(ValueError):
+class WindowsUnsupported(Told, ValueError):
     """Something on the MODEL that cannot work with context windows; the message says what to change."""
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from ...host.told import Told
 from .plan import PlannedStep, coverage
 from .schedules import Window
 
@@ -33,7 +34,7 @@ NAMES = {
 }
 
 
-class PicturesTooLarge(ValueError):
+class PicturesTooLarge(Told, ValueError):
     """More pictures than memory is sensible for; the message says what to lower."""
 
 

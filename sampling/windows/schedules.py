@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ...host.told import Told
+
 Window = list[int]
 
 STANDARD_STATIC = "standard_static"
@@ -20,7 +22,7 @@ BATCHED = "batched"
 ALL_FRAMES = "view_as_context"
 
 
-class WindowError(ValueError):
+class WindowError(Told, ValueError):
     """Window options that make no windows; the message says what to change."""
 
 

@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 from ...host import folders
+from ...host.told import Told
 from ...host.writing import whole_file
 
 VERSION = 1  # raised when the same key would mean another content
@@ -21,7 +22,7 @@ NOTE = "json"  # the entry of a file's metadata that holds what is no tensor
 Kept = tuple[dict[str, torch.Tensor], Any]
 
 
-class GoneAgain(RuntimeError):
+class GoneAgain(Told, RuntimeError):
     """A file of the cache that was there a moment ago; the message says what to do."""
 
 

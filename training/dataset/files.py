@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ...host.allowed_paths import PathNotAllowed, path_in_input
+from ...host.told import Told
 
 CAPTION = ".txt"
 REPEATS = re.compile(r"(\d{1,9})_")
@@ -26,7 +27,7 @@ NO_VIDEOS = {
 }
 
 
-class DatasetError(ValueError):
+class DatasetError(Told, ValueError):
     """A folder of which no clips can be made; the message says why and what to do."""
 
 

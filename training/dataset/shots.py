@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ...host.told import Told
 from ...host.training import check_stopped
 from .video import ERRORS, UnusableVideo, Video, frames
 
@@ -9,7 +10,7 @@ LONGER_SIDE = 256  # pixels that are looked at; the detector compares means over
 SHORTER_SIDE = 16
 
 
-class NoSceneDetect(ImportError):
+class NoSceneDetect(Told, ImportError):
     """PySceneDetect is not installed. The message says what to do."""
 
 

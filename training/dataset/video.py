@@ -15,6 +15,7 @@ import numpy as np
 from av.error import FFmpegError
 from PIL import Image
 
+from ...host.told import Told
 from ...host.training import check_stopped
 
 # What PyAV raises for files that are no video, or a broken one.
@@ -33,7 +34,7 @@ REDUCING_GAP = (
 SEEK_FROM = 2.0  # seconds; what comes earlier is decoded from the beginning
 
 
-class UnusableVideo(ValueError):
+class UnusableVideo(Told, ValueError):
     """A file that no clips can be made of. The message says why, as the end of a sentence about it."""
 
 
