@@ -12,8 +12,6 @@ from importlib import import_module
 
 import torch
 
-from ..host.training import training_device
-
 Parameters = Iterable[torch.nn.Parameter]
 
 
@@ -102,6 +100,9 @@ OPTIMIZERS: dict[str, OptimizerKind] = {
 
 def check_optimizer(name: str, learning_rate: float) -> str | None:
     """What is wrong with it, and what to do; None if it can work."""
+    # here: the interface of every node imports this module, and must not need all that training does
+    from ..host.training import training_device
+
     kind = OPTIMIZERS[name]
     if learning_rate < kind.least:
         return f"The optimizer {name} learns nothing at learning_rate {learning_rate:g}: {kind.why}, or take AdamW."

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from animatediff_tests_videos import CONTAINERS, GREYS, frame_numbers, greys, write_video
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 
@@ -402,6 +402,7 @@ def test_short_files_are_told(clips_of, dataset, tmp_path, kind):
 # -- sizes --------------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     width=st.integers(64, 1024),
     height=st.integers(64, 1024),

@@ -9,7 +9,14 @@ import pytest
 from animatediff_dev_hosts import ROOT
 
 NEWER = "0.31.0"
-TRAINING = {"AnimateDiffTrainMotionLoRA", "AnimateDiffTrainDomainAdapter", "AnimateDiffTrainMotionModule"}
+TRAINING = {
+    "AnimateDiffTrainMotionLoRA",
+    "AnimateDiffTrainDomainAdapter",
+    "AnimateDiffTrainMotionModule",
+    "AnimateDiffTrainingOptions",
+    "AnimateDiffTrainingCheckpoints",
+    "AnimateDiffTrainingValidation",
+}
 OLD_LOADERS = {"ADE_AnimateDiffLoaderWithContext", "AnimateDiffLoaderV1", "ADE_AnimateDiffLoaderV1Advanced"}
 EVOLVED = {"ADE_UseEvolvedSampling", "ADE_AnimateDiffLoaderGen1", *OLD_LOADERS}
 VISUALIZE = {
@@ -84,6 +91,7 @@ CASES = {
         "ADE_UpscaleAndVAEEncode",
         "ADE_NoisedImageInjection",
         "AnimateDiffApplySparseCtrl",
+        "AnimateDiffTrainingCheckpoints",
         *PICTURES,
         *VIDEO_FOLDER,
     },
@@ -101,6 +109,7 @@ OF_MOTION_MODELS = (
     "comfy.ops.manual_cast",
     "comfy.cli_args.args",
     "comfy.model_base.ModelType",
+    "comfy.ldm.modules.attention.attention_pytorch",
 )
 NOT_OF_MOTION_MODELS = {
     "ADE_ValueScheduling",
@@ -165,7 +174,8 @@ def test_the_line_names_nodes_as_users_know_them(started):
     _, [(_, line)] = started(("comfy.samplers.encode_model_conds",))
     assert line == (
         "[AnimateDiff] This ComfyUI (0.31.0) lacks comfy.samplers.encode_model_conds (needed for training). "
-        "Left out: Train MotionLoRA, Train Domain Adapter, Train Motion Module. "
+        "Left out: Train MotionLoRA, Train Domain Adapter, Train Motion Module, Training Options, Training Checkpoints, "
+        "Training Validation. "
         "Update ComfyUI-AnimateDiff-Next, or use ComfyUI 0.30.0."
     )
 
