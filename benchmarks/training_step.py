@@ -24,7 +24,7 @@ from pack import load_pack
 LIMIT = 1.30
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--comfyui", help="ComfyUI's folder; otherwise the one that the tests use")
     parser.add_argument("--weights", help="folder with checkpoints/ and animatediff_models/")
@@ -53,6 +53,7 @@ def main() -> None:
     print(f"{options.frames} frames at {options.pixels} px, {torch.get_num_threads()} CPU threads")
     print(f"checkpointing off {off:.2f} s/step, {memory[False]:.2f} GiB; on {on:.2f} s/step, {memory[True]:.2f} GiB")
     print(f"figure gradient_checkpointing_time {on / off:.3f} {LIMIT}")
+    return 0 if on / off <= LIMIT else 1
 
 
 def step(pack, model, latents, positive, negative, frames: int, checkpointing: bool) -> tuple[float, float]:
@@ -86,4 +87,4 @@ def step(pack, model, latents, positive, negative, frames: int, checkpointing: b
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -123,7 +123,7 @@ def _seamless(frames: int, options: WindowOptions, step: int) -> list[Window]:
     """Windows of all frames that begin all over the clip and run over its end; of longer clips, looped windows.
 
     After Bi et al., "Mobius: Text to Seamless Looping Video Generation via Latent Shift" (arXiv 2502.20307), where the clip
-    begins elsewhere at each step. Blended in every step, no two of its windows can settle on different places of a thing.
+    begins elsewhere at each step. Here all beginnings are blended in each, so that no place of the loop is another than the rest.
     """
     _check_length(options)
     if frames > options.length:
