@@ -1,13 +1,15 @@
 """What long clips cost: seconds per step and memory, by windows, for clips of several lengths.
 
     python -m nox -s benchmark -- long [--frames 64 128 256] [--steps 2] [--rounds 3] [--json FILE] [--plot FILE]
-                                       [--pack FOLDER] [--pixels 64] [--device cpu] [--measure time memory]
+                                       [--pack FOLDER] [--pixels 64] [--device cpu] [--measure time memory] [--add]
 
 API prompts through a ComfyUI server, on random SD1.5 weights and the v2 motion model, cond and uncond; the settings take
 turns. Prompts of ``--steps`` steps are timed, once everything is loaded. ``--pack`` runs the same prompts on another node pack, as
 far as it has the nodes. Memory is the highest of the process of a second server (on Linux, RSS) above what it holds between two
 runs, which is the weights: there memory that is no longer used goes back to the system at once, which takes time, and shared
-windows see CHUNK frames at a time, where time is taken with as many as fit.
+windows see CHUNK frames at a time, where time is taken with as many as fit. ``--add``: the rounds that are in the JSON file count as
+well, so that a run can be made in parts on a machine that is quiet for some minutes only; ``--measure`` with nothing behind it
+measures nothing, and prints and draws what the file has.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "dev"))
 import hosts
@@ -96,20 +99,22 @@ def prompt(setting: str, frames: int, steps: int, pixels: int, seed: int, chunk:
 Settings = list[tuple[str, int]]  # with the frames of the clip
 
 
-def measure_time(server: Server, options, settings: Settings, seeds: Iterator[int]) -> dict[tuple[str, int], float]:
-    """Seconds per step."""
+def measure_time(server: Server, options, settings: Settings, seeds: Iterator[int]) -> dict[tuple[str, int], list[float]]:
+    """Seconds per step of each round."""
     taken: dict[tuple[str, int], list[float]] = {one: [] for one in settings}
-    for turn in range(options.rounds):
+    loaded: set[str] = set()
+    for _ in range(options.rounds):
         for setting, frames in settings:
 
             def run(steps: int, setting=setting, frames=frames) -> float:
                 return seconds(server.queue(prompt(setting, frames, steps, options.pixels, next(seeds)), 7200))
 
-            if not turn:
+            if setting not in loaded:
                 run(1)  # loads what this setting needs
+                loaded.add(setting)
             taken[setting, frames].append(run(options.steps) / options.steps)
             print(f"{setting}, {frames} frames: {taken[setting, frames][-1]:.2f} s/step", flush=True)
-    return {one: statistics.median(of_setting) for one, of_setting in taken.items()}
+    return taken
 
 
 def measure_memory(server: Server, options, settings: Settings, seeds: Iterator[int]) -> dict[tuple[str, int], float]:
@@ -138,6 +143,18 @@ def table(rows: list[dict], most: list[int]) -> str:
             cells.append(", ".join(filter(None, found)))
         lines.append(f"| {setting} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def row_of(setting: tuple[str, int], measured: dict[str, dict], earlier: dict) -> dict:
+    """Of the JSON file: what was measured of a setting, with the rounds of an ``earlier`` row of it."""
+    rounds = earlier.get("rounds", []) + measured.get("time", {}).get(setting, [])
+    return {
+        "setting": setting[0],
+        "frames": setting[1],
+        "seconds_per_step": statistics.median(rounds) if rounds else None,
+        "rounds": rounds,
+        "peak_gib": measured.get("memory", {}).get(setting, earlier.get("peak_gib")),
+    }
 
 
 def find(rows: list[dict], setting: str, frames: int) -> dict | None:
@@ -228,10 +245,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pack", type=Path, default=ROOT, help="another node pack, for the same prompts")
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
-    parser.add_argument("--measure", nargs="+", default=["time", "memory"], choices=["time", "memory"])
+    parser.add_argument("--measure", nargs="*", default=["time", "memory"], choices=["time", "memory"])
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--add", action="store_true", help="count the rounds that are in the JSON file as well")
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
+    if options.add and options.json is None:
+        parser.error("--add needs --json, the file that the rounds are added to.")
 
     host = hosts.host()
     weights = hosts.weights(host)
@@ -247,7 +267,7 @@ def main() -> int:
         ):
             yield started
 
-    measured: dict[str, dict[tuple[str, int], float]] = {}
+    measured: dict[str, dict[tuple[str, int], Any]] = {}
     for what, measure, environment in (
         ("time", measure_time, {}),
         ("memory", measure_memory, {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}),
@@ -260,22 +280,18 @@ def main() -> int:
                     one for one in settings if (of_context := context(one[0])) is None or of_context[0] in served
                 ]
                 measured[what] = measure(started, options, settings, seeds)
-    rows = [
-        {
-            "setting": setting,
-            "frames": frames,
-            "seconds_per_step": measured.get("time", {}).get((setting, frames)),
-            "peak_gib": measured.get("memory", {}).get((setting, frames)),
-        }
-        for setting, frames in settings
-    ]
+    earlier = json.loads(options.json.read_text(encoding="utf-8")) if options.add else []
+    rows = [row_of(one, measured, find(earlier, *one) or {}) for one in settings]
+    rows += [row for row in earlier if find(rows, row["setting"], row["frames"]) is None]
+    rows.sort(key=lambda row: ((*SETTINGS, NO_WINDOWS).index(row["setting"]), row["frames"]))
     print(f"\n{options.pixels} px, cond and uncond, {os.environ.get('OMP_NUM_THREADS', os.cpu_count())} threads\n")
-    print(table(rows, options.frames), "\n")
+    lengths = sorted({row["frames"] for row in rows if row["setting"] != NO_WINDOWS})
+    print(table(rows, lengths), "\n")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    if options.plot and "time" in measured:
-        draw(rows, options.frames, options.plot, host)
-    kept = kept_gib(host, [SHORT, *options.frames], options.pixels, weights) if options.pack == ROOT else {}
+    if options.plot and all(row["rounds"] for row in rows):
+        draw(rows, lengths, options.plot, host)
+    kept = kept_gib(host, [SHORT, *lengths], options.pixels, weights) if options.pack == ROOT else {}
     return 0 if figures(rows, kept) else 1
 
 
