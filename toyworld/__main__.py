@@ -2,10 +2,12 @@
 
 python -m toyworld train            everything, from seeds (hours); resumes where it was stopped
 python -m toyworld expand FOLDER    the shipped weights as model files of ComfyUI
-python -m toyworld claims [--quick] measure the claims of the paper on the shipped weights; --only PART: those of one part
+python -m toyworld claims [--quick] measure the claims of the paper on the shipped weights; --only PART: those of one part;
+                                    --go-on: with the clips that a run of the same code left when it was stopped
 """
 
 import argparse
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -30,6 +32,7 @@ def main() -> int:
     claims = commands.add_parser("claims")
     claims.add_argument("--quick", action="store_true")
     claims.add_argument("--only", default=None, help="one part of the table, as in: --only one-shot")
+    claims.add_argument("--go-on", action="store_true", help="take the clips that a run which was stopped left")
     arguments = parser.parse_args()
 
     host = hosts.host()
@@ -47,8 +50,12 @@ def main() -> int:
 
     from . import claims as claims_module
 
-    with Server(host, hosts.cache_dir() / "toyworld" / "claims", models=[hosts.toyworld_models(host)]) as server:
-        found = claims_module.run(server, arguments.quick, arguments.only)
+    folder = hosts.cache_dir() / "toyworld" / "claims"
+    if not arguments.go_on:
+        shutil.rmtree(folder / "output", ignore_errors=True)
+    there = claims_module.pictures(folder / "output")
+    with Server(host, folder, models=[hosts.toyworld_models(host)]) as server:
+        found = claims_module.run(server, arguments.quick, arguments.only, there)
     print(claims_module.table(found))
     return 1 if any(claim.verdict == "MISSED" for claim in found) else 0
 
