@@ -118,11 +118,8 @@ def file_of(key: str, name: str, what: str) -> io.Combo.Input:
 
     ``what`` says in the plural what they are.
     """
-    files = folders.list_files(key)
-    tooltip = f"From models/{key}."
-    if not files:
-        tooltip = f"No {what} found. Put {what} into models/{key}, then press R."
-    return io.Combo.Input(name, options=files, tooltip=tooltip)
+    tooltip = f"A file in models/{key}. None there yet? Put {what} there, then press R."
+    return io.Combo.Input(name, options=folders.list_files(key), tooltip=tooltip)
 
 
 def motion_model_name() -> io.Combo.Input:

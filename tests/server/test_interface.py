@@ -54,7 +54,7 @@ def test_categories_and_names_are_ours_in_plain_words(served):
 def test_without_motion_models_the_pack_loads_and_says_where_they_go(new_server, host):
     with new_server(host) as empty:
         name = empty.object_info("ADE_LoadAnimateDiffModel")["input"]["required"]["model_name"]
-        assert "No motion models found" in name[1]["tooltip"]
+        assert "Put motion models there" in name[1]["tooltip"]
         assert (empty.run / "models" / "animatediff_models").is_dir()
         assert (empty.run / "models" / "animatediff_motion_lora").is_dir()
         assert empty.log().count("already provides nodes") == 0
