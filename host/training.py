@@ -20,6 +20,7 @@ from PIL import Image
 from torch import nn
 
 from . import vae
+from .device import training_device as training_device
 from .gradients import differentiable
 
 Conditioning = list  # the host's CONDITIONING: [[tensor, options], ...]
@@ -35,10 +36,6 @@ def collect_garbage() -> None:
     """Give back the memory of a training that is over: its networks refer to each other in cycles."""
     gc.collect()
     comfy.model_management.soft_empty_cache()
-
-
-def training_device() -> torch.device:
-    return comfy.model_management.get_torch_device()
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -113,6 +110,10 @@ class PreparedConds:
             base.extra_conds, conds, latent, device, "positive", latent_image=latent
         )
         self.conds = [cond["model_conds"] for cond in conds]
+
+    def still(self, indices: list[int]) -> bool:
+        """Whether the texts are the same in all frames of a clip, as those of one prompt are."""
+        return all(len(self.conds[self.places[index]]["c_crossattn"].cond) == 1 for index in indices)
 
     def batch(self, indices: list[int], frames: int) -> dict[str, torch.Tensor]:
         """Keyword arguments of ``apply_model`` for ``len(indices)`` clips of ``frames`` frames."""

@@ -18,6 +18,7 @@ from ..motion_models.layouts import Tensors
 from .change import BESIDE_A_CHANGE, shape_of
 from .dora import DoraOfOutputs
 from .error import LoraFileError
+from .kohya import named_as_kohya
 from .names import Layers
 from .reading import changes, read_lora
 
@@ -157,9 +158,10 @@ def save_lora_model(
 ) -> None:
     """Write a LORA_MODEL, the host's training node's too, to a new file that Load Domain Adapter and Load LoRA read.
 
-    ``metadata`` as in save_motion_lora. Raises what save_tensors raises.
+    A domain adapter of SD1.5 or SDXL in kohya's names, so that diffusers and kohya's scripts read it too. ``metadata`` as in
+    save_motion_lora. Raises what save_tensors raises.
     """
     ranks = [value.shape[0] for key, value in tensors.items() if key.endswith("lora_down.weight")]
     # Numbers such as alpha stay as they are: in float16 a large one would be infinite.
     tensors = {key: value.to(dtype) if value.ndim > 1 else value for key, value in tensors.items()}
-    save_tensors(tensors, path, {f"{METADATA_PREFIX}rank": max(ranks, default=0), **(metadata or {})})
+    save_tensors(named_as_kohya(tensors), path, {f"{METADATA_PREFIX}rank": max(ranks, default=0), **(metadata or {})})

@@ -245,6 +245,17 @@ class TrainingNode(Node):
     stops: ClassVar[Counter] = Counter()
 
     @classmethod
+    def train(cls, **inputs) -> tuple:
+        """What the node hands on, of its inputs without the lists; those of the loop are in ``settings``."""
+        raise NotImplementedError
+
+    @classmethod
+    def run(cls, **inputs) -> io.NodeOutput:
+        inputs = cls.single(inputs)
+        settings = settings_of(inputs)
+        return io.NodeOutput(*cls.train(settings=settings, **inputs))
+
+    @classmethod
     def fingerprint_inputs(cls, **_):
         return cls.stops[cls.define_schema().node_id]
 
@@ -259,7 +270,7 @@ class TrainingNode(Node):
 
     @classmethod
     def trained(cls, train: Callable, **inputs) -> tuple:
-        """Call ``train`` where gradients exist: the host runs nodes in inference mode."""
+        """What ``train`` gives, the losses and the steps. It is called where gradients exist: the host runs nodes in inference mode."""
         try:
             with torch.inference_mode(False), torch.enable_grad():
                 *result, record = train(**inputs, node_id=cls.hidden.unique_id)
@@ -270,15 +281,25 @@ class TrainingNode(Node):
         return (*result, record.loss_map, record.steps)
 
 
+def training_schema(inputs: list[io.Input], result: io.Output, **texts: str) -> io.Schema:
+    """That of a node which trains; ``result`` is what it hands on first."""
+    return schema(
+        category=CATEGORY,
+        is_input_list=True,
+        inputs=[*inputs, options_input()],
+        outputs=[result, *LOOP_OUTPUTS],
+        hidden=[io.Hidden.unique_id],
+        **texts,
+    )
+
+
 class TrainMotionLoRA(TrainingNode):
     @classmethod
     def define_schema(cls):
-        return schema(
+        return training_schema(
             node_id="AnimateDiffTrainMotionLoRA",
             display_name="Train MotionLoRA",
-            category=CATEGORY,
             description="Teaches a motion model one kind of motion from 20 to 50 clips. The MODEL stays as it is.",
-            is_input_list=True,
             inputs=[
                 *data_inputs("A model with one motion model applied (Use Evolved Sampling)."),
                 frames_input(),
@@ -294,62 +315,47 @@ class TrainMotionLoRA(TrainingNode):
                     "the noise alone suggests cancel out of a step.",
                 ),
                 sockets.MotionLora.Input("resume", optional=True, tooltip="A MotionLoRA to train on. Its rank wins."),
-                options_input(),
             ],
-            outputs=[sockets.MotionLora.Output("MOTION_LORA"), *LOOP_OUTPUTS],
-            hidden=[io.Hidden.unique_id],
+            result=sockets.MotionLora.Output("MOTION_LORA"),
         )
 
     @classmethod
-    def run(cls, **inputs) -> io.NodeOutput:
-        inputs = cls.single(inputs)
-        settings = settings_of(inputs)
-        resume = inputs.pop("resume", None)
+    def train(cls, resume=None, **inputs) -> tuple:
         if resume is not None and len(resume) != 1:
             raise TrainingFailed(f"resume got {len(resume)} MotionLoRAs, but training goes on from one. Connect one.")
-        lora, loss_map, steps = cls.trained(
-            train_motion_lora, **inputs, settings=settings, resume=resume[0].lora if resume else None
-        )
-        return io.NodeOutput((AppliedMotionLora(lora),), loss_map, steps)
+        lora, *told = cls.trained(train_motion_lora, **inputs, resume=resume[0].lora if resume else None)
+        return (AppliedMotionLora(lora),), *told
 
 
 class TrainDomainAdapter(TrainingNode):
     @classmethod
     def define_schema(cls):
-        return schema(
+        return training_schema(
             node_id="AnimateDiffTrainDomainAdapter",
             display_name="Train Domain Adapter",
-            category=CATEGORY,
             description="Learns the look of the training videos from single frames, so that a motion module need not. "
             "Left out, or scaled down, when sampling.",
-            is_input_list=True,
             inputs=[
                 *data_inputs("The model whose motion module will be trained. Motion models on it take no part."),
                 *lora_inputs(rank=64),
                 *loop_inputs(batch=8, learning_rate=1e-4, steps=1000, weight_decay=1e-2),
                 *noise_level_inputs(),
-                options_input(),
             ],
-            outputs=[sockets.LoraModel.Output("lora"), *LOOP_OUTPUTS],
-            hidden=[io.Hidden.unique_id],
+            result=sockets.LoraModel.Output("lora"),
         )
 
     @classmethod
-    def run(cls, **inputs) -> io.NodeOutput:
-        inputs = cls.single(inputs)
-        settings = settings_of(inputs)
-        return io.NodeOutput(*cls.trained(train_domain_adapter, **inputs, settings=settings))
+    def train(cls, **inputs) -> tuple:
+        return cls.trained(train_domain_adapter, **inputs)
 
 
 class TrainMotionModule(TrainingNode):
     @classmethod
     def define_schema(cls):
-        return schema(
+        return training_schema(
             node_id="AnimateDiffTrainMotionModule",
             display_name="Train Motion Module",
-            category=CATEGORY,
             description="Trains a motion module on video clips, from scratch or on from one. Everything else is frozen.",
-            is_input_list=True,
             inputs=[
                 *data_inputs("A model with the domain adapter on. Motion models on it take no part."),
                 frames_input(),
@@ -369,18 +375,13 @@ class TrainMotionModule(TrainingNode):
                 *loop_inputs(batch=1, learning_rate=1e-4, steps=10000, weight_decay=1e-2),
                 *noise_level_inputs(),
                 sockets.MotionModelSocket.Input("start", optional=True, tooltip="A motion model to go on from."),
-                options_input(),
             ],
-            outputs=[sockets.MotionModelSocket.Output("MOTION_MODEL"), *LOOP_OUTPUTS],
-            hidden=[io.Hidden.unique_id],
+            result=sockets.MotionModelSocket.Output("MOTION_MODEL"),
         )
 
     @classmethod
-    def run(cls, **inputs) -> io.NodeOutput:
-        inputs = cls.single(inputs)
-        settings = settings_of(inputs)
-        inputs["version"] = inputs.pop("layout")
-        return io.NodeOutput(*cls.trained(train_motion_module, **inputs, settings=settings))
+    def train(cls, layout: str, **inputs) -> tuple:
+        return cls.trained(train_motion_module, **inputs, version=layout)
 
 
 NODES = [TrainMotionLoRA, TrainDomainAdapter, TrainMotionModule]

@@ -4,11 +4,10 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..host.schema import schema
 from ..host.told import Told
 from ..training.settings import CheckpointSettings, TrainingOptions, ValidationSettings
 from . import sockets
-from .base import Node
+from .base import node
 from .training import CATEGORY, only_lists
 from .values import at_least, at_most
 
@@ -23,176 +22,22 @@ def _previous() -> io.Input:
     )
 
 
-class TrainingOptionsNode(Node):
-    @classmethod
-    def define_schema(cls):
-        return schema(
-            node_id="AnimateDiffTrainingOptions",
-            display_name="Training Options",
-            category=CATEGORY,
-            description="How training learns: warm-up, averaged weights, larger batches, weights of noise levels, ranks of layers.",
-            search_aliases=["ema", "warmup", "gradient accumulation", "min-snr", "noise offset", "rslora"],
-            inputs=[
-                io.Int.Input(
-                    "warmup_steps",
-                    default=0,
-                    min=0,
-                    max=MOST_WARMUP,
-                    tooltip="The learning rate rises in a straight line over so many steps. 0: none.",
-                ),
-                io.Float.Input(
-                    "ema",
-                    default=0.0,
-                    min=0.0,
-                    max=0.99999,
-                    step=0.0001,
-                    round=0.00001,
-                    tooltip="Hand on an average of the weights in place of the last ones: smoother. 0.99 looks back about 100 "
-                    "steps, 0.999 about 1000; well below the steps of the training. 0: none.",
-                ),
-                io.Int.Input(
-                    "accumulate",
-                    default=1,
-                    min=1,
-                    max=MOST_ACCUMULATED,
-                    tooltip="Batches whose gradients are added up to one step: a larger batch in more time instead of memory.",
-                ),
-                io.Float.Input(
-                    "min_snr_gamma",
-                    default=0.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="min-SNR-γ: low noise, whose errors say little about the picture, counts less; 5 is the usual γ. "
-                    "0: all noise levels count alike.",
-                ),
-                io.Float.Input(
-                    "noise_offset",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Adds one number for each clip and channel to the noise, so that dark and bright clips are learned; "
-                    "0.05 to 0.1 are usual. 0: none.",
-                ),
-                io.Boolean.Input(
-                    "rslora",
-                    default=False,
-                    tooltip="LoRAs act with strength alpha / √rank in place of alpha / rank: high ranks learn more.",
-                ),
-                io.String.Input(
-                    "ranks",
-                    default="",
-                    tooltip="Ranks of some kinds of layers, by a part of their names: to_v: 32, to_q: 8. Rank 0 leaves a kind "
-                    "alone; the first that fits counts. Empty: all have the rank of the training node.",
-                ),
-                _previous(),
-            ],
-            outputs=[sockets.TrainingOptions.Output("options")],
-        )
-
-    @classmethod
-    def run(cls, ranks: str, prev_options: TrainingOptions = EMPTY, **values) -> TrainingOptions:
-        for name in ("warmup_steps", "ema", "min_snr_gamma", "noise_offset"):
-            at_least(name, values[name], least=0)
-        at_most("ema", values["ema"], 0.99999, "an average of 1 or more never leaves the first weights")
-        return replace(prev_options, ranks=ranks_written(ranks), **values)
+def _learning(ranks: str, prev_options: TrainingOptions = EMPTY, **values) -> TrainingOptions:
+    for name in ("warmup_steps", "ema", "min_snr_gamma", "noise_offset"):
+        at_least(name, values[name], least=0)
+    at_most("ema", values["ema"], 0.99999, "an average of 1 or more never leaves the first weights")
+    return replace(prev_options, ranks=ranks_written(ranks), **values)
 
 
-class TrainingCheckpoints(Node):
-    @classmethod
-    def define_schema(cls):
-        return schema(
-            node_id="AnimateDiffTrainingCheckpoints",
-            display_name="Training Checkpoints",
-            category=CATEGORY,
-            description=(
-                "Saves what was trained every so many steps, with a sample, a log of the losses, and all that it takes to go on "
-                "after a crash as if nothing had happened."
-            ),
-            search_aliases=["resume training", "save training state", "tensorboard", "loss log csv"],
-            inputs=[
-                io.String.Input(
-                    "filename_prefix",
-                    default="training",
-                    tooltip="Beginning of the names of the files, in the folder where the Save node of the same kind puts its own. A "
-                    "counter is added, nothing is overwritten. Subfolders are possible.",
-                ),
-                io.Int.Input("every", default=100, min=1, max=MOST_STEPS, tooltip="Steps from one to the next."),
-                io.Int.Input(
-                    "keep", default=3, min=1, max=1000, tooltip="How many to keep: the newest. Older ones are removed."
-                ),
-                io.Boolean.Input(
-                    "go_on",
-                    default=False,
-                    tooltip="Go on from the newest checkpoint of this filename_prefix, if there is one. steps counts from the "
-                    "beginning: 1000 after a checkpoint of 600 trains 400 more.",
-                ),
-                io.Boolean.Input(
-                    "sample",
-                    default=True,
-                    tooltip="Save a small clip of the first caption with each, without guidance. As long as ten to twenty steps.",
-                ),
-                _previous(),
-                io.Vae.Input(
-                    "vae",
-                    optional=True,
-                    tooltip="Decodes the samples. Without one they have the rough colours of previews.",
-                ),
-            ],
-            outputs=[sockets.TrainingOptions.Output("options")],
-        )
-
-    @classmethod
-    def run(
-        cls,
-        filename_prefix: str,
-        every: int,
-        keep: int,
-        go_on: bool,
-        sample: bool,
-        prev_options: TrainingOptions = EMPTY,
-        vae=None,
-    ) -> TrainingOptions:
-        return replace(prev_options, checkpoints=CheckpointSettings(filename_prefix, every, keep, go_on, sample, vae))
+def _checkpoints(filename_prefix: str, prev_options: TrainingOptions = EMPTY, vae=None, **values) -> TrainingOptions:
+    settings = CheckpointSettings(filename_prefix, clip=values.pop("sample"), vae=vae, **values)
+    return replace(prev_options, checkpoints=settings)
 
 
-class TrainingValidation(Node):
-    @classmethod
-    def define_schema(cls):
-        return schema(
-            node_id="AnimateDiffTrainingValidation",
-            display_name="Training Validation",
-            category=CATEGORY,
-            description=(
-                "Measures the loss on clips that are not trained on, always at the same noise. Where it rises while the loss of "
-                "training falls, the clips are being memorised."
-            ),
-            search_aliases=["validation loss", "held-out"],
-            is_input_list=True,
-            inputs=[
-                io.Latent.Input(
-                    "latents",
-                    tooltip="The held-out clips: a list of latents, one per clip.",
-                ),
-                io.Conditioning.Input("positive", tooltip="The caption of each, in the same order; or one for all."),
-                io.Int.Input(
-                    "every",
-                    default=100,
-                    min=1,
-                    max=MOST_STEPS,
-                    tooltip="Steps from one measurement to the next. One takes as long as about one and a half steps for each clip.",
-                ),
-                _previous(),
-            ],
-            outputs=[sockets.TrainingOptions.Output("options")],
-        )
-
-    @classmethod
-    def run(cls, **inputs) -> TrainingOptions:
-        found = only_lists(("latents", "positive"), inputs)
-        validation = ValidationSettings(tuple(found["latents"]), tuple(found["positive"]), found["every"])
-        return replace(found.get("prev_options") or EMPTY, validation=validation)
+def _validation(**inputs) -> TrainingOptions:
+    found = only_lists(("latents", "positive"), inputs)
+    validation = ValidationSettings(tuple(found["latents"]), tuple(found["positive"]), found["every"])
+    return replace(found.get("prev_options") or EMPTY, validation=validation)
 
 
 class WrongRanks(Told, ValueError):
@@ -213,4 +58,140 @@ def ranks_written(text: str) -> dict[str, int]:
     return ranks
 
 
-NODES = [TrainingOptionsNode, TrainingCheckpoints, TrainingValidation]
+OUTPUTS = [sockets.TrainingOptions.Output("options")]
+NODES = [
+    node(
+        _learning,
+        node_id="AnimateDiffTrainingOptions",
+        display_name="Training Options",
+        category=CATEGORY,
+        description="How training learns: warm-up, averaged weights, larger batches, weights of noise levels, ranks of layers.",
+        aliases=("ema", "warmup", "gradient accumulation", "min-snr", "noise offset", "rslora"),
+        inputs=[
+            io.Int.Input(
+                "warmup_steps",
+                default=0,
+                min=0,
+                max=MOST_WARMUP,
+                tooltip="The learning rate rises in a straight line over so many steps. 0: none.",
+            ),
+            io.Float.Input(
+                "ema",
+                default=0.0,
+                min=0.0,
+                max=0.99999,
+                step=0.0001,
+                round=0.00001,
+                tooltip="Hand on an average of the weights in place of the last ones: smoother. 0.99 looks back about 100 "
+                "steps, 0.999 about 1000; well below the steps of the training. 0: none.",
+            ),
+            io.Int.Input(
+                "accumulate",
+                default=1,
+                min=1,
+                max=MOST_ACCUMULATED,
+                tooltip="Batches whose gradients are added up to one step: a larger batch in more time instead of memory.",
+            ),
+            io.Float.Input(
+                "min_snr_gamma",
+                default=0.0,
+                min=0.0,
+                max=100.0,
+                step=0.1,
+                tooltip="min-SNR-γ: low noise, whose errors say little about the picture, counts less; 5 is the usual γ. "
+                "0: all noise levels count alike.",
+            ),
+            io.Float.Input(
+                "noise_offset",
+                default=0.0,
+                min=0.0,
+                max=1.0,
+                step=0.01,
+                tooltip="Adds one number for each clip and channel to the noise, so that dark and bright clips are learned; "
+                "0.05 to 0.1 are usual. 0: none.",
+            ),
+            io.Boolean.Input(
+                "rslora",
+                default=False,
+                tooltip="LoRAs act with strength alpha / √rank in place of alpha / rank: high ranks learn more.",
+            ),
+            io.String.Input(
+                "ranks",
+                default="",
+                tooltip="Ranks of some kinds of layers, by a part of their names: to_v: 32, to_q: 8. Rank 0 leaves a kind "
+                "alone; the first that fits counts. Empty: all have the rank of the training node.",
+            ),
+            _previous(),
+        ],
+        outputs=OUTPUTS,
+    ),
+    node(
+        _checkpoints,
+        node_id="AnimateDiffTrainingCheckpoints",
+        display_name="Training Checkpoints",
+        category=CATEGORY,
+        description=(
+            "Saves what was trained every so many steps, with a sample, a log of the losses, and all that it takes to go on "
+            "after a crash as if nothing had happened."
+        ),
+        aliases=("resume training", "save training state", "tensorboard", "loss log csv"),
+        inputs=[
+            io.String.Input(
+                "filename_prefix",
+                default="training",
+                tooltip="Beginning of the names of the files, in the folder where the Save node of the same kind puts its own. A "
+                "counter is added, nothing is overwritten. Subfolders are possible.",
+            ),
+            io.Int.Input("every", default=100, min=1, max=MOST_STEPS, tooltip="Steps from one to the next."),
+            io.Int.Input(
+                "keep", default=3, min=1, max=1000, tooltip="How many to keep: the newest. Older ones are removed."
+            ),
+            io.Boolean.Input(
+                "go_on",
+                default=False,
+                tooltip="Go on from the newest checkpoint of this filename_prefix, if there is one. steps counts from the "
+                "beginning: 1000 after a checkpoint of 600 trains 400 more.",
+            ),
+            io.Boolean.Input(
+                "sample",
+                default=True,
+                tooltip="Save a small clip of the first caption with each, without guidance. As long as ten to twenty steps.",
+            ),
+            _previous(),
+            io.Vae.Input(
+                "vae",
+                optional=True,
+                tooltip="Decodes the samples. Without one they have the rough colours of previews.",
+            ),
+        ],
+        outputs=OUTPUTS,
+    ),
+    node(
+        _validation,
+        node_id="AnimateDiffTrainingValidation",
+        display_name="Training Validation",
+        category=CATEGORY,
+        description=(
+            "Measures the loss on clips that are not trained on, always at the same noise. Where it rises while the loss of "
+            "training falls, the clips are being memorised."
+        ),
+        aliases=("validation loss", "held-out"),
+        is_input_list=True,
+        inputs=[
+            io.Latent.Input(
+                "latents",
+                tooltip="The held-out clips: a list of latents, one per clip.",
+            ),
+            io.Conditioning.Input("positive", tooltip="The caption of each, in the same order; or one for all."),
+            io.Int.Input(
+                "every",
+                default=100,
+                min=1,
+                max=MOST_STEPS,
+                tooltip="Steps from one measurement to the next. One takes as long as about one and a half steps for each clip.",
+            ),
+            _previous(),
+        ],
+        outputs=OUTPUTS,
+    ),
+]

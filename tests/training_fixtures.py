@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import glob
+import os
+
 import pytest
 import torch
 
 FRAMES = 4
+LORAS = "animatediff_motion_lora"
 
 
 @pytest.fixture
@@ -74,13 +78,13 @@ def train_lora(training, animated, new_latents, positive, negative, settings, wi
 
 @pytest.fixture
 def train_module(training, new_model, new_latents, positive, negative, settings, with_gradients):
-    def run(model=None, **changes):
+    def run(model=None, latents=None, conditionings=None, **changes):
         keywords = {name: changes.pop(name) for name in ("version", "start") if name in changes}
         return with_gradients(
             training("motion_module").train_motion_module,
             model or new_model(),
-            new_latents(),
-            [positive],
+            new_latents() if latents is None else latents,
+            conditionings or [positive],
             negative,
             settings(**changes),
             **keywords,
@@ -99,6 +103,42 @@ def train_adapter(training, new_model, new_latents, positive, negative, settings
         )
 
     return run
+
+
+@pytest.fixture
+def options(training, folder):
+    """`options(ema=0.9, checkpoints={...}, validation={...})`."""
+    for key in (LORAS, "animatediff_models", "loras"):
+        folder(key)  # emptied afterwards
+
+    def make(checkpoints=None, validation=None, **values):
+        module = training("settings")
+        return module.TrainingOptions(
+            checkpoints=None if checkpoints is None else module.CheckpointSettings(**{"clip": False, **checkpoints}),
+            validation=None if validation is None else module.ValidationSettings(**validation),
+            **values,
+        )
+
+    return make
+
+
+@pytest.fixture
+def option(pack):
+    """`option("Checkpoints", every=…)`: what the node Training Checkpoints hands on."""
+    nodes = {node.GET_SCHEMA().display_name: node for node in pack.submodule("nodes.training_options").NODES}
+    return lambda name, **inputs: nodes[f"Training {name}"].execute(**inputs).result[0]
+
+
+@pytest.fixture
+def checkpoint_files(folder):
+    """`checkpoint_files("*.state")`: the checkpoints' files of that pattern, by name."""
+    path = folder(LORAS)
+    return lambda pattern: sorted(os.path.basename(found) for found in glob.glob(os.path.join(path, pattern)))
+
+
+@pytest.fixture
+def checkpoint_path(folder):
+    return lambda name: os.path.join(folder(LORAS), name)
 
 
 @pytest.fixture

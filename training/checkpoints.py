@@ -23,7 +23,7 @@ from .settings import CheckpointSettings, TrainingFailed
 
 STATE, WEIGHTS, SAMPLE = ".state", ".safetensors", ".webp"
 STEP = re.compile(r"_(\d+)_step(\d+)\.state$")
-VERSION = 1
+VERSION = 2
 
 
 class Checkpoints:

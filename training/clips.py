@@ -1,9 +1,11 @@
 """The training data: latents of clips, checked before anything is computed, and how a step draws from them."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 
 import torch
 
@@ -26,6 +28,34 @@ class Batch:
     def twice(self) -> "Batch":
         """All of it, and then all of it again."""
         return Batch(self.latents.repeat(2, 1, 1, 1, 1), self.conditionings * 2)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One clip of a batch: the frames of clip ``index`` from ``start`` on, shown with conditioning ``conditioning``."""
+
+    index: int
+    start: int
+    conditioning: int
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Where training is in its clips, by their numbers: ``coming`` are still to come in this epoch, in this order.
+
+    ``ahead``: how often clips were taken of the epochs to come, for batches that this one had too few of.
+    """
+
+    coming: tuple[int, ...] = ()
+    ahead: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    def state(self) -> dict:
+        """Of Python's own types only."""
+        return {"coming": list(self.coming), "ahead": dict(self.ahead)}
+
+    @classmethod
+    def of_state(cls, state: dict) -> "Epoch":
+        return cls(tuple(state["coming"]), state["ahead"])
 
 
 @dataclass(frozen=True)
@@ -85,21 +115,51 @@ class Clips:
             found.setdefault(latents.shape[1:], []).append(index)
         return found
 
-    def draw(self, clips: int, frames: int, caption_dropout: float, generator: torch.Generator) -> Batch:
-        """``clips`` random stretches of ``frames`` frames; some of them with the empty text for their own.
+    def draw(
+        self, epoch: Epoch, clips: int, frames: int, caption_dropout: float, generator: torch.Generator
+    ) -> tuple[list[Pick], Epoch]:
+        """What a batch of ``clips`` clips is made of, and where training is behind it. No latents are read.
 
-        All of the size of the first, which may be any clip: a size is drawn as often as it has clips.
+        Of each clip a random stretch of ``frames`` frames; some of them with the empty text for their own.
         """
-        chosen, conditionings, choice = [], [], range(len(self.latents))
-        for _ in range(clips):
-            index = choice[_random(len(choice), generator)]
-            choice = self.of_size[self.latents[index].shape[1:]]
-            latents = self.latents[index]
-            start = _random(len(latents) - frames + 1, generator)
-            chosen.append(latents[start : start + frames])
+        indices, epoch = self._next(epoch, clips, generator)
+        picks = []
+        for index in indices:
+            start = int(torch.randint(len(self.latents[index]) - frames + 1, (), generator=generator))
             dropped = torch.rand((), generator=generator).item() < caption_dropout
-            conditionings.append(self.empty if dropped else self.conditioning[index])
-        return Batch(torch.stack(chosen), conditionings)
+            picks.append(Pick(index, start, self.empty if dropped else self.conditioning[index]))
+        return picks, epoch
+
+    def _next(self, epoch: Epoch, count: int, generator: torch.Generator) -> tuple[list[int], Epoch]:
+        """The numbers of the next ``count`` clips, which make a batch, and where training is behind them.
+
+        An epoch has every clip once, in an order of its own. A batch is of one size: that of the clip whose turn it is, with those
+        that come next of the same size. If the epoch has too few of them left, the rest is taken of the next one, which
+        leaves them out in turn. So a size comes up as often as it has clips.
+        """
+        coming, ahead = list(epoch.coming), Counter(epoch.ahead)
+        while not coming:
+            coming = [clip for clip in self._shuffled(range(len(self.latents)), generator) if not ahead[clip]]
+            ahead = Counter({clip: times - 1 for clip, times in ahead.items() if times > 1})
+        alike = self.of_size[self.latents[coming[0]].shape[1:]]
+        wanted = set(alike)
+        chosen = [clip for clip in coming if clip in wanted][:count]
+        while len(chosen) < count:
+            # those that are in this batch already come last
+            more = sorted(self._shuffled(alike, generator), key=chosen.count)[: count - len(chosen)]
+            ahead.update(more)
+            chosen += more
+        taken = set(chosen)
+        return chosen, Epoch(tuple(clip for clip in coming if clip not in taken), MappingProxyType(dict(ahead)))
+
+    @staticmethod
+    def _shuffled(clips: Sequence[int], generator: torch.Generator) -> list[int]:
+        return [clips[place] for place in torch.randperm(len(clips), generator=generator).tolist()]
+
+    def batch(self, picks: Sequence[Pick], frames: int) -> Batch:
+        """The latents of ``picks``, which are of one size."""
+        latents = torch.stack([self.latents[pick.index][pick.start : pick.start + frames] for pick in picks])
+        return Batch(latents, [pick.conditioning for pick in picks])
 
 
 @dataclass(frozen=True)
@@ -116,8 +176,11 @@ class TrainingData:
     ) -> "TrainingData":
         """Raises TrainingDataError for clips that cannot be trained or measured on."""
         clips = Clips.of(latents, len(positive), settings.frames)
+        _check_texts(positive, "positive")
+        _check_texts([negative], "negative")
         conditionings, held_out = [*positive, negative], None
         if (validation := settings.options.validation) is not None:
+            _check_texts(validation.positive, "positive of Training Validation")
             held_out = Clips.of(validation.latents, len(validation.positive), settings.frames, "Held-out clip")
             numbers = tuple(len(conditionings) + number for number in held_out.conditioning)
             held_out = replace(held_out, conditioning=numbers)
@@ -138,5 +201,14 @@ class TrainingData:
         return found.hexdigest()[:12]
 
 
-def _random(below: int, generator: torch.Generator) -> int:
-    return int(torch.randint(below, (), generator=generator))
+def _check_texts(conditionings: Sequence[Conditioning], name: str) -> None:
+    """Raise TrainingDataError unless each is of one text: a clip is shown with one, so others would be left out unsaid."""
+    for number, conditioning in enumerate(conditionings, 1):
+        if len(conditioning) == 1:
+            continue
+        which = f"Conditioning {number} of {name}" if len(conditionings) > 1 else f"The conditioning {name}"
+        holds = f"has {len(conditioning)} parts, as Conditioning (Combine) makes them" if conditioning else "is empty"
+        raise TrainingDataError(
+            f"{which} {holds}, but a clip is trained with one text. Connect that of one CLIP Text Encode; Conditioning (Concat) "
+            "joins two texts to one."
+        )

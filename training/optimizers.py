@@ -9,10 +9,14 @@ of LoRAs are, it is all that is left, and weights go back to zero at full speed.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 import torch
 
+from ..host.device import training_device
+
 Parameters = Iterable[torch.nn.Parameter]
+ENOUGH = 1 << 14  # numbers, for an optimiser that leaves small tensors to the usual kernels
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,6 @@ class OptimizerKind:
 
     Below ``least`` as learning rate it learns nothing in any training that ends, of which ``why`` tells, and what to set.
     ``averages``: it has ``train()`` and ``eval()``, since the weights that it steps are not those that it hands on.
-    ``only_cuda``: it works on NVIDIA cards alone.
     """
 
     make: Callable[[Parameters, float, float], torch.optim.Optimizer]
@@ -30,7 +33,6 @@ class OptimizerKind:
     least: float = 0.0
     why: str = ""
     averages: bool = False
-    only_cuda: bool = False
 
 
 def decoupled(optimizer: type[torch.optim.Optimizer]) -> Callable[[Parameters, float, float], torch.optim.Optimizer]:
@@ -84,7 +86,7 @@ OPTIMIZERS: dict[str, OptimizerKind] = {
         why="gradients are clipped to a length of 1, so that all weights together move by no more than the learning rate in a "
         "step. Set learning_rate to about 1",
     ),
-    "AdamW 8-bit": _library("bitsandbytes", "bitsandbytes.optim", "AdamW8bit", only_cuda=True),
+    "AdamW 8-bit": _library("bitsandbytes", "bitsandbytes.optim", "AdamW8bit"),
     "Lion": _library("lion-pytorch", "lion_pytorch", "Lion"),
     "Prodigy": _library(
         "prodigyopt",
@@ -100,14 +102,9 @@ OPTIMIZERS: dict[str, OptimizerKind] = {
 
 def check_optimizer(name: str, learning_rate: float) -> str | None:
     """What is wrong with it, and what to do; None if it can work."""
-    # here: the interface of every node imports this module, and must not need all that training does
-    from ..host.training import training_device
-
     kind = OPTIMIZERS[name]
     if learning_rate < kind.least:
         return f"The optimizer {name} learns nothing at learning_rate {learning_rate:g}: {kind.why}, or take AdamW."
-    if kind.only_cuda and training_device().type != "cuda":
-        return f"The optimizer {name} works on NVIDIA graphics cards only. Take AdamW."
     if not kind.package:
         return None
     try:
@@ -119,4 +116,22 @@ def check_optimizer(name: str, learning_rate: float) -> str | None:
             f"{'is not installed' if missing else f'cannot be loaded ({error})'}. Install it where ComfyUI runs "
             f"(pip install {kind.package}) and start ComfyUI again, or take AdamW."
         )
+    try:
+        _step(kind)
+    except Exception as error:
+        return (
+            f"The optimizer {name} does not work on this machine ({error}). Bring its Python package up to date "
+            f"(pip install --upgrade {kind.package}) and start ComfyUI again, or take AdamW."
+        )
     return None
+
+
+def _step(kind: OptimizerKind) -> None:
+    """A step of some zeros where training computes: packages with kernels of their own have them for some devices only."""
+    with torch.inference_mode(False):
+        parameter = torch.nn.Parameter(torch.zeros(ENOUGH, device=training_device()))
+        parameter.grad = torch.zeros_like(parameter)
+        made: Any = kind.make([parameter], 1.0, 0.0)
+        if kind.averages:
+            made.train()
+        made.step()

@@ -11,7 +11,7 @@ import torch
 from ..host import training as host
 from .average import HandedOn, MovingAverage, evaluated
 from .checkpoints import Checkpoints, check_fits
-from .clips import TrainingData
+from .clips import Epoch, TrainingData
 from .event_log import EventLog
 from .objectives import OBJECTIVES, min_snr_weights
 from .optimizers import OPTIMIZERS
@@ -77,13 +77,14 @@ class _Training:
             self.handed_on = self.average.handed_on
         # On the CPU, so that a seed means the same clips and the same noise on every machine.
         self.generator = torch.Generator().manual_seed(settings.seed)
+        self.epoch = Epoch()
         self.record = TrainingRecord()
         self.preview_every = settings.preview_every
         self.sampled = checkpoints is not None and checkpoints.settings.clip
         if checkpoints is not None and checkpoints.found is not None:
             self.resume(*checkpoints.found)
         self.first = self.record.steps
-        self.chance = self.generator.get_state()  # behind the last whole step: one that is broken off has drawn from it
+        self.reached = self.chance()  # behind the last whole step: one that is broken off has drawn from it
         self.log = EventLog(checkpoints.base, self.first) if checkpoints is not None else None
         self.progress = host.Progress(settings.steps, node_id, self.first)
 
@@ -151,14 +152,20 @@ class _Training:
         if self.average is not None:
             self.average.stepped()
         self.record.add(loss.item(), rate, norm.item())
-        self.chance = self.generator.get_state()
+        self.reached = self.chance()
         return True
+
+    def chance(self) -> tuple[torch.Tensor, Epoch]:
+        """What decides which clips, which of their frames and what noise come next."""
+        return self.generator.get_state(), self.epoch
 
     def loss(self) -> torch.Tensor:
         """Of one batch, drawn anew."""
         settings, options, generator = self.settings, self.options, self.generator
         count = settings.batch // 2 if settings.noise_pairs else settings.batch
-        batch = self.data.clips.draw(count, settings.frames, settings.caption_dropout, generator)
+        clips, frames = self.data.clips, settings.frames
+        picks, self.epoch = clips.draw(self.epoch, count, frames, settings.caption_dropout, generator)
+        batch = clips.batch(picks, frames)
         low, high = settings.timesteps(self.unet.timesteps)
         timesteps = torch.randint(low, high, (count,), generator=generator)
         noise = torch.randn(batch.latents.shape, generator=generator)
@@ -255,7 +262,8 @@ class _Training:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": self.average and self.average.state(),
-            "chance": self.chance,
+            "chance": self.reached[0],
+            "epoch": self.reached[1].state(),
             "record": {f.name: getattr(self.record, f.name) for f in fields(self.record) if f.name != "ended_early"},
             "settings": self.noted_settings(),
         }
@@ -284,5 +292,7 @@ class _Training:
                 self.average.resume(state["average"])
             self.handed_on = self.average.handed_on
         self.generator.set_state(state["chance"])
+        if state["settings"]["clips"] == self.data.digest:
+            self.epoch = Epoch.of_state(state["epoch"])
         self.record = TrainingRecord(**state["record"])
         logging.info("[AnimateDiff] Training goes on from step %d of %s", self.record.steps, path)

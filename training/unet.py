@@ -14,6 +14,7 @@ from ..motion_models.network.checkpointing import checkpointed
 from ..motion_models.network.group_norm import joint_group_norm
 from ..motion_models.network.injection import MotionSlot, inject, run_slot
 from ..motion_models.network.temporal import MotionModel, TemporalAttention
+from .texts import TextOfClips
 
 
 class TrainingUNet:
@@ -24,10 +25,12 @@ class TrainingUNet:
 
     def __init__(self, patcher, motion_models: list[MotionModel], dtype: torch.dtype, checkpointing: bool):
         self.device = host.training_device()
+        self.dtype = dtype
         self.base = host.unet_copy(patcher, dtype, self.device)
         self.sampling = self.base.model_sampling
         self.predicts_v = host.predicts_v(self.sampling)
         self.unet = self.base.diffusion_model
+        self.texts = TextOfClips(self.unet)
         inject(self.unet, motion_models)
         for module in chain.from_iterable(model.modules() for model in motion_models):
             if isinstance(module, TemporalAttention):
@@ -106,14 +109,15 @@ class TrainingUNet:
             CALL_KEY: MotionCall(inputs, frames),
         }
         self.norm = partial(joint_group_norm, self.unet, frames) if self.joint_group_norm else nullcontext
-        conds = self.conds[tuple(noisy.shape[2:])]
+        prepared = self.conds[tuple(noisy.shape[2:])]
+        conds = prepared.batch(conditionings, frames)
+        # as the UNet gets it, so that the host has nothing to cast, and hands on this very tensor
+        conds["c_crossattn"] = conds["c_crossattn"].to(self.device, self.dtype)
+        self.texts.announce(conds["c_crossattn"], frames if prepared.still(conditionings) else 1)
         # the backward pass computes layers again after the call is over, so they carry its group norm with them
         with self.norm(), checkpointed(self.unet, self.norm) if self.checkpointing else nullcontext():
             denoised = self.base.apply_model(
-                noisy.flatten(0, 1),
-                sigma.repeat_interleave(frames),
-                transformer_options=options,
-                **conds.batch(conditionings, frames),
+                noisy.flatten(0, 1), sigma.repeat_interleave(frames), transformer_options=options, **conds
             )
         return denoised.unflatten(0, (clips, frames))
 

@@ -276,6 +276,39 @@ def test_pictures_on_the_sheet_are_those_of_the_clip(make):
     assert 20 / 255 < first < second < 0.6
 
 
+def test_where_no_clip_can_be_decoded_it_is_refused(make, pack, monkeypatch):
+    prepare = pack.submodule("training.dataset.prepare")
+
+    def fails(*_):
+        raise prepare.UnusableVideo("cannot be decoded at 0.3 s (invalid data)")
+
+    monkeypatch.setattr(prepare, "pictures", fails)
+    with pytest.raises(ValueError, match=r"None of the clips could be decoded.*a.mp4.*cannot be decoded at 0.3 s"):
+        make()
+
+
+def test_more_clips_than_can_be_meant_are_refused(make, pack, monkeypatch):
+    monkeypatch.setattr(pack.submodule("training.dataset.prepare"), "MOST_CLIPS", 2)
+    with pytest.raises(ValueError, match=r"gives more than 2 clips. Lower clips_per_video, or raise frames"):
+        make()
+
+
+TOLD = {
+    "too slow": (
+        {"frame_rate": 60.0, "stride": 1},
+        "it has 25 frames a second, fewer than are taken, so some frames stand twice",
+    ),
+    "too small": ({"width": 128, "height": 128}, "it is 64 x 48 pixels, so it is enlarged"),
+}
+
+
+@pytest.mark.parametrize("kind", TOLD)
+def test_the_summary_tells_what_makes_poor_clips(make, kind):
+    changes, told = TOLD[kind]
+    (line,) = [line for line in make(**changes).summary.splitlines() if line.endswith(told)]
+    assert "a.mp4" in line
+
+
 NOTHING = {
     "no videos": (
         lambda folder: [path.unlink() for path in folder.rglob("*.*")],
@@ -299,10 +332,10 @@ WRONG = {
         "The VAE of Video Folder to Clips makes latents of videos",
     ),
     "no frames": ({"frames": 0}, "frames .* at least 1"),
-    "many frames": ({"frames": 99_999}, "frames is 99999, but can be at most 1024"),
+    "many frames": ({"frames": 99_999}, "frames is 99999, but can be at most 1024: no motion model takes more"),
     "a rate below zero": ({"frame_rate": -1.0}, "frame_rate is -1, but has to be at least 0"),
     "no rate": ({"frame_rate": float("nan")}, "finite"),
-    "a huge picture": ({"width": 100_000}, "width is 100000, but can be at most 4096"),
+    "a huge picture": ({"width": 100_000}, "width is 100000, but can be at most 4096: no video model is trained on"),
     "a tiny picture": ({"height": 8}, "height is 8, but has to be at least 64"),
     "no stride": ({"stride": 0}, "stride .* at least 1"),
     "less than no clips": ({"clips_per_video": -1}, "clips_per_video .* at least 0"),

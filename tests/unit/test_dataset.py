@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -137,6 +138,33 @@ def test_folders_are_refused(dataset, folder, input_folder, kind):
     touch(input_folder, "many/9999_x/a.mp4")
     with pytest.raises(ValueError, match=told.replace("(", r"\(")):
         dataset("files").scan(value)
+
+
+def test_more_files_than_can_be_meant_are_refused(dataset, folder, monkeypatch):
+    files = dataset("files")
+    monkeypatch.setattr(files, "MOST_FILES", 2)
+    touch(folder, "a.mp4", "b.mp4", "inner/c.mp4")
+    with pytest.raises(files.DatasetError, match=r"more than 2 files below 'clips'. Divide them into folders"):
+        files.scan("clips")
+
+
+def test_what_may_not_be_read_is_told(dataset, folder, monkeypatch):
+    touch(folder, "a.mp4", "b.mp4", "inner/c.mp4")
+
+    def denied(function, name: str):
+        def call(path, *args, **kwargs):
+            if str(path).endswith(name):
+                raise PermissionError(13, "Permission denied")
+            return function(path, *args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(os, "scandir", denied(os.scandir, "inner"))
+    monkeypatch.setattr(os, "stat", denied(os.stat, "a.mp4"))
+    found = dataset("files").scan("clips")
+    assert [video.name for video in found.videos] == ["b.mp4"]
+    assert "inner: a folder that cannot be read (Permission denied)" in found.notes.lines()
+    assert "a.mp4: left out, as it cannot be read (Permission denied)" in found.notes.lines()
 
 
 def test_links_out_of_the_input_folder_are_not_looked_at(dataset, folder, tmp_path, monkeypatch):
@@ -359,6 +387,40 @@ def test_broken_files_are_told_before_anything_is_decoded(unusable, tmp_path, ki
     message = unusable(path)
     assert any(message.startswith(start) for start in told.split("|")), message
     assert str(tmp_path) not in message
+
+
+# limit: (what it is lowered to, what is told of four frames of 64 x 48 pixels then)
+LIMITS = {
+    "MOST_PIXELS": (1000, "is 64 x 48 pixels, more than can be read"),
+    "MOST_FRAMES": (3, "has more than 3 frames. Cut it into parts"),
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_videos_beyond_all_measure_are_told(dataset, unusable, tmp_path, monkeypatch, limit):
+    lowered, told = LIMITS[limit]
+    monkeypatch.setattr(dataset("video"), limit, lowered)
+    assert unusable(write_video(tmp_path / "large.mkv", greys(4))) == told
+
+
+def test_a_video_without_any_frame_is_told(dataset):
+    packet = SimpleNamespace(decode=list, size=1, is_discard=False, pts=0, dts=0)
+    stream = SimpleNamespace(time_base=Fraction(1, 25))
+    with pytest.raises(dataset("video").UnusableVideo, match="has no frame that can be decoded"):
+        dataset("video")._probe(SimpleNamespace(demux=lambda _: [packet]), stream)
+
+
+def test_frames_that_end_too_early_are_told(dataset, tmp_path):
+    path = write_video(tmp_path / "short.mkv", greys(4))
+    pictures = dataset("video").pictures(str(path), (0.0, 1.5), 0.02, 1.0, 16, 16)
+    with pytest.raises(dataset("video").UnusableVideo, match=r"cannot be decoded at 1.5 s \(its frames end there\)"):
+        list(pictures)
+
+
+def test_a_file_of_the_cache_that_is_gone_is_told(dataset, no_cache):
+    cache = dataset("cache").Cache()
+    with pytest.raises(dataset("cache").GoneAgain, match=r"was removed while it was in use. Queue the workflow again"):
+        cache.get(cache.path("latents", "of no clip"))
 
 
 def test_sound_without_pictures_is_told(unusable, tmp_path):

@@ -295,6 +295,90 @@ def test_we_read_what_diffusers_has_saved(motion_lora, lora, tmp_path):
         torch.testing.assert_close(found_up @ found_down, up @ down)
 
 
+# Domain adapters
+
+
+@pytest.fixture
+def adapter(pack, host_path):
+    """A tiny UNet of diffusers in SD1.5's blocks, and a change of each of its attention layers: name there -> (down, up), name here."""
+    import comfy.utils
+    from animatediff_tests_tiny import SD15
+
+    unet = diffusers.UNet2DConditionModel(block_out_channels=(32, 64, 64, 64), cross_attention_dim=32)
+    generator, pairs, ours = torch.Generator().manual_seed(3), {}, {}
+    for theirs, name in comfy.utils.unet_to_diffusers(SD15).items():
+        layer = theirs.removesuffix(".weight")
+        if ".attn" in layer and theirs.endswith(".weight"):
+            out, width = unet.get_submodule(layer).weight.shape
+            rank = 2 if "attn1" in layer else 3
+            pairs[layer] = (torch.randn(rank, width, generator=generator), torch.randn(out, rank, generator=generator))
+            ours[layer] = f"diffusion_model.{name.removesuffix('.weight')}"
+    return unet, pairs, ours
+
+
+@pytest.fixture
+def adapter_file(pack, adapter, tmp_path):
+    """That change in a file, as Save Domain Adapter writes it."""
+    _, pairs, ours = adapter
+    module = pack.submodule("lora.domain_adapter")
+    path = str(tmp_path / "adapter.safetensors")
+    module.save_lora_model(module.lora_model({ours[layer]: pairs[layer] for layer in pairs}), path, dtype=torch.float32)
+    return path
+
+
+def test_a_domain_adapter_has_its_strength_in_diffusers(adapter, adapter_file, caplog):
+    pytest.importorskip("peft", reason="needs peft, with which diffusers loads LoRAs: pip install peft")
+    unet, pairs, _ = adapter
+    before = {key: value.clone() for key, value in unet.state_dict().items()}
+    parts = dict.fromkeys(("vae", "text_encoder", "tokenizer", "safety_checker", "feature_extractor"))
+    pipeline = diffusers.StableDiffusionPipeline(
+        unet=unet, scheduler=diffusers.DDIMScheduler(), requires_safety_checker=False, **parts
+    )
+    pipeline.load_lora_weights(adapter_file, adapter_name="look")
+    pipeline.fuse_lora(lora_scale=0.6)
+    pipeline.unload_lora_weights()
+    after = pipeline.unet.state_dict()
+    for layer, (down, up) in pairs.items():
+        torch.testing.assert_close(after.pop(f"{layer}.weight"), before[f"{layer}.weight"] + 0.6 * up @ down)
+    assert all(torch.equal(value, before[key]) for key, value in after.items())
+    assert "unexpected keys" not in caplog.text
+    assert "missing keys" not in caplog.text
+
+
+def test_a_domain_adapter_has_its_strength_in_kohyas_scripts(adapter, adapter_file):
+    """networks/lora.py: a layer is called lora_unet_ and its name in diffusers, with underscores; its strength is alpha / rank."""
+    unet, pairs, _ = adapter
+    names = {f"lora_unet_{name.replace('.', '_')}": name for name, _ in unet.named_modules()}
+    tensors = safetensors.torch.load_file(adapter_file)
+    layers = {key.partition(".")[0] for key in tensors}
+    assert {names[layer] for layer in layers} == pairs.keys()
+    for layer in layers:
+        down, up, alpha = (tensors.pop(f"{layer}.{part}") for part in ("lora_down.weight", "lora_up.weight", "alpha"))
+        expected_down, expected_up = pairs[names[layer]]
+        torch.testing.assert_close(up @ down * (alpha / len(down)), expected_up @ expected_down)
+    assert not tensors
+
+
+def test_names_of_other_networks_stay_as_they_are(pack):
+    named = pack.submodule("lora.kohya").named_as_kohya
+    block = "transformer_blocks.0.attn1.to_q"
+    sdxl = ("input_blocks.4.1", "middle_block.1", "output_blocks.0.1")
+    for blocks, prefix in (
+        (sdxl, "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q"),
+        (("input_blocks.1.1", "output_blocks.0.1"), None),  # one level
+        (("input_blocks.1.1", "input_blocks.1.0"), None),  # a residual block
+        (("input_blocks.3.1",), None),  # one residual block a level
+    ):
+        tensors = {
+            f"diffusion_model.{place}.{block}.lora_{half}.weight": torch.zeros(2, 2)
+            for place in blocks
+            for half in ("up", "down")
+        }
+        found = named(tensors)
+        assert (found is tensors) == (prefix is None)
+        assert prefix is None or f"{prefix}.alpha" in found
+
+
 # The nodes and the command
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def training(pack):
     return lambda name: pack.submodule(f"training.{name}")
 
@@ -55,10 +59,36 @@ def clips(training):
     return training("clips").Clips.of([latent(0, 5), latent(1, 9)], conditionings=2, frames=5)
 
 
-def test_a_step_takes_consecutive_frames_of_one_clip(clips, generator):
+@pytest.fixture
+def draw(training):
+    """`draw(clips, batches, clips in a batch, …)`: the picks of so many batches, one behind the other."""
+
+    def many(clips, batches: int, count: int, frames: int = 5, caption_dropout: float = 0.0, seed: int = 0):
+        epoch, generator = training("clips").Epoch(), torch.Generator().manual_seed(seed)
+        drawn = []
+        for _ in range(batches):
+            picks, epoch = clips.draw(epoch, count, frames, caption_dropout, generator)
+            drawn.append(picks)
+        return drawn
+
+    return many
+
+
+@pytest.fixture
+def of_sizes(training):
+    """Clips of one frame each, of the given widths."""
+
+    def make(*widths: int):
+        latents = [{"samples": torch.zeros(1, 4, 1, width)} for width in widths]
+        return training("clips").Clips.of(latents, conditionings=1, frames=1)
+
+    return make
+
+
+def test_a_step_takes_consecutive_frames_of_one_clip(clips, draw):
     starts = set()
-    for _ in range(200):
-        batch = clips.draw(clips=3, frames=5, caption_dropout=0.0, generator=generator)
+    for picks in draw(clips, 100, 3):
+        batch = clips.batch(picks, frames=5)
         assert batch.latents.shape == (3, 5, 4, 2, 2)
         for latents, conditioning in zip(batch.latents, batch.conditionings, strict=True):
             numbers = latents[:, 0, 0, 0]
@@ -68,17 +98,53 @@ def test_a_step_takes_consecutive_frames_of_one_clip(clips, generator):
     assert starts == {0, 100, 101, 102, 103, 104}
 
 
-def test_a_batch_is_of_one_size_and_each_size_comes_as_often_as_it_has_clips(training, generator):
-    latents = [{"samples": torch.zeros(4, 4, 2, width)} for width in (2, 3, 3, 3)]
-    clips = training("clips").Clips.of(latents, conditionings=4, frames=4)
-    drawn = [clips.draw(3, 4, 0.0, generator) for _ in range(400)]
-    for batch in drawn:
-        assert {number == 0 for number in batch.conditionings} == {batch.latents.shape[-1] == 2}
-    assert 0.2 < sum(batch.latents.shape[-1] == 2 for batch in drawn) / len(drawn) < 0.3
+def test_every_clip_is_seen_once_in_an_epoch_and_in_a_new_order_in_each(of_sizes, draw):
+    clips = of_sizes(*[2] * 20)
+    for count in (1, 3, 8):  # 3 and 8 go over the end of an epoch
+        seen = [pick.index for picks in draw(clips, 60, count, frames=1) for pick in picks]
+        epochs = [tuple(seen[at : at + 20]) for at in range(0, len(seen) - 20, 20)]
+        assert all(sorted(epoch) == list(range(20)) for epoch in epochs)
+        assert len(set(epochs)) == len(epochs)
+    first, other = (draw(clips, 20, 1, frames=1, seed=seed) for seed in (0, 1))
+    assert first != other
+    assert first == draw(clips, 20, 1, frames=1)
 
 
-def test_captions_are_dropped_as_often_as_asked(clips, generator):
-    drawn = [c for _ in range(500) for c in clips.draw(2, 5, 0.1, generator).conditionings]
+@given(
+    widths=st.lists(st.integers(1, 3), min_size=1, max_size=12),
+    count=st.integers(1, 9),
+    batches=st.integers(1, 40),
+    seed=st.integers(0, 99),
+)
+def test_clips_of_several_sizes_have_their_turns_too(training, widths, count, batches, seed):
+    """Whatever a batch takes ahead of its time: what is left of the epoch, and what was taken of the next, add up for every clip."""
+    module = training("clips")
+    latents = tuple(torch.zeros(1, 4, 1, width) for width in widths)
+    clips = module.Clips(latents, (0,) * len(widths), 1)
+    epoch, generator = module.Epoch(), torch.Generator().manual_seed(seed)
+    seen: Counter = Counter()
+    for _ in range(batches):
+        picks, epoch = clips.draw(epoch, count, 1, 0.0, generator)
+        chosen = [pick.index for pick in picks]
+        assert len(chosen) == count
+        (width,) = {widths[index] for index in chosen}
+        alike = widths.count(width)
+        assert max(Counter(chosen).values()) == -(-count // alike)  # none twice before all others of its size
+        seen.update(chosen)
+        turns = {seen[clip] - epoch.ahead.get(clip, 0) + (clip in epoch.coming) for clip in range(len(widths))}
+        assert len(turns) == 1
+        assert len(set(epoch.coming)) == len(epoch.coming)
+        again = module.Epoch.of_state(epoch.state())
+        assert (again.coming, dict(again.ahead)) == (epoch.coming, dict(epoch.ahead))
+
+
+def test_a_size_comes_up_as_often_as_it_has_clips(of_sizes, draw):
+    drawn = draw(of_sizes(2, 3, 3, 3), 400, 3, frames=1)
+    assert 99 <= sum(picks[0].index == 0 for picks in drawn) <= 101
+
+
+def test_captions_are_dropped_as_often_as_asked(clips, draw):
+    drawn = [pick.conditioning for picks in draw(clips, 500, 2, caption_dropout=0.1) for pick in picks]
     assert 0.07 < drawn.count(clips.empty) / len(drawn) < 0.13
     assert clips.empty == 2
 
