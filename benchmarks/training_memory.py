@@ -126,6 +126,7 @@ def main() -> None:
     for module in motion.modules():
         if isinstance(module, temporal.TemporalAttention):
             module.attend = lambda q, k, v, heads: CountedAttention.apply(q, k, v)
+    texts = pack.submodule("training.texts").TextOfClips(unet)
     injection.inject(unet, [motion])
 
     batch, size = options.batch * options.frames, options.size // 8
@@ -141,11 +142,13 @@ def main() -> None:
     def activations(checkpointing: bool) -> int:
         """The most bytes that one step's tensors take at once, beside the weights: forward, backward and what is computed again."""
         live = Live(chain(unet.parameters(), motion.parameters(), motion.buffers(), *pairs.values()))
-        with live, checkpointed(unet) if checkpointing else nullcontext():
+        with live, checkpointed(unet, but_last=True) if checkpointing else nullcontext():
+            context = torch.empty(batch, 77, 768, **meta)
+            texts.announce(context, options.frames)
             result = unet(
                 torch.empty(batch, 4, size, size, **meta),
                 torch.empty(batch, device="meta"),
-                context=torch.empty(batch, 77, 768, **meta),
+                context=context,
                 transformer_options=transformer_options,
             )
             result.float().square().mean().backward()

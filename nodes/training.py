@@ -113,7 +113,7 @@ def loop_inputs(batch: int, learning_rate: float, steps: int, weight_decay: floa
         io.Boolean.Input(
             "gradient_checkpointing",
             default=True,
-            tooltip="Needs far less memory and about a third more time.",
+            tooltip="Needs far less memory and about a quarter more time.",
         ),
         io.Int.Input(
             "preview_every",

@@ -115,7 +115,7 @@ class TrainingUNet:
         conds["c_crossattn"] = conds["c_crossattn"].to(self.device, self.dtype)
         self.texts.announce(conds["c_crossattn"], frames if prepared.still(conditionings) else 1)
         # the backward pass computes layers again after the call is over, so they carry its group norm with them
-        with self.norm(), checkpointed(self.unet, self.norm) if self.checkpointing else nullcontext():
+        with self.norm(), checkpointed(self.unet, self.norm, but_last=True) if self.checkpointing else nullcontext():
             denoised = self.base.apply_model(
                 noisy.flatten(0, 1), sigma.repeat_interleave(frames), transformer_options=options, **conds
             )

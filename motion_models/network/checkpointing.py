@@ -20,17 +20,26 @@ from .temporal import GEGLU as MotionGEGLU
 
 
 @contextmanager
-def checkpointed(unet: nn.Module, again: Callable[[], AbstractContextManager] = nullcontext) -> Iterator[None]:
+def checkpointed(
+    unet: nn.Module, again: Callable[[], AbstractContextManager] = nullcontext, but_last: bool = False
+) -> Iterator[None]:
     """Inside the ``with``, the layers of ``unet`` keep their inputs only; the rest is computed again for the gradient.
 
-    ``again`` makes what a layer is computed again in, which is when the ``with`` may be over. Only these very layers are
-    altered, by an attribute of their own.
+    ``again`` makes what a layer is computed again in, which is when the ``with`` may be over. ``but_last``: the last layer keeps
+    what is inside. Where the gradient comes from the UNet's output, that would be computed again at once, so it takes no
+    memory. Only these very layers are altered, by an attribute of their own.
 
     Non-reentrant: the reentrant kind returns no gradients to weights behind a frozen input, which is why training
     with the official script learned nothing with checkpointing on (guoyww/AnimateDiff#128).
     """
     pieces = [piece for layer in unet.modules() for piece in _pieces(layer)]
-    with forwards_replaced(pieces, lambda layer: _checkpointed(_in_little_memory(layer), again)):
+    last = pieces[-1:] if but_last else []  # the blocks of a UNet are in their order
+    with (
+        forwards_replaced(
+            pieces[: len(pieces) - len(last)], lambda layer: _checkpointed(_in_little_memory(layer), again)
+        ),
+        forwards_replaced(last, _in_little_memory),
+    ):
         yield
 
 

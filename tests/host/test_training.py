@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
 from animatediff_tests_tiny import CONTEXT
@@ -166,6 +168,21 @@ def test_checkpointing_changes_memory_not_results(train_lora):
     for name, (down, up) in plain.pairs.items():
         torch.testing.assert_close(with_it.pairs[name][0], down, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(with_it.pairs[name][1], up, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_computed_last_is_not_computed_again(train_lora, pack, monkeypatch):
+    """It would be there again when memory is highest, which is when the gradient begins."""
+    calls: Counter = Counter()
+    transformer = pack.submodule("motion_models.network.temporal").TemporalTransformer
+    forward = transformer.forward
+    monkeypatch.setattr(
+        transformer, "forward", lambda self, *rest: calls.update([self.layer_name]) or forward(self, *rest)
+    )
+    train_lora(steps=1, checkpointing=True)
+    last = "up_blocks.3.motion_modules.2.temporal_transformer"
+    assert calls.pop(last) == 1
+    assert len(calls) == 20
+    assert set(calls.values()) == {2}
 
 
 def test_an_untrained_motion_module_changes_no_picture(train_module, animate, new_model, sample):

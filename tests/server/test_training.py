@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 import time
 from pathlib import Path
@@ -175,3 +176,18 @@ def test_a_folder_of_videos_is_trained_on_and_the_second_start_encodes_nothing(s
         assert newest(server, "animatediff_motion_lora") != saved
     finally:
         (folder / "again.avi").unlink()
+
+
+def test_the_example_with_checkpoints_goes_on_where_it_was(server):
+    """Queued again with more steps: options, held-out clips and checkpoints in one chain."""
+    folder = server.run / "models" / "animatediff_motion_lora"
+    small = {"frame_rate": 0.0, "stride": 1, "frames": 16, "warmup_steps": 1, "every": 2}
+    for steps in (2, 4):
+        server.queue(example("train_with_checkpoints", **{**SMALL, **small, "steps": steps}))
+        states = sorted(path.name for path in folder.glob("my_motion_training_*.state"))
+        assert states == [f"my_motion_training_00001_step{step:06}.state" for step in range(2, steps + 1, 2)]
+        assert (folder / f"my_motion_training_00001_step{steps:06}.webp").exists()
+    with open(folder / "my_motion_training_00001_log.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
+    assert [bool(row["validation_loss"]) for row in rows] == [False, True, False, True]
