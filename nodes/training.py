@@ -66,8 +66,8 @@ def loop_inputs(
             min=1e-7,
             max=1.0,
             step=1e-7,
-            tooltip="How far each step goes. With AdamW 0.001 to 0.005 for a MotionLoRA, 0.0001 for a domain adapter or a motion module. Lower it if the loss "
-            "becomes NaN or clips break up.",
+            tooltip="How far each step goes. With AdamW 0.001 to 0.005 for a MotionLoRA, 0.0001 for a domain adapter or a motion module. "
+            "Lower it if the loss becomes NaN or clips break up.",
         ),
         io.Combo.Input(
             "learning_rate_schedule",

@@ -107,7 +107,12 @@ class Bench:
         return {int(file.stem.rpartition("step")[2]): file for file in files}, record
 
     def sample(
-        self, caption: str, seed: int, lora: Path | None = None, strength: float = 1.0, under: torch.Tensor | None = None
+        self,
+        caption: str,
+        seed: int,
+        lora: Path | None = None,
+        strength: float = 1.0,
+        under: torch.Tensor | None = None,
     ) -> np.ndarray:
         """Frames of a clip, sampled as KSampler samples it; ``under``: latents that are left in the noise."""
         motion = self.motion
@@ -148,7 +153,9 @@ class Bench:
         }
 
 
-def run(pack, variants: list[str], directions: list[str], seeds: list[int], steps: int, every: int, count: int, rows: Path):
+def run(
+    pack, variants: list[str], directions: list[str], seeds: list[int], steps: int, every: int, count: int, rows: Path
+):
     """One row for each checkpoint, printed and written to ``rows`` as it comes; those that are there are not made again."""
     bench = Bench(pack)
     kept: list[dict] = json.loads(rows.read_text()) if rows.exists() else []
@@ -164,7 +171,12 @@ def run(pack, variants: list[str], directions: list[str], seeds: list[int], step
                 taken = time.monotonic() - start
                 for step, file in found.items():
                     row = {**which, "steps": step, **bench.measured(direction, file, count)}
-                    row |= {"seconds": taken, "motion": record.motion.get(step), "motions": record.motion, "file": file.name}
+                    row |= {
+                        "seconds": taken,
+                        "motion": record.motion.get(step),
+                        "motions": record.motion,
+                        "file": file.name,
+                    }
                     kept.append(row)
                     partial = rows.with_suffix(".partial")
                     partial.write_text(json.dumps(kept, indent=1))

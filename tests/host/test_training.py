@@ -158,7 +158,7 @@ def test_the_motion_error_is_measured_on_the_way_and_changes_nothing(train_lora,
     lora, record = train_lora(steps=27, latents=moving_latents)
     assert sorted(record.motion) == [25, 27]
     assert all(0 <= error <= 180 for error in record.motion.values())
-    again, same = train_lora(steps=27, latents=moving_latents)
+    _, same = train_lora(steps=27, latents=moving_latents)
     assert same.motion == record.motion
     monkeypatch.setattr(training("motion").MotionCheck, "due", lambda self, step: False)
     unmeasured, without = train_lora(steps=27, latents=moving_latents)

@@ -53,7 +53,9 @@ def test_a_zoom_is_told_from_its_reverse_and_from_a_pan(motion):
 
 def test_contrast_and_fine_latents_change_no_direction(motion):
     shared = motion.common_direction([moving(0)])
-    assert motion.degrees_from(shared, 0.1 * moving(40)) == pytest.approx(motion.degrees_from(shared, moving(40)), abs=0.1)
+    assert motion.degrees_from(shared, 0.1 * moving(40)) == pytest.approx(
+        motion.degrees_from(shared, moving(40)), abs=0.1
+    )
     assert motion.degrees_from(shared, moving(0, size=4 * SIZE)) < 5
 
 
@@ -105,7 +107,7 @@ def test_it_is_drawn_from_the_same_noise_there_and_back(check):
     assert torch.equal(one.noise[:4], one.noise[4:].flip(1))
     assert max(len(noisy) for noisy, _ in one.unet.calls) == 3
     # for each part of the clips the calls of all levels, one after the other
-    assert [conditionings for _, conditionings in one.unet.calls[:: 5]] == [[0, 1, 2], [0, 1, 2], [0, 1]]
+    assert [conditionings for _, conditionings in one.unet.calls[::5]] == [[0, 1, 2], [0, 1, 2], [0, 1]]
 
 
 @pytest.mark.parametrize(
