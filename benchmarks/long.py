@@ -99,7 +99,9 @@ def prompt(setting: str, frames: int, steps: int, pixels: int, seed: int, chunk:
 Settings = list[tuple[str, int]]  # with the frames of the clip
 
 
-def measure_time(server: Server, options, settings: Settings, seeds: Iterator[int]) -> dict[tuple[str, int], list[float]]:
+def measure_time(
+    server: Server, options, settings: Settings, seeds: Iterator[int]
+) -> dict[tuple[str, int], list[float]]:
     """Seconds per step of each round."""
     taken: dict[tuple[str, int], list[float]] = {one: [] for one in settings}
     loaded: set[str] = set()

@@ -36,7 +36,9 @@ def english(nodes: Iterable[type]) -> dict[Place, str]:
         here = ("nodeDefs", _key(info["name"]))
         texts |= {("nodeCategories", part): part for part in info["category"].split("/") if part not in shared}
         texts |= {(*here, "display_name"): info["display_name"], (*here, "description"): info["description"]}
-        inputs = {name: entry for group in ("required", "optional") for name, entry in info["input"].get(group, {}).items()}
+        inputs = {
+            name: entry for group in ("required", "optional") for name, entry in info["input"].get(group, {}).items()
+        }
         for name, (_, options) in inputs.items():
             place = (*here, "inputs", _key(name))
             texts |= {(*place, "name"): options.get("display_name") or name, (*place, "tooltip"): options["tooltip"]}
@@ -98,7 +100,9 @@ def main() -> None:
             (FOLDER / name).write_text(text_of(content), encoding="utf-8")
         present = set(texts.values())
         missing = sum(not written[text] for text in present)
-        print(f"{language}: {len(present)} texts, {missing} to translate, {len(written.keys() - present)} no longer used")
+        print(
+            f"{language}: {len(present)} texts, {missing} to translate, {len(written.keys() - present)} no longer used"
+        )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from ..training.motion_lora import train_motion_lora
 from ..training.motion_module import train_motion_module
 from ..training.objectives import OBJECTIVES
 from ..training.optimizers import OPTIMIZERS
-from ..training.settings import LEARNING_RATE_SCHEDULES, TrainingFailed, TrainingSettings
+from ..training.settings import COSINE, LEARNING_RATE_SCHEDULES, TrainingFailed, TrainingSettings
 from . import sockets
 from .base import Node
 from .values import above, at_least
@@ -41,7 +41,9 @@ def data_inputs(model: str) -> list[io.Input]:
     ]
 
 
-def loop_inputs(batch: int, learning_rate: float, steps: int, weight_decay: float) -> list[io.Input]:
+def loop_inputs(
+    batch: int, learning_rate: float, steps: int, weight_decay: float, schedule: str = "constant"
+) -> list[io.Input]:
     """The inputs that all training nodes share, with the defaults of each."""
     return [
         io.Int.Input(
@@ -64,13 +66,13 @@ def loop_inputs(batch: int, learning_rate: float, steps: int, weight_decay: floa
             min=1e-7,
             max=1.0,
             step=1e-7,
-            tooltip="How far each step goes. With AdamW 0.0001 to 0.001 for a LoRA, 0.0001 for a motion module. Lower it if the loss "
-            "becomes NaN or clips break up.",
+            tooltip="How far each step goes. With AdamW 0.001 to 0.005 for a MotionLoRA, 0.0001 for a domain adapter or a motion module. "
+            "Lower it if the loss becomes NaN or clips break up.",
         ),
         io.Combo.Input(
             "learning_rate_schedule",
             options=list(LEARNING_RATE_SCHEDULES),
-            default=LEARNING_RATE_SCHEDULES[0],
+            default=schedule,
             tooltip="cosine: the learning rate falls along half a cosine, to a hundredth in the last step.",
         ),
         io.Combo.Input(
@@ -143,7 +145,7 @@ def frames_input() -> io.Input:
     )
 
 
-def lora_inputs(rank: int) -> list[io.Input]:
+def lora_inputs(rank: int, alpha: float) -> list[io.Input]:
     return [
         io.Int.Input(
             "rank",
@@ -154,11 +156,11 @@ def lora_inputs(rank: int) -> list[io.Input]:
         ),
         io.Float.Input(
             "alpha",
-            default=rank,
+            default=alpha,
             min=0.01,
             max=1024.0,
             step=0.01,
-            tooltip="The LoRA acts with strength alpha / rank. Mostly as large as rank.",
+            tooltip="The LoRA acts with strength alpha / rank. Mostly as large as rank, or twice as large.",
         ),
     ]
 
@@ -172,7 +174,7 @@ def objective_input() -> io.Input:
     )
 
 
-def noise_level_inputs() -> list[io.Input]:
+def noise_level_inputs(end: float = 1.0) -> list[io.Input]:
     return [
         sockets.percent(
             "start_percent",
@@ -181,8 +183,8 @@ def noise_level_inputs() -> list[io.Input]:
         ),
         sockets.percent(
             "end_percent",
-            "… to here (1: no noise). Motion is decided where noise is high: 0 to 0.5 learns it sooner, and less of the look.",
-            default=1.0,
+            "… to here (1: no noise). Motion is decided where noise is high: 0 to 0.25 learns it soonest, and least of the look.",
+            default=end,
             optional=True,
         ),
     ]
@@ -211,7 +213,8 @@ def settings_of(values: dict) -> TrainingSettings:
     settings["objective"] = values.pop("loss", "epsilon")
     settings["frames"] = values.pop("frames", 1)
     # prompts of earlier versions do not have these
-    optional = {name: values.pop(name, None) for name in ("start_percent", "end_percent", "noise_pairs", "options")}
+    later = ("start_percent", "end_percent", "noise_pairs", "options", "from_pure_noise")
+    optional = {name: values.pop(name, None) for name in later}
     settings |= {name: value for name, value in optional.items() if value is not None}
     return TrainingSettings(**settings)
 
@@ -281,12 +284,14 @@ class TrainingNode(Node):
         return (*result, record.loss_map, record.steps)
 
 
-def training_schema(inputs: list[io.Input], result: io.Output, **texts: str) -> io.Schema:
-    """That of a node which trains; ``result`` is what it hands on first."""
+def training_schema(
+    inputs: list[io.Input], result: io.Output, later: tuple[io.Input, ...] = (), **texts: str
+) -> io.Schema:
+    """That of a node which trains; ``result`` is what it hands on first, ``later`` inputs came when there were workflow files."""
     return schema(
         category=CATEGORY,
         is_input_list=True,
-        inputs=[*inputs, options_input()],
+        inputs=[*inputs, options_input(), *later],
         outputs=[result, *LOOP_OUTPUTS],
         hidden=[io.Hidden.unique_id],
         **texts,
@@ -303,10 +308,10 @@ class TrainMotionLoRA(TrainingNode):
             inputs=[
                 *data_inputs("A model with one motion model applied (Use Evolved Sampling)."),
                 frames_input(),
-                *lora_inputs(rank=16),
-                *loop_inputs(batch=1, learning_rate=5e-4, steps=1000, weight_decay=1e-2),
+                *lora_inputs(rank=16, alpha=32),
+                *loop_inputs(batch=4, learning_rate=5e-3, steps=400, weight_decay=1e-2, schedule=COSINE),
                 objective_input(),
-                *noise_level_inputs(),
+                *noise_level_inputs(end=0.25),
                 io.Boolean.Input(
                     "noise_pairs",
                     default=False,
@@ -316,6 +321,15 @@ class TrainMotionLoRA(TrainingNode):
                 ),
                 sockets.MotionLora.Input("resume", optional=True, tooltip="A MotionLoRA to train on. Its rank wins."),
             ],
+            later=(
+                io.Boolean.Input(
+                    "from_pure_noise",
+                    default=True,
+                    optional=True,
+                    tooltip="Train on what sampling meets: at the highest noise level nothing is left of the clip, so that the LoRA, not "
+                    "the noise, decides what moves where. A motion is learned in a fraction of the steps.",
+                ),
+            ),
             result=sockets.MotionLora.Output("MOTION_LORA"),
         )
 
@@ -337,7 +351,7 @@ class TrainDomainAdapter(TrainingNode):
             "Left out, or scaled down, when sampling.",
             inputs=[
                 *data_inputs("The model whose motion module will be trained. Motion models on it take no part."),
-                *lora_inputs(rank=64),
+                *lora_inputs(rank=64, alpha=64),
                 *loop_inputs(batch=8, learning_rate=1e-4, steps=1000, weight_decay=1e-2),
                 *noise_level_inputs(),
             ],

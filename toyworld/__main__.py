@@ -2,6 +2,7 @@
 
 python -m toyworld train            everything, from seeds (hours); resumes where it was stopped
 python -m toyworld expand FOLDER    the shipped weights as model files of ComfyUI
+python -m toyworld recipe           which settings teach a MotionLoRA its direction soonest: a table
 python -m toyworld claims [--quick] measure the claims of the paper on the shipped weights; --only PART: those of one part;
                                     --go-on: with the clips that a run of the same code left when it was stopped
 """
@@ -33,9 +34,19 @@ def main() -> int:
     claims.add_argument("--quick", action="store_true")
     claims.add_argument("--only", default=None, help="one part of the table, as in: --only one-shot")
     claims.add_argument("--go-on", action="store_true", help="take the clips that a run which was stopped left")
+    recipe = commands.add_parser("recipe")
+    recipe.add_argument("--variant", nargs="+", default=["defaults"], help="of toyworld/recipe.py")
+    recipe.add_argument("--direction", nargs="+", default=["down", "left", "up-right"])
+    recipe.add_argument("--seed", nargs="+", type=int, default=[0])
+    recipe.add_argument("--steps", type=int, default=400)
+    recipe.add_argument("--every", type=int, default=100, help="steps from one measurement to the next")
+    recipe.add_argument("--clips", type=int, default=16, help="unseen clips of each measurement")
+    recipe.add_argument("--rows", type=Path, default=Path("recipe.json"), help="where the rows are kept")
     arguments = parser.parse_args()
 
     host = hosts.host()
+    if arguments.command == "recipe":
+        return _recipe(host, arguments)
     dev_pack.enter_host(host.path, ["--cpu"])
     if arguments.command == "expand":
         from .weights import expand as expand_weights
@@ -58,6 +69,17 @@ def main() -> int:
         found = claims_module.run(server, arguments.quick, arguments.only, there)
     print(claims_module.table(found))
     return 1 if any(claim.verdict == "MISSED" for claim in found) else 0
+
+
+def _recipe(host: hosts.Host, arguments: argparse.Namespace) -> int:
+    base = arguments.rows.with_suffix("")  # of the checkpoints
+    base.mkdir(parents=True, exist_ok=True)
+    pack = dev_pack.load_pack(host.path, ["--cpu", "--base-directory", str(base)])
+    from . import recipe
+
+    a = arguments
+    recipe.run(pack, a.variant, a.direction, a.seed, a.steps, a.every, a.clips, a.rows)
+    return 0
 
 
 if __name__ == "__main__":

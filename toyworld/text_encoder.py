@@ -4,6 +4,7 @@ Every token has a random embedding that comes from a seed and reaches cross-atte
 channels, normalised. Nothing of it is learned, so nothing of it is stored.
 """
 
+import comfy.sd
 import torch
 
 from .unet import LIVE_TEXT, TEXT_WIDTH
@@ -34,3 +35,12 @@ def tensors() -> dict[str, torch.Tensor]:
     found["final_layer_norm.weight"] = live
     found["final_layer_norm.bias"] = torch.zeros_like(live)
     return {PREFIX + name: value for name, value in found.items()}
+
+
+def contexts(texts: list[str]) -> torch.Tensor:
+    """What ComfyUI's text encoder makes of each of ``texts``, ``(texts, 77, 768)``."""
+    prefix = "cond_stage_model.transformer."
+    layers = {name.removeprefix(prefix): value for name, value in tensors().items()}
+    clip = comfy.sd.load_text_encoder_state_dicts([layers], clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION)
+    with torch.no_grad():
+        return torch.cat([clip.encode_from_tokens(clip.tokenize(text)) for text in texts]).clone()

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import comfy.sd
-import torch
 from safetensors.torch import load_file, save_file
 
 from . import motion, prompts, scenes, stills, text_encoder, videos, weights
@@ -57,19 +55,10 @@ LORAS = {
 }
 
 
-def _contexts() -> torch.Tensor:
-    """The text encoder's output for every caption and, last, for the empty text."""
-    prefix = "cond_stage_model.transformer."
-    tensors = {name.removeprefix(prefix): value for name, value in text_encoder.tensors().items()}
-    clip = comfy.sd.load_text_encoder_state_dicts([tensors], clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION)
-    with torch.no_grad():
-        return torch.cat([clip.encode_from_tokens(clip.tokenize(text)) for text in (*scenes.CAPTIONS, "")]).clone()
-
-
 def train_pictures(work: Path) -> None:
     """Autoencoder and both text-to-image UNets."""
     autoencoder = stills.train_autoencoder(work, steps=3000)
-    contexts = _contexts()
+    contexts = text_encoder.contexts([*scenes.CAPTIONS, ""])
     base = stills.train_unet("stills", scenes.draw_still, autoencoder, contexts, work, 1600, 2e-3, horizon=3200)
     restyled = stills.train_unet(
         "personalised", scenes.draw_personalised, autoencoder, contexts, work, 600, 1e-3, start=base

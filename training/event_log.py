@@ -34,6 +34,7 @@ class EventLog:
             "learning_rate": record.rates[-1],
             "gradient_norm": record.norms[-1],
             "validation_loss": record.validation.get(step),
+            "motion_error": record.motion.get(step),
         }
         with self._told():
             for name, value in values.items():

@@ -102,7 +102,8 @@ def train_motion_lora(
     def save(path: str, steps: int) -> None:
         save_motion_lora(trained(steps), path)
 
-    with train(unet, parameters(pairs), data, settings, save, (inputs,), checkpoints, node_id, alpha) as record:
+    trained_pairs = parameters(pairs)
+    with train(unet, trained_pairs, data, settings, save, (inputs,), checkpoints, node_id, alpha, True) as record:
         return trained(record.steps), record
 
 

@@ -37,6 +37,15 @@ def appearance_debiased(predicted: torch.Tensor, target: torch.Tensor, generator
 OBJECTIVES: dict[str, Objective] = {"epsilon": epsilon, "appearance-debiased": appearance_debiased}
 
 
+def picture_weights(sigma: torch.Tensor) -> torch.Tensor:
+    """How much the error of the noise counts at ``sigma (clips,)``, so that the picture's counts alike where noise is high.
+
+    The error of the noise is that of the picture times SNR: at σ 25 a picture that moves the wrong way costs a hundredth of what it
+    does at 2.5, and is not learned. SNR + 1 of the picture (Salimans and Ho, arXiv 2202.00512, section 4), which is the error of v.
+    """
+    return sigma**2 + 1
+
+
 def min_snr_weights(sigma: torch.Tensor, gamma: float, predicts_v: bool) -> torch.Tensor:
     """How much the loss of clips at the noise levels ``sigma (clips,)`` counts (Hang et al., arXiv 2303.09556, section 3.4).
 
@@ -45,3 +54,27 @@ def min_snr_weights(sigma: torch.Tensor, gamma: float, predicts_v: bool) -> torc
     """
     snr = sigma**-2
     return snr.clamp(max=gamma) / (snr + 1 if predicts_v else snr)
+
+
+def level_weights(
+    sigma: torch.Tensor, from_pure_noise: bool, predicts_v: bool, min_snr_gamma: float = 0.0
+) -> torch.Tensor | None:
+    """The weights of clips at ``sigma (clips,)`` that the settings ask for; None: all count alike. min-SNR-γ goes first."""
+    if min_snr_gamma:
+        return min_snr_weights(sigma, min_snr_gamma, predicts_v)
+    return picture_weights(sigma) if from_pure_noise and not predicts_v else None
+
+
+def weighted(
+    objective: str,
+    predicted: torch.Tensor,
+    target: torch.Tensor,
+    weights: torch.Tensor | None,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """The loss of one of OBJECTIVES, in which clips count as their ``weights (clips,)`` say."""
+    if weights is not None:
+        # every objective is a square of both: a weight of the loss is its root in each
+        root = weights.sqrt().view(-1, 1, 1, 1, 1)
+        predicted, target = predicted * root, target * root
+    return OBJECTIVES[objective](predicted, target, generator)

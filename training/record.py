@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ..host.writing import whole_file
 
 SMOOTHING = 0.98  # the share of what came before, in the smoothed loss
-COLUMNS = ("step", "loss", "smoothed_loss", "validation_loss", "learning_rate", "gradient_norm")
+COLUMNS = ("step", "loss", "smoothed_loss", "validation_loss", "motion_error", "learning_rate", "gradient_norm")
 
 
 @dataclass
@@ -16,7 +16,8 @@ class TrainingRecord:
 
     A loss is that of the weights before its step. ``rates`` and ``norms``: the learning rate of each step, and the length of
     its gradient before it was clipped; ``smoothed`` the losses' exponential moving average, without the pull to zero at its
-    start (arXiv 1412.6980, section 3). ``validation``: step to the validation loss behind it.
+    start (arXiv 1412.6980, section 3). ``validation``: step to the validation loss behind it. ``motion``: the same of the motion error
+    in degrees (``motion.MotionCheck``).
     """
 
     losses: list[float] = field(default_factory=list)
@@ -25,6 +26,7 @@ class TrainingRecord:
     rates: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     validation: dict[int, float] = field(default_factory=dict)
+    motion: dict[int, float] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -51,7 +53,8 @@ class TrainingRecord:
 
     def undo(self) -> None:
         """Take the last step back."""
-        self.validation.pop(self.steps, None)
+        for measured in (self.validation, self.motion):
+            measured.pop(self.steps, None)
         for values in (self.losses, self.smoothed, self.rates, self.norms):
             del values[-1:]
 
@@ -60,6 +63,8 @@ class TrainingRecord:
         text = f"loss {self.losses[-1]:.4f}, smoothed {self.smoothed[-1]:.4f}"
         if self.validation:
             text += f", validation {self.validation[max(self.validation)]:.4f}"
+        if self.motion:
+            text += f", motion error {self.motion[max(self.motion)]:.0f}°"
         return text
 
     def write_csv(self, path: str) -> None:
@@ -69,4 +74,5 @@ class TrainingRecord:
             table.writerow(COLUMNS)
             rows = zip(self.losses, self.smoothed, self.rates, self.norms, strict=True)
             for step, (loss, smoothed, rate, norm) in enumerate(rows, 1):
-                table.writerow((step, loss, smoothed, self.validation.get(step, ""), rate, norm))
+                measured = (of.get(step, "") for of in (self.validation, self.motion))
+                table.writerow((step, loss, smoothed, *measured, rate, norm))

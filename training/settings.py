@@ -71,7 +71,8 @@ class TrainingSettings:
 
     Noise levels are drawn between two percents of the sampling schedule, 0 being pure noise and 1 the finished clip.
     ``noise_pairs``: each clip of a step is there twice, with a noise and with its opposite (antithetic variates, meant
-    to lower the variance of the gradient), so a batch of 4 holds 2 clips.
+    to lower the variance of the gradient), so a batch of 4 holds 2 clips. ``from_pure_noise``: noisy clips are as sampling meets
+    them (``TrainingUNet.prediction``), and the picture's error counts alike at all levels (``objectives.picture_weights``).
 
     Raises TrainingFailed for settings that fail or learn nothing.
     """
@@ -93,6 +94,7 @@ class TrainingSettings:
     start_percent: float = 0.0
     end_percent: float = 1.0
     noise_pairs: bool = False
+    from_pure_noise: bool = False
     options: TrainingOptions = field(default_factory=TrainingOptions)
 
     def __post_init__(self):

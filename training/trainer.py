@@ -13,7 +13,8 @@ from .average import HandedOn, MovingAverage, evaluated
 from .checkpoints import Checkpoints, check_fits
 from .clips import Epoch, TrainingData
 from .event_log import EventLog
-from .objectives import OBJECTIVES, min_snr_weights
+from .motion import MotionCheck
+from .objectives import level_weights, weighted
 from .optimizers import OPTIMIZERS
 from .record import TrainingRecord
 from .settings import TrainingFailed, TrainingSettings
@@ -38,18 +39,20 @@ def train(
     checkpoints: Checkpoints | None = None,
     node_id: str | None = None,
     alpha: float | None = None,
+    measure_motion: bool = False,
 ) -> Iterator[TrainingRecord]:
     """Fit ``parameters``, by their names, to the clips of ``data``. In the ``with`` they are the weights to hand on.
 
     ``inputs`` are those of the motion models, ``save(path, steps)`` writes the weights of a checkpoint to a file.
-    ``alpha`` is that of LoRAs: checkpoints go on with the one that they were begun with.
+    ``alpha`` is that of LoRAs: checkpoints go on with the one that they were begun with. ``measure_motion``: measure the motion error
+    now and then (``motion.MotionCheck``), of what learns one kind of motion.
 
     The parameters hold the weights of the last step, or their average, also when the user stops the training or memory runs
     out. A loss that is NaN or infinite tells that the step before it was a bad one: that step is undone, and is not in the
     record. So the weights from before the last step are kept on the device: once more the memory of ``parameters``.
     Raises TrainingFailed if no step is left, and host.Stopped if the user stops the training before one is done.
     """
-    training = _Training(unet, parameters, data, settings, save, inputs, checkpoints, node_id, alpha)
+    training = _Training(unet, parameters, data, settings, save, inputs, checkpoints, node_id, alpha, measure_motion)
     record = training.run()
     with training.handed_on():
         yield record
@@ -58,7 +61,7 @@ def train(
 class _Training:
     """One training: what changes from step to step, and the steps."""
 
-    def __init__(self, unet, parameters, data, settings, save, inputs, checkpoints, node_id, alpha):
+    def __init__(self, unet, parameters, data, settings, save, inputs, checkpoints, node_id, alpha, measure_motion):
         self.unet, self.named, self.data, self.settings = unet, parameters, data, settings
         self.save_weights, self.inputs, self.checkpoints, self.alpha = save, inputs, checkpoints, alpha
         self.options = settings.options
@@ -86,6 +89,7 @@ class _Training:
         self.first = self.record.steps
         self.reached = self.chance()  # behind the last whole step: one that is broken off has drawn from it
         self.log = EventLog(checkpoints.base, self.first) if checkpoints is not None else None
+        self.motion = MotionCheck(unet, data.clips, settings) if measure_motion else None
         self.progress = host.Progress(settings.steps, node_id, self.first)
 
     # -- the loop
@@ -177,13 +181,10 @@ class _Training:
             batch, timesteps, noise = batch.twice(), timesteps.repeat(2), torch.cat((noise, -noise))
         sigma = self.unet.sigma(timesteps)
         predicted, target = self.unet.prediction(
-            batch.latents.to(self.unet.device), noise, sigma, batch.conditionings, self.inputs
+            batch.latents.to(self.unet.device), noise, sigma, batch.conditionings, self.inputs, settings.from_pure_noise
         )
-        if options.min_snr_gamma:
-            # every objective is a square of both: a weight of the loss is its root in each
-            root = min_snr_weights(sigma, options.min_snr_gamma, self.unet.predicts_v).sqrt().view(-1, 1, 1, 1, 1)
-            predicted, target = predicted * root, target * root
-        return OBJECTIVES[settings.objective](predicted, target, generator)
+        weights = level_weights(sigma, settings.from_pure_noise, self.unet.predicts_v, options.min_snr_gamma)
+        return weighted(settings.objective, predicted, target, weights, generator)
 
     def undo(self) -> None:
         """Take the last step back, where there was one."""
@@ -211,6 +212,9 @@ class _Training:
             with self.handed_on():
                 found = validation_loss(self.unet, self.data.held_out, self.settings, self.inputs)
             self.record.validation[done] = found
+        if self.motion is not None and self.motion.due(done):
+            with self.handed_on():
+                self.record.motion[done] = self.motion.error(self.inputs)
         self.progress.step(done, self.record.told(), self.preview())
         if self.log is not None:
             self.log.step(self.record)

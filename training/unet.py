@@ -72,19 +72,28 @@ class TrainingUNet:
         sigma: torch.Tensor,
         conditionings: list[int],
         inputs: tuple[MotionInputs, ...] = (),
+        from_pure_noise: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What the network makes of noised clips, in its own terms, and what it should make of them; float32.
 
         That is the noise, or v = α ε - σ x of v-prediction (Salimans and Ho, arXiv 2202.00512, section 4). At high noise the
         noise says next to nothing about a v-prediction model: it is nearly all of what the network is given.
         ``latents`` and ``noise (clips, frames, c, h, w)``, ``sigma (clips,)``; else as ``denoised``.
+
+        ``from_pure_noise``: the noisy clip is one on the way that sampling takes, ``(1 - σ/σ_max) x + σ ε``: at the highest level
+        there is nothing of the clip in it. Else there is, as schedules end before pure noise (Lin et al., arXiv 2305.08891), and
+        what is read from it there need not be learned: when clips are sampled, the noise alone then says what moves where.
         """
         noisy = self.add_noise(latents, noise, sigma)
         level = sigma.view(-1, 1, 1, 1, 1)
+        clean = self.base.process_latent_in(latents)
+        if from_pure_noise:
+            # the straight way from pure noise to the clip, which Euler's method follows where predictions are right
+            missing = clean / self.sampling.sigmas[-1].to(clean)
+            noisy, noise = noisy - level * missing, noise - missing
         if not self.predicts_v:
             return self.predict_noise(noisy, sigma, conditionings, inputs), noise
         denoised = self.denoised(noisy, sigma, conditionings, inputs)
-        clean = self.base.process_latent_in(latents)
         root = (level**2 + 1).sqrt()
         return (noisy / root - root * denoised) / level, (noise - level * clean) / root
 

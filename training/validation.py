@@ -3,7 +3,7 @@
 import torch
 
 from .clips import Clips
-from .objectives import OBJECTIVES
+from .objectives import level_weights, weighted
 from .settings import TrainingSettings
 from .unet import TrainingUNet
 
@@ -25,6 +25,9 @@ def validation_loss(unet: TrainingUNet, clips: Clips, settings: TrainingSettings
         for level in levels:
             noise = torch.randn(shown.shape, generator=generator).to(unet.device)
             sigma = unet.sigma(torch.tensor([level]))
-            found = unet.prediction(shown.to(unet.device), noise, sigma, [conditioning], inputs)
-            losses.append(OBJECTIVES[settings.objective](*found, generator))
+            found = unet.prediction(
+                shown.to(unet.device), noise, sigma, [conditioning], inputs, settings.from_pure_noise
+            )
+            weights = level_weights(sigma, settings.from_pure_noise, unet.predicts_v)
+            losses.append(weighted(settings.objective, *found, weights, generator))
     return torch.stack(losses).mean().item()

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import torch
 from animatediff_tests_tiny import CONTEXT
+from animatediff_tests_training import assert_same_lora
 from safetensors.torch import load_file
 from torch.overrides import TorchFunctionMode
 
@@ -124,6 +125,84 @@ def test_noise_pairs_show_each_clip_with_a_noise_and_its_opposite(train_lora, tr
             assert torch.equal(one[:2], one[2:])
         assert torch.equal(noise[:2], -noise[2:])
         assert not torch.equal(noise[0], noise[1])
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 1.0])
+def test_from_pure_noise_a_clip_is_mixed_in_as_sampling_mixes_it(
+    training, animated, positive, negative, with_gradients, monkeypatch, share
+):
+    """At the highest level nothing of the clip is left; what is to be predicted leads to the clip from any level."""
+    latents, noise = torch.randn(1, 4, 4, 8, 8), torch.randn(1, 4, 4, 8, 8)
+    network = with_gradients(training("unet").TrainingUNet, animated(), [], torch.float32, False)
+    highest = network.sampling.sigmas[-1].view(1)
+    seen, answer = [], torch.randn_like(latents)
+
+    def denoised(self, noisy, *_):
+        seen.append(noisy)
+        return answer
+
+    monkeypatch.setattr(training("unet").TrainingUNet, "denoised", denoised)
+    clean, sigma = network.base.process_latent_in(latents), highest * share
+    for predicts_v in (False, True):
+        network.predicts_v = predicts_v
+        predicted, target = network.prediction(latents, noise, sigma, [0], from_pure_noise=True)
+        torch.testing.assert_close(seen.pop(), (1 - share) * clean + sigma * noise)
+        scale = (sigma**2 + 1).sqrt() if predicts_v else 1.0
+        torch.testing.assert_close((predicted - target) * sigma / scale, clean - answer, rtol=1e-4, atol=1e-3)
+
+
+def test_from_pure_noise_pictures_count_alike_at_high_noise(train_lora, training, monkeypatch):
+    """Without it, the same error of the picture costs 100 times less at ten times the noise."""
+    unet = training("unet").TrainingUNet
+    monkeypatch.setattr(unet, "denoised", lambda self, noisy, *_: 0 * noisy.detach() * next(iter(tuned)))
+    tuned = [torch.ones((), requires_grad=True)]
+
+    def loss(sigma: float, **changes) -> float:
+        monkeypatch.setattr(unet, "sigma", lambda self, timesteps: torch.full((len(timesteps),), sigma))
+        _, record = train_lora(steps=1, caption_dropout=0.0, **changes)
+        return record.losses[0]
+
+    assert loss(20.0, from_pure_noise=True) == pytest.approx(loss(4.0, from_pure_noise=True), rel=0.07)
+    min_snr = training("settings").TrainingOptions(min_snr_gamma=5.0)  # which weighs levels itself
+    assert loss(20.0, from_pure_noise=True, options=min_snr) < 0.01 * loss(20.0, from_pure_noise=True)
+
+
+def test_prompts_of_earlier_versions_train_as_they_did(pack):
+    nodes = pack.submodule("nodes.training")
+    inputs = nodes.TrainMotionLoRA.GET_SCHEMA().inputs
+    values = {one.id: one.default for one in inputs if getattr(one, "default", None) is not None}
+    assert inputs[-1].id == "from_pure_noise", "widgets are stored by their places: new ones come last"
+    assert nodes.settings_of(dict(values)).from_pure_noise
+    del values["from_pure_noise"]
+    assert not nodes.settings_of(dict(values)).from_pure_noise
+
+
+# -- the motion error ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def moving_latents():
+    """Clips of one pattern that goes to the right."""
+    wave = torch.sin(torch.arange(12) * 2 * torch.pi / 6)
+    frames = torch.stack([wave.roll(step)[:8].expand(4, 8, 8) for step in range(6)])
+    return [{"samples": frames * contrast} for contrast in (0.5, 1.0, 2.0)]
+
+
+def test_the_motion_error_is_measured_on_the_way_and_changes_nothing(train_lora, training, moving_latents, monkeypatch):
+    lora, record = train_lora(steps=27, latents=moving_latents)
+    assert sorted(record.motion) == [25, 27]
+    assert all(0 <= error <= 180 for error in record.motion.values())
+    _, same = train_lora(steps=27, latents=moving_latents)
+    assert same.motion == record.motion
+    monkeypatch.setattr(training("motion").MotionCheck, "due", lambda self, step: False)
+    unmeasured, without = train_lora(steps=27, latents=moving_latents)
+    assert without.motion == {}
+    assert_same_lora(unmeasured, lora)
+
+
+def test_clips_that_go_nowhere_have_no_motion_error(train_lora):
+    _, record = train_lora(steps=25)
+    assert record.motion == {}
 
 
 # -- gradients ----------------------------------------------------------------------------------------------------------

@@ -234,12 +234,15 @@ def test_the_record_as_a_table(training, tmp_path):
     for step in range(1, 4):
         record.add(float(step), 0.1, 2.0)
     record.validation[2] = 7.0
+    record.motion[3] = 33.3
+    assert record.told() == "loss 3.0000, smoothed 2.0134, validation 7.0000, motion error 33°"
     record.write_csv(str(tmp_path / "log.csv"))
     with open(tmp_path / "log.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["loss"] for row in rows] == ["1.0", "2.0", "3.0"]
     assert [row["validation_loss"] for row in rows] == ["", "7.0", ""]
+    assert [row["motion_error"] for row in rows] == ["", "", "33.3"]
     assert float(rows[0]["smoothed_loss"]) == pytest.approx(1.0)
     assert float(rows[2]["smoothed_loss"]) == pytest.approx((0.98**2 + 0.98 * 2 + 3) / (0.98**2 + 0.98 + 1))
     record.undo()
-    assert (record.steps, len(record.smoothed), len(record.norms)) == (2, 2, 2)
+    assert (record.steps, len(record.smoothed), len(record.norms), record.motion) == (2, 2, 2, {})

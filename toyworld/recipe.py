@@ -1,0 +1,189 @@
+"""Which settings teach a MotionLoRA its direction soonest: an ablation of Train MotionLoRA on the toy world.
+
+Each training is that of the node, with its defaults but for what a variant says, from 20 clips of one direction. It runs in this
+process on the live channels (``toyworld.live``). Checkpoints on the way sample unseen clips, which are measured.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import comfy.sample
+import folder_paths
+import numpy as np
+import torch
+
+from . import live, measure, scenes
+from .prompts import SAMPLING, precision
+
+DIRECTIONS = {"down": -np.pi / 2, "left": np.pi, "up-right": np.pi / 4, "right": 0.0, "up": np.pi / 2}
+CLIPS, UNSEEN = 20, 16
+FIRST_SEED = 700_000  # of the unseen clips: these are used for nothing else
+COLUMNS = ("variant", "direction", "seed", "steps", "within", "error", "content", "watermark", "motion", "seconds")
+
+# What the node had for defaults before, with batches of 4.
+BEFORE = {
+    "alpha": 16.0,
+    "learning_rate": 5e-4,
+    "learning_rate_schedule": "constant",
+    "end_percent": 1.0,
+    "from_pure_noise": False,
+}
+# As the shipped MotionLoRAs were trained.
+SHIPPED = {"noise_pairs": True, "weight_decay": 0.0, "from_pure_noise": False}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "before": BEFORE,
+    "shipped": SHIPPED,
+    "from_pure_noise off": {"from_pure_noise": False},
+    "noise_pairs": {"noise_pairs": True},
+    "end_percent 0.5": {"end_percent": 0.5},
+    "end_percent 1": {"end_percent": 1.0},
+    "learning_rate 1e-3": {"learning_rate": 1e-3},
+    "learning_rate 2e-3": {"learning_rate": 2e-3},
+    "constant learning rate": {"learning_rate_schedule": "constant"},
+    "appearance-debiased": {"loss": "appearance-debiased"},
+    "rank 4": {"rank": 4, "alpha": 8.0},
+    "rank 64": {"rank": 64, "alpha": 128.0},
+    "min-SNR 5": {"min_snr_gamma": 5.0},
+    "ema 0.95": {"ema": 0.95},
+    "rsLoRA": {"rslora": True, "alpha": 8.0},
+    "batch 1": {"batch": 1},
+}
+
+
+def clips(direction: str, count: int = CLIPS, seed: int = 13) -> tuple[list[torch.Tensor], list[str]]:
+    """Videos of shapes that cross the frame, and their captions; every caption in turn."""
+    rng = np.random.default_rng(seed)
+    captions = [scenes.CAPTIONS[i % len(scenes.CAPTIONS)] for i in range(count)]
+    paths = [scenes.random_path(rng, DIRECTIONS[direction], caption, scenes.CROSSING) for caption in captions]
+    # as 8 bits, which a video file has
+    return [torch.from_numpy((scenes.video(path) * 255).round() / 255).float() for path in paths], captions
+
+
+class Bench:
+    """The toy world in this process: trains MotionLoRAs, and samples with them."""
+
+    def __init__(self, pack):
+        self.pack = pack
+        self.vae = live.Autoencoder()
+        self.animate = pack.submodule("sampling.evolved").animate
+        self.still, self.motion = live.text_to_image(), live.motion_patcher(pack)
+        texts = [*scenes.CAPTIONS, ""]
+        self.conditioning = dict(zip(texts, live.conditionings(texts), strict=True))
+
+    def model(self, motion=None):
+        applied = self.pack.submodule("sampling.motion.applied")
+        return self.animate(self.still, applied.apply(motion or self.motion, applied.MotionSettings()), "autoselect")
+
+    def settings(self, changes: dict[str, Any], steps: int, seed: int, prefix: str, every: int):
+        """TrainingSettings, rank and alpha: the defaults of the node but for ``changes``."""
+        nodes = self.pack.submodule("nodes.training")
+        inputs = nodes.TrainMotionLoRA.GET_SCHEMA().inputs
+        values = {one.id: one.default for one in inputs if getattr(one, "default", None) is not None}
+        types = self.pack.submodule("training.settings")
+        saved = types.CheckpointSettings(prefix, every, 1000, clip=False)
+        options = {name: value for name, value in changes.items() if name not in values}
+        own = {"gradient_checkpointing": False, "precision": precision(), "steps": steps, "seed": seed}
+        values |= own | {name: value for name, value in changes.items() if name in values}
+        rank, alpha = values.pop("rank"), float(values.pop("alpha"))
+        options = types.TrainingOptions(checkpoints=saved, **options)
+        return nodes.settings_of({**values, "options": options}), rank, alpha
+
+    def train(self, direction: str, changes: dict[str, Any], steps: int, seed: int, every: int):
+        """Train one; returns the checkpoints by their steps, and the record of the training."""
+        prefix = f"recipe-{time.time_ns()}"
+        videos, captions = clips(direction)
+        latents = [{"samples": self.vae.encode(video)} for video in videos]
+        settings, rank, alpha = self.settings(changes, steps, seed, prefix, every)
+        positive = [self.conditioning[caption] for caption in captions]
+        train = self.pack.submodule("training.motion_lora").train_motion_lora
+        with torch.enable_grad():
+            _, record = train(self.model(), latents, positive, self.conditioning[""], settings, rank, alpha)
+        files = sorted(Path(folder_paths.models_dir).rglob(f"{prefix}*.safetensors"))
+        return {int(file.stem.rpartition("step")[2]): file for file in files}, record
+
+    def sample(
+        self,
+        caption: str,
+        seed: int,
+        lora: Path | None = None,
+        strength: float = 1.0,
+        under: torch.Tensor | None = None,
+    ) -> np.ndarray:
+        """Frames of a clip, sampled as KSampler samples it; ``under``: latents that are left in the noise."""
+        motion = self.motion
+        if lora is not None:
+            files, apply = self.pack.submodule("lora.motion_lora"), self.pack.submodule("lora.apply")
+            constant = self.pack.submodule("motion_models.network.strength").VaryingStrength(strength)
+            applied = files.AppliedMotionLora(files.read_motion_lora(str(lora)), constant)
+            motion, _ = apply.apply_motion_loras(motion, (applied,))
+        empty = torch.zeros(scenes.FRAMES, 4, scenes.SIZE // 8, scenes.SIZE // 8)
+        noise = comfy.sample.prepare_noise(empty, seed)
+        names = {"steps": SAMPLING["steps"], "cfg": SAMPLING["cfg"], "sampler_name": SAMPLING["sampler_name"]}
+        with torch.inference_mode():
+            latents = comfy.sample.sample(
+                self.model(motion),
+                noise,
+                scheduler=SAMPLING["scheduler"],
+                positive=self.conditioning[caption],
+                negative=self.conditioning[""],
+                latent_image=empty if under is None else under,
+                disable_pbar=True,
+                seed=seed,
+                **names,
+            )
+            return self.vae.decode(latents).numpy()
+
+    def measured(self, direction: str, lora: Path | None, count: int) -> dict[str, float]:
+        """Of ``count`` unseen clips: how many go within 45 degrees, and so on; one that cannot be followed counts as the opposite."""
+        captions = [scenes.CAPTIONS[i % len(scenes.CAPTIONS)] for i in range(count)]
+        frames = [self.sample(caption, FIRST_SEED + i, lora) for i, caption in enumerate(captions)]
+        tracks = map(measure.follow, frames)
+        errors = np.array([180.0 if t is None else t.angle_to(DIRECTIONS[direction]) for t in tracks])
+        content = [measure.content_matches(f, c) for f, c in zip(frames, captions, strict=True)]
+        return {
+            "within": 100 * float((errors < 45).mean()),
+            "error": float(errors.mean()),
+            "content": 100 * float(np.mean(content)),
+            "watermark": float(np.mean([measure.watermark(f) for f in frames])),
+        }
+
+
+def run(
+    pack, variants: list[str], directions: list[str], seeds: list[int], steps: int, every: int, count: int, rows: Path
+):
+    """One row for each checkpoint, printed and written to ``rows`` as it comes; those that are there are not made again."""
+    bench = Bench(pack)
+    kept: list[dict] = json.loads(rows.read_text()) if rows.exists() else []
+    print("| " + " | ".join(COLUMNS) + " |", flush=True)
+    for variant in variants:
+        for direction in directions:
+            for seed in seeds:
+                which = {"variant": variant, "direction": direction, "seed": seed, "of": steps, "clips": count}
+                if any(all(row[key] == value for key, value in which.items()) for row in kept):
+                    continue
+                start = time.monotonic()
+                found, record = bench.train(direction, VARIANTS[variant], steps, seed, every)
+                taken = time.monotonic() - start
+                for step, file in found.items():
+                    row = {**which, "steps": step, **bench.measured(direction, file, count)}
+                    row |= {
+                        "seconds": taken,
+                        "motion": record.motion.get(step),
+                        "motions": record.motion,
+                        "file": file.name,
+                    }
+                    kept.append(row)
+                    partial = rows.with_suffix(".partial")
+                    partial.write_text(json.dumps(kept, indent=1))
+                    partial.replace(rows)
+                    print(line(row), flush=True)
+
+
+def line(row: dict) -> str:
+    cells = [row[name] for name in COLUMNS]
+    return "| " + " | ".join(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells) + " |"
