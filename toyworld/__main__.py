@@ -4,7 +4,8 @@ python -m toyworld train            everything, from seeds (hours); resumes wher
 python -m toyworld expand FOLDER    the shipped weights as model files of ComfyUI
 python -m toyworld recipe           which settings teach a MotionLoRA its direction soonest: a table
 python -m toyworld claims [--quick] measure the claims of the paper on the shipped weights; --only PART: those of one part;
-                                    --go-on: with the clips that a run of the same code left when it was stopped
+                                    --go-on: with the clips that a run of the same code left when it was stopped;
+                                    --live: in this process, without the dead channels: ten times as fast, for some parts
 """
 
 import argparse
@@ -33,6 +34,7 @@ def main() -> int:
     claims = commands.add_parser("claims")
     claims.add_argument("--quick", action="store_true")
     claims.add_argument("--only", default=None, help="one part of the table, as in: --only one-shot")
+    claims.add_argument("--live", action="store_true", help="without a server; for parts that need none, such as long")
     claims.add_argument("--go-on", action="store_true", help="take the clips that a run which was stopped left")
     recipe = commands.add_parser("recipe")
     recipe.add_argument("--variant", nargs="+", default=["defaults"], help="of toyworld/recipe.py")
@@ -47,6 +49,11 @@ def main() -> int:
     host = hosts.host()
     if arguments.command == "recipe":
         return _recipe(host, arguments)
+    if arguments.command == "claims" and arguments.live:
+        pack = dev_pack.load_pack(host.path, ["--cpu"])
+        from .live_clips import LiveSampler
+
+        return _claims(LiveSampler(pack), arguments)
     dev_pack.enter_host(host.path, ["--cpu"])
     if arguments.command == "expand":
         from .weights import expand as expand_weights
@@ -59,15 +66,22 @@ def main() -> int:
         train_all(partial(Server, host), hosts.cache_dir() / "toyworld", arguments.until)
         return 0
 
-    from . import claims as claims_module
+    from .claims import Sampler, pictures
 
     folder = hosts.cache_dir() / "toyworld" / "claims"
     if not arguments.go_on:
         shutil.rmtree(folder / "output", ignore_errors=True)
-    there = claims_module.pictures(folder / "output")
+    there = pictures(folder / "output")
     with Server(host, folder, models=[hosts.toyworld_models(host)]) as server:
-        found = claims_module.run(server, arguments.quick, arguments.only, there)
-    print(claims_module.table(found))
+        return _claims(Sampler(server, there), arguments)
+
+
+def _claims(sample, arguments: argparse.Namespace) -> int:
+    """Print the table of what ``sample`` samples; 1 if a `must` is missed."""
+    from . import claims
+
+    found = claims.run(sample, arguments.quick, arguments.only)
+    print(claims.table(found))
     return 1 if any(claim.verdict == "MISSED" for claim in found) else 0
 
 

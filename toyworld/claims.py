@@ -468,15 +468,11 @@ def name_of(part: Callable) -> str:
     return part.__name__.removesuffix("_claims").replace("_", "-")
 
 
-def run(server, quick: bool, only: str | None = None, there: dict[str, list[Path]] | None = None) -> list[Claim]:
-    """All claims, or the quick form of those that have limits, or those of one part; each is printed as it comes.
-
-    ``there`` is as ``Sampler`` takes it.
-    """
+def run(sample: Sampler, quick: bool, only: str | None = None) -> list[Claim]:
+    """All claims, or the quick form of those that have limits, or those of one part; each is printed as it comes."""
     names = [name_of(part) for part, *_ in PARTS]
     if only not in (None, *names):
         raise SystemExit(f"There is no part '{only}' of the table. Choose one of {', '.join(names)}.")
-    sample = Sampler(server, there)
     claims = []
     for part, count, quick_count in PARTS:
         if only in (None, name_of(part)) and (clips := quick_count if quick else count):

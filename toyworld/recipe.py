@@ -75,9 +75,10 @@ class Bench:
         texts = [*scenes.CAPTIONS, ""]
         self.conditioning = dict(zip(texts, live.conditionings(texts), strict=True))
 
-    def model(self, motion=None):
+    def model(self, motion=None, contexts=()):
         applied = self.pack.submodule("sampling.motion.applied")
-        return self.animate(self.still, applied.apply(motion or self.motion, applied.MotionSettings()), "autoselect")
+        motion_models = applied.apply(motion or self.motion, applied.MotionSettings())
+        return self.animate(self.still, motion_models, "autoselect", contexts)
 
     def settings(self, changes: dict[str, Any], steps: int, seed: int, prefix: str, every: int):
         """TrainingSettings, rank and alpha: the defaults of the node but for ``changes``."""
@@ -121,12 +122,18 @@ class Bench:
             constant = self.pack.submodule("motion_models.network.strength").VaryingStrength(strength)
             applied = files.AppliedMotionLora(files.read_motion_lora(str(lora)), constant)
             motion, _ = apply.apply_motion_loras(motion, (applied,))
-        empty = torch.zeros(scenes.FRAMES, 4, scenes.SIZE // 8, scenes.SIZE // 8)
+        return self.sampled(self.model(motion), caption, seed, under=under)
+
+    def sampled(
+        self, model, caption: str, seed: int, frames: int = scenes.FRAMES, under: torch.Tensor | None = None
+    ) -> np.ndarray:
+        """Frames of a clip of a MODEL, as KSampler samples it."""
+        empty = torch.zeros(frames, 4, scenes.SIZE // 8, scenes.SIZE // 8)
         noise = comfy.sample.prepare_noise(empty, seed)
         names = {"steps": SAMPLING["steps"], "cfg": SAMPLING["cfg"], "sampler_name": SAMPLING["sampler_name"]}
         with torch.inference_mode():
             latents = comfy.sample.sample(
-                self.model(motion),
+                model,
                 noise,
                 scheduler=SAMPLING["scheduler"],
                 positive=self.conditioning[caption],
