@@ -136,6 +136,7 @@ class Server:
         )  # events of the prompts that this client queues come to the websocket of its name
         self.sent: set[str] = set()
         self.under_way: str | None = None
+        self.stopped = False
 
     def ask(self, path: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
         request = urllib.request.Request(self.url + path, body, {"Content-Type": kind})
@@ -180,6 +181,8 @@ class Server:
         events = self._events()  # before it is queued, so that no event is missed
         try:
             self.under_way = self._queue(prompt)
+            if self.stopped:  # meanwhile
+                self.stop()
             while True:
                 try:
                     if not self._may_have_ended(events, prompt, tell):
@@ -227,8 +230,9 @@ class Server:
             tell(title(data["node"], prompt))
         return event["type"] == "executing" and data.get("node") is None
 
-    def cancel(self) -> None:
-        """Stop the prompt that is under way."""
+    def stop(self) -> None:
+        """Stop the prompt that is under way, or the next one. May be called from another thread."""
+        self.stopped = True
         if self.under_way:
             with contextlib.suppress(Lost, Failed):
                 self._cancel(self.under_way)

@@ -101,6 +101,7 @@ class Batch:
         self.unfinished = out / UNFINISHED / uuid.uuid4().hex
         self.display = Display()
         self.done = self.failed = 0
+        self.stopped = False
         self.problem: OSError | None = None  # with files on this side
 
     def mistakes(self, job: Job) -> list[str]:
@@ -129,9 +130,12 @@ class Batch:
                 while thread.is_alive():
                     thread.join(0.2)  # with an end, so that Ctrl-C comes through
         except KeyboardInterrupt:
+            self.stopped = True
             self.jobs.drop()
             for server in servers:
-                server.cancel()
+                server.stop()
+            for thread in threads:
+                thread.join(2.0)  # so that no prompt is queued behind our back
             raise
         finally:
             shutil.rmtree(self.unfinished, ignore_errors=True)
@@ -163,6 +167,8 @@ class Batch:
                 return
 
     def fail(self, job: Job, why: str, server: Server) -> None:
+        if self.stopped:
+            return
         self.failed += 1
         self.display.say(f"{job.name} (row {job.row}) failed: {why}", server.url)
 

@@ -130,6 +130,8 @@ def test_after_ctrl_c_the_same_command_goes_on(start, batch):
     for line in process.stdout:
         if line.startswith("00002:"):
             break
+    while not server.get("/queue")["queue_running"]:
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130, printed
