@@ -23,9 +23,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:1] = [str(ROOT), str(ROOT / "dev")]  # in place of this folder, whose cluster.py is another
-from examples import in_toyworld  # noqa: E402
 from hosts import host, toyworld_models  # noqa: E402
 from server import Server  # noqa: E402
+
+from examples import in_toyworld  # noqa: E402
 
 JOB, LIMIT, WORKERS = 10.0, 3.0, 2
 SLEEP = {

@@ -7,7 +7,6 @@ import importlib
 import logging
 import math
 import os
-import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -128,8 +127,7 @@ class Orders:
         uploaded, inputs = {}, {}
         for column, path in job.files.items():
             content = self.table.content(path)
-            stem = re.sub(r"[^\w-]+", "-", path.stem)[:60]
-            uploaded[column] = f"{stem}-{content[:12]}{path.suffix.lower()}"
+            uploaded[column] = self.table.sent_as(path)
             inputs[uploaded[column]] = self.sent(path, content)  # Ray takes it to each machine once
         saved_in = f"{job.name}-{attempt}"
         into = str(self.results.unfinished(saved_in)) if self.batch.shared else None

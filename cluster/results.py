@@ -14,16 +14,13 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from .job_folder import UNFINISHED, finish, inside, read_record, record_of, write
 from .table import Job, TableError
-from .worker import DONE, FAILED, inside
-
-RECORD = "job.json"
-UNFINISHED = ".unfinished"
+from .worker import DONE, FAILED
 
 
 class Results:
@@ -73,15 +70,8 @@ class Results:
                 ) from None
         # Finished, but killed before the line was written.
         for entry in os.scandir(self.folder):
-            if entry.is_dir() and not self._done(entry.name) and (record := self._of_folder(entry.name)):
+            if entry.is_dir() and not self._done(entry.name) and (record := read_record(self.folder / entry.name)):
                 self._append(record)
-
-    def _of_folder(self, name: str) -> dict | None:
-        try:
-            record = json.loads((self.folder / name / RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return record if isinstance(record, dict) and record.get("job") == name else None
 
     def _done(self, name: str) -> bool:
         # Whoever removes a folder wants it rendered again.
@@ -120,15 +110,10 @@ class Results:
             unfinished.mkdir(parents=True)
             for name, content in files.items():
                 write(unfinished / inside(name), content)
-        names = sorted(path.relative_to(unfinished).as_posix() for path in unfinished.rglob("*") if path.is_file())
-        record = self._record(job, DONE, files=names, **facts)
-        write(unfinished / RECORD, (json.dumps(record, indent=1) + "\n").encode())
-        unfinished.rename(self.folder / job.name)
-        sync_folder(self.folder)
-        self._append(record)
+        self._append(finish(unfinished, self.folder / job.name, record_of(job, DONE, **facts)))
 
     def fail(self, job: Job, error: str, **facts) -> None:
-        self._append(self._record(job, FAILED, error=error, **facts))
+        self._append(record_of(job, FAILED, error=error, **facts))
 
     def unfinished(self, name: str) -> Path:
         """Where files of a job may lie until it is finished. Not made yet."""
@@ -137,32 +122,9 @@ class Results:
             shutil.rmtree(path)
         return path
 
-    def _record(self, job: Job, status: str, **facts) -> dict:
-        ended = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return {"job": job.name, "row": job.row, "status": status, "ended": ended, **facts, "key": job.key}
-
     def _append(self, record: dict) -> None:
         with self.manifest.open("ab") as file:
             file.write(json.dumps(record).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self.records[record["job"]] = record
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a new file, on the disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Have a rename in a folder on the disk, where the system has that."""
-    if os.name == "posix":
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -181,12 +181,13 @@ class ComfyUI:
         self.post("/interrupt", {})
 
     def outputs(self, entry: dict) -> list[Path]:
-        """The files a prompt saved, in the order of its history entry."""
-        return [self.run / item["type"] / item["subfolder"] / item["filename"] for item in files_of(entry)]
+        """The files a prompt saved, in the order of its history entry; models are not among them."""
+        items = [item for item in files_of(entry) if item["type"] in ("output", "temp")]
+        return [self.run / item["type"] / item["subfolder"] / item["filename"] for item in items]
 
 
 def files_of(entry: dict) -> list[dict]:
-    """What a history entry says of files: `type` (output or temp), `subfolder`, `filename` of each."""
+    """What a history entry says of files: `type` (output, temp, or the folder of models it is in), `subfolder`, `filename` of each."""
     lists = [value for node in entry["outputs"].values() for value in node.values()]
     return [item for items in lists for item in items if isinstance(item, dict) and "filename" in item]
 

@@ -161,6 +161,11 @@ class Table:
             self._contents[path] = content.hexdigest()
         return self._contents[path]
 
+    def sent_as(self, path: Path) -> str:
+        """What a file is called in a server's input folder: no other file is called so."""
+        stem = re.sub(r"[^\w-]+", "-", path.stem)[:60]
+        return f"{stem}-{self.content(path)[:12]}{path.suffix.lower()}"
+
     def _rows(self, mistakes: list[str]) -> Iterator[Job]:
         for row, cells in enumerate(self._cells(), 2):  # as spreadsheets count: the header is row 1
             if (found := len(mistakes)) > SHOWN:

@@ -13,10 +13,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from .job_folder import inside
 from .server import ComfyUI, PromptError, ServerError, files_of, python_of, seconds
 
 DONE, FAILED, DIED = "done", "failed", "died"
@@ -176,11 +177,3 @@ def saved(server: ComfyUI, entry: dict, order: Order) -> dict[str, bytes]:
             files[str(name)] = b""
     shutil.rmtree(output / order.saved_in, ignore_errors=True)
     return files
-
-
-def inside(name: str) -> PurePosixPath:
-    """A path within a job's folder. Raises ValueError for one that leads out: it comes from another machine."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or not path.parts:
-        raise ValueError(f"a worker sent a file called '{name}'")
-    return path

@@ -12,10 +12,11 @@ import tempfile
 from pathlib import Path
 
 import hosts
-from examples import EXAMPLES, api_form, lay_out_files, with_pack_named
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from server import Server
+
+from examples import EXAMPLES, api_form, lay_out_files, with_pack_named
 
 READY = "window.app?.extensionManager?.workflow?.activeWorkflow?.isLoaded"
 OPEN = """async ([api, name]) => {

@@ -489,7 +489,9 @@ training
     comfy.model_patcher.ModelPatcher.is_dynamic()  since 0.16.3
     comfy.model_patcher.ModelPatcher.clone(disable_dynamic=)  since 0.16.3
 
-the line of text on training nodes
+lines of text on nodes
+    comfy_execution.utils.get_executing_context()
+    comfy_execution.utils.ExecutionContext().node_id
     server.PromptServer.send_progress_text(_, _)
     server.PromptServer().instance
 

@@ -3,7 +3,6 @@
 import copy
 import gc
 import logging
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +21,7 @@ from torch import nn
 from . import vae
 from .device import training_device as training_device
 from .gradients import differentiable
+from .progress import show_text
 
 Conditioning = list  # the host's CONDITIONING: [[tensor, options], ...]
 
@@ -148,17 +148,11 @@ class Progress:
         text = f"step {done} of {self.total}, {losses}, {(done - self.first) / (now - self.start):.2f} steps/s"
         if now - self.texted > TEXT_EVERY or done == self.total:
             self.texted = now
-            self._show(text)
+            if self.node_id is not None:
+                show_text(text, self.node_id)
         if now - self.logged > LOG_EVERY or done == self.total:
             self.logged = now
             logging.info("AnimateDiff training: %s", text)
-
-    def _show(self, text: str) -> None:
-        # not imported: where no server runs there is none to tell
-        server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
-        send = getattr(server, "send_progress_text", None)  # training goes on without it
-        if send is not None and self.node_id is not None:
-            send(text, self.node_id)
 
 
 # Raised by the host's layers and progress bar once the user has pressed Stop. With it the request counts as served:

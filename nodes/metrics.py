@@ -1,9 +1,13 @@
 """Measuring animations."""
 
+import logging
+from collections.abc import Mapping
+
 import torch
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
+from ..host.progress import note
 from ..host.schema import schema
 from ..metrics.animation import Measure, measure, report
 from ..metrics.plot import plot
@@ -80,6 +84,7 @@ class AnimateDiffMetrics(Node):
                 io.String.Output("report", tooltip="All measures as text; says why where one is not available."),
                 io.Image.Output("plot", tooltip="All curves over the frames."),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
@@ -102,13 +107,30 @@ class AnimateDiffMetrics(Node):
             text=text,
             windows=windows(len(images), static) if context_length else (),
         )
-        return io.NodeOutput(*map(number, animation.measures), report(animation), plot(animation))
+        used = used_outputs(cls.hidden.prompt, cls.hidden.unique_id)
+        told = [without(measure) for i, measure in enumerate(animation.measures) if measure.not_available and i in used]
+        note("\n".join(told))
+        for line in told:
+            logging.warning("[AnimateDiff] Animation Metrics: %s", line)
+        ui = {"text": told} if told else None  # in the history, for those who queue prompts by themselves
+        return io.NodeOutput(*map(number, animation.measures), report(animation), plot(animation), ui=ui)
+
+
+def used_outputs(prompt: Mapping[str, dict] | None, node_id: str | None) -> set[int]:
+    """The places of a node's outputs to which something is connected."""
+    values = [value for node in (prompt or {}).values() for value in node["inputs"].values()]
+    return {value[1] for value in values if isinstance(value, list) and len(value) == 2 and value[0] == node_id}
+
+
+def without(measure: Measure) -> str:
+    why = measure.not_available.rstrip(".")
+    return f"{measure.name} is not available: {why}. What is connected to it does not run."
 
 
 def number(measure: Measure) -> float | ExecutionBlocker:
     """The number; where there is none, what is connected to it does not run, and says why."""
     if measure.not_available:
-        return ExecutionBlocker(f"{measure.name} is not available: {measure.not_available}")
+        return ExecutionBlocker(without(measure))
     return measure.value
 
 

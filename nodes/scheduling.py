@@ -56,7 +56,7 @@ VALUES = io.String.Input(
 
 
 def _text(name: str, tooltip: str) -> io.Input:
-    return io.String.Input(name, multiline=True, default="", force_input=True, optional=True, tooltip=tooltip)
+    return io.String.Input(name, multiline=True, force_input=True, optional=True, tooltip=tooltip)
 
 
 CLIP = io.Clip.Input("clip", tooltip="Encodes the prompts.")
@@ -237,7 +237,7 @@ NODES = [
         display_name="Float to Floats",
         old_name="Float to Floats",
         description="A number, or a list of numbers on a FLOAT socket, as FLOATS.",
-        inputs=[FloatOrMore("FLOAT", default=39, force_input=True, tooltip="A number, or a list of them.")],
+        inputs=[FloatOrMore("FLOAT", force_input=True, tooltip="A number, or a list of them.")],
         outputs=[Floats.Output("FLOATS")],
     ),
 ]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -87,6 +90,23 @@ def tiny_model(layout: dict = SD15, seed: int = 0):
     randomise(model, seed)
     cpu = torch.device("cpu")
     return comfy.model_patcher.ModelPatcher(model.eval().requires_grad_(False), cpu, cpu)
+
+
+@pytest.fixture
+def on_the_node(pack, monkeypatch):
+    """`with on_the_node("7") as shown:` as if that node ran in a server; `shown` gets (node, text) for each text on a node."""
+    from comfy_execution.utils import CurrentNodeContext
+
+    @contextmanager
+    def runs(node_id: str):
+        shown = []
+        instance = SimpleNamespace(send_progress_text=lambda text, node: shown.append((node, text)))
+        server = SimpleNamespace(PromptServer=SimpleNamespace(instance=instance))
+        with monkeypatch.context() as patch, CurrentNodeContext("prompt", node_id):
+            patch.setitem(sys.modules, "server", server)
+            yield shown
+
+    return runs
 
 
 @pytest.fixture

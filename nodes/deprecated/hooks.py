@@ -213,7 +213,7 @@ SCHEDULE_NODES = [
         ),
         inputs=[
             sockets.FloatOrMore(
-                "strengths_float", default=-1, min=-1, step=0.001, force_input=True, tooltip="A list of strengths."
+                "strengths_float", min=-1, step=0.001, force_input=True, tooltip="A list of strengths."
             ),
             *RANGE,
             PRINT,

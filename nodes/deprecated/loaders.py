@@ -60,7 +60,8 @@ class AnimateDiffLoaderWithContext(Node):
                     "apply_v2_models_properly",
                     default=True,
                     optional=True,
-                    tooltip="Off: v2 motion models run the way v1 models do, as workflows of 2023 had it.",
+                    tooltip="Off: v2 motion models run the way v1 models do, as workflows of 2023 had it. API prompts that leave it "
+                    "out have it off.",
                 ),
                 sockets.KEYFRAMES,
             ],

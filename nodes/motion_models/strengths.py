@@ -15,7 +15,7 @@ _block_node = partial(node, category="AnimateDiff/per block")
 AdBlock = sockets.Socket("AD_BLOCK", "Scale and effect of a block, for the inputs of AD Per Block nodes.")
 
 
-def _number(name: str, default: float, tooltip: str, **options) -> io.Input:
+def _number(name: str, default: float | None, tooltip: str, **options) -> io.Input:
     return sockets.FloatOrMore(name, default=default, min=0.0, step=0.001, tooltip=tooltip, **options)
 
 
@@ -58,7 +58,7 @@ MULTIVAL_NODES = [
         old_name="Multival [Float List]",
         description="A strength for each frame.",
         inputs=[
-            _number("float_val", 1.0, "A number, or a list with one for each frame.", max=10.0, force_input=True),
+            _number("float_val", None, "A number, or a list with one for each frame.", max=10.0, force_input=True),
             MASK,
         ],
         outputs=[MULTIVAL],

@@ -1,5 +1,6 @@
 """Context options: sliding windows over clips that are longer than a motion model can handle, and views."""
 
+import logging
 from collections.abc import Callable
 
 from comfy_api.latest import io
@@ -25,6 +26,8 @@ ViewOpts = sockets.Socket(
     "VIEW_OPTS", "For view_opts of context options, or view_opts_req of Context Options: Views Only."
 )
 
+SHOWN = NAMES[0]  # by the widget of a fuse method without a default
+
 # Of all frames of a clip, or of the frames of a view: names differ in their prefix only.
 LENGTH = "How many frames the motion model sees at once. 16 suits most."
 OVERLAP = "How many frames neighbours share. A quarter of the length is usual."
@@ -47,10 +50,25 @@ def _closed_loop() -> io.Input:
     return io.Boolean.Input("closed_loop", default=False, tooltip="Also tie the end of the clip to its beginning.")
 
 
-def _fuse(relative: bool, default: str | None = None) -> io.Input:
+def _fuse(relative: bool, default: str | None = None, left_out: str = SHOWN) -> io.Input:
+    """``left_out``: what an API prompt without it gets."""
     names = [name for name in NAMES if relative or name != RELATIVE]
     tooltip = "How much each frame of a window counts where windows overlap."
+    if left_out != (default or SHOWN):
+        tooltip += f" API prompts that leave it out get {left_out}."
     return io.Combo.Input("fuse_method", options=names, default=default, optional=True, tooltip=tooltip)
+
+
+def _chosen_fuse(fuse_method: str | None, left_out: str, shown: str = SHOWN) -> str:
+    """The fuse method of a node. Tells in the log where a prompt leaves it out and gets another than the widget shows."""
+    if fuse_method is None and left_out != shown:
+        logging.warning(
+            "[AnimateDiff] fuse_method is left out, so windows are blended by %s, as prompts without it have always been; the "
+            "widget shows %s. Write fuse_method into the prompt to choose.",
+            left_out,
+            shown,
+        )
+    return left_out if fuse_method is None else fuse_method
 
 
 def _equal() -> io.Input:
@@ -78,15 +96,15 @@ SHARED = (
 VIEW_OPTIONS = ViewOpts.Input("view_opts", optional=True, tooltip="Divide each window again, inside the motion model.")
 
 
-def _context_of(schedule: str, fuse: str) -> Callable:
-    """A node's work. ``fuse`` is what an API prompt gets that leaves the optional fuse_method out."""
+def _context_of(schedule: str, fuse: str, shown: str = SHOWN) -> Callable:
+    """A node's work. ``fuse`` is what an API prompt gets that leaves the optional fuse_method out, ``shown`` the widget's."""
 
     def run(
         context_length: int = 0,
         context_overlap: int = 0,
         context_stride: int = 1,
         closed_loop: bool = False,
-        fuse_method: str = fuse,
+        fuse_method: str | None = None,
         use_on_equal_length: bool = False,
         start_percent: float = 0.0,
         guarantee_steps: int = 1,
@@ -97,7 +115,7 @@ def _context_of(schedule: str, fuse: str) -> Callable:
     ) -> Contexts:
         context = Context(
             windows=WindowOptions(schedule, context_length, context_overlap, context_stride, closed_loop),
-            fuse=fuse_method,
+            fuse=_chosen_fuse(fuse_method, fuse, shown),
             use_on_equal_length=use_on_equal_length,
             start_percent=start_percent,
             guarantee_steps=guarantee_steps,
@@ -147,11 +165,11 @@ def _views_of(schedule: str, fuse: str) -> Callable:
         view_overlap: int,
         view_stride: int = 1,
         closed_loop: bool = False,
-        fuse_method: str = fuse,
+        fuse_method: str | None = None,
         use_on_equal_length: bool = False,
     ) -> ViewOptions:
         windows = WindowOptions(schedule, view_length, view_overlap, view_stride, closed_loop)
-        return ViewOptions(windows, fuse_method, use_on_equal_length)
+        return ViewOptions(windows, _chosen_fuse(fuse_method, fuse), use_on_equal_length)
 
     return run
 
@@ -216,14 +234,14 @@ NODES = [
             _stride("context"),
             _overlap("context"),
             _closed_loop(),
-            _fuse(relative=False),
+            _fuse(relative=False, left_out="flat"),
             _equal(),
             *_scheduling(),
             VIEW_OPTIONS,
         ],
     ),
     _context_node(
-        _context_of(LOOPED_UNIFORM, "flat"),
+        _context_of(LOOPED_UNIFORM, "flat", shown="flat"),
         node_id="ADE_AnimateDiffUniformContextOptions",
         name="Uniform (Legacy)",
         old_name="Looped Uniform",
@@ -235,14 +253,14 @@ NODES = [
             _overlap("context"),
             io.Combo.Input("context_schedule", options=["uniform"], tooltip="Has no effect."),
             _closed_loop(),
-            _fuse(relative=False, default="flat"),
+            _fuse(relative=False, default="flat", left_out="flat"),
             _equal(),
             *_scheduling(),
             VIEW_OPTIONS,
         ],
     ),
     _context_node(
-        _context_of(BATCHED, "flat"),
+        _context_of(BATCHED, "flat", shown="flat"),
         node_id="ADE_BatchedContextOptions",
         name="Batched",
         old_name="Batched [Non-AD]",
@@ -250,7 +268,7 @@ NODES = [
         inputs=[_length("context"), *_scheduling()],
     ),
     _context_node(
-        _context_of(ALL_FRAMES, "flat"),
+        _context_of(ALL_FRAMES, "flat", shown="flat"),
         node_id="ADE_ViewsOnlyContextOptions",
         name="Views Only",
         old_name="Views Only [VRAM⇈]",
@@ -328,7 +346,7 @@ NODES = [
         _views_of(STANDARD_STATIC, "flat"),
         node_id="ADE_StandardStaticViewOptions",
         name="Standard Static",
-        inputs=[_length("view"), _overlap("view"), _fuse(relative=False)],
+        inputs=[_length("view"), _overlap("view"), _fuse(relative=False, left_out="flat")],
     ),
     _view_node(
         _views_of(STANDARD_UNIFORM, "pyramid"),

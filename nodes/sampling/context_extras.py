@@ -371,7 +371,6 @@ def _keyframe_nodes(kind: str, make: Callable, socket: Any, start: float, more: 
             [
                 sockets.FloatOrMore(
                     "mults_float",
-                    default=-1,
                     min=-1,
                     step=0.001,
                     force_input=True,

@@ -146,7 +146,6 @@ CFG_NODES = [
         inputs=[
             sockets.FloatOrMore(
                 "cfgs_float",
-                default=-1,
                 min=-1,
                 step=0.001,
                 force_input=True,

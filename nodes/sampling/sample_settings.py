@@ -39,9 +39,7 @@ def _seed_offset(name: str = "seed_offset", default: int = 0, **options) -> io.I
 
 
 def _seed_override(tooltip: str) -> io.Input:
-    return sockets.IntOrMore(
-        "seed_override", default=0, min=0, max=LARGEST_SEED, force_input=True, optional=True, tooltip=tooltip
-    )
+    return sockets.IntOrMore("seed_override", min=0, max=LARGEST_SEED, force_input=True, optional=True, tooltip=tooltip)
 
 
 NOISE_TYPE = io.Combo.Input(

@@ -13,6 +13,7 @@ from ...host.compiling import is_compiled
 from ...host.extra_nodes import is_from
 from ...host.memory import rows_that_fit
 from ...host.multigpu import keep_clones_in_step, let_clones_be
+from ...host.progress import note
 from ...motion_models.network.call import BYPASS, CALL_KEY, MotionCall
 from ...motion_models.network.frame_chunks import in_chunks, kept_bytes
 from ...motion_models.network.group_norm import joint_group_norm
@@ -30,6 +31,10 @@ TRAINING = "nodes_train"
 # Under it a MODEL carries the networks of adapters, beside the motion models.
 ADAPTERS_KEY = f"{MODEL_KEY}.adapters"
 TIMESTEP_EMBED_PATCH = "forward_timestep_embed_patch"
+ONE_FRAME = (
+    "The latent batch holds a single frame, so the motion model is bypassed. For an animation set batch_size of the empty "
+    "latent to the number of frames, for example 16."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +81,9 @@ class Motion(Feature):
                 "clip. Connect the MODEL as it was before Use Evolved Sampling (or behind AnimateDiff Unload); or train with "
                 "Train MotionLoRA or Train Domain Adapter."
             )
+        note(ONE_FRAME if run.frames == 1 else "")
         if run.frames == 1:
-            logging.warning(
-                "[AnimateDiff] The latent batch holds a single frame, so the motion model is bypassed. "
-                "For an animation set batch_size of the empty latent to the number of frames, for example 16."
-            )
+            logging.warning("[AnimateDiff] %s", ONE_FRAME)
         check_length(run, self.motion_models, self.contexts)
         for applied in self.motion_models:
             for adapter in applied.settings.adapters:

@@ -10,11 +10,12 @@ import time
 
 import pytest
 from batches import Batch
-from examples import in_toyworld
 from hosts import host, toyworld_models
 from PIL import Image, ImageSequence
 from ray.cluster_utils import Cluster
 from server import Server
+
+from examples import in_toyworld
 
 PROMPTS = ("a red circle", "a blue square", "a yellow triangle")
 CLIPS = 6

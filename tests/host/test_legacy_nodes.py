@@ -70,6 +70,43 @@ def test_v2_models_run_as_v1_models_where_old_workflows_had_it_so(load, motion_f
     assert torch.equal(sample(load(V1_ADVANCED, v2, **v1_only, context_length=0, **WINDOWS)), jointly)
 
 
+WINDOW_NODES = {
+    "ADE_LoopedUniformContextOptions": ("flat", {"context_length": 16, "context_stride": 1, "closed_loop": False}),
+    "ADE_AnimateDiffUniformContextOptions": (
+        "flat",
+        {"context_length": 16, "context_stride": 1, "closed_loop": False, "context_schedule": "uniform"},
+    ),
+    "ADE_StandardStaticContextOptions": ("pyramid", {"context_length": 16}),
+    "ADE_StandardStaticViewOptions": ("flat", {"view_length": 16}),
+    "ADE_LoopedUniformViewOptions": ("pyramid", {"view_length": 16, "view_stride": 1, "closed_loop": False}),
+}
+
+
+@pytest.mark.parametrize("node_id", WINDOW_NODES)
+def test_a_fuse_method_that_is_left_out_is_told_where_the_widget_shows_another(nodes, pack, node_id, caplog):
+    """The log and the tooltip; what prompts without it get stays as it was."""
+    left_out, inputs = WINDOW_NODES[node_id]
+    overlap = {"view_overlap" if "view_length" in inputs else "context_overlap": 4}
+    (node,) = (node for node in pack.submodule("nodes").NODES if node.GET_SCHEMA().node_id == node_id)
+    (entry,) = (entry for entry in node.GET_SCHEMA().inputs if entry.id == "fuse_method")
+    shown = entry.default or entry.options[0]
+
+    (options,) = nodes(node_id, **inputs, **overlap)
+    fuse = options.fuse if "View" in node_id else options[0].fuse
+    assert fuse == left_out
+    assert ("fuse_method is left out" in caplog.text) == (left_out != shown)
+    assert (f"leave it out get {left_out}" in entry.tooltip) == (left_out != shown)
+    caplog.clear()
+    nodes(node_id, **inputs, **overlap, fuse_method="flat")
+    assert not caplog.text
+
+
+def test_the_tooltip_says_what_prompts_get_that_leave_apply_v2_models_properly_out(pack):
+    schema = pack.submodule("nodes.deprecated.loaders").AnimateDiffLoaderWithContext.GET_SCHEMA()
+    (entry,) = (entry for entry in schema.inputs if entry.id == "apply_v2_models_properly")
+    assert "leave it out have it off" in entry.tooltip
+
+
 def test_v3_models_are_never_normalised_jointly(load, motion_file, sample):
     v3 = motion_file("v3", version="v3")
     assert torch.equal(sample(load(LEGACY, v3, apply_v2_models_properly=False)), sample(load(GEN1, v3)))

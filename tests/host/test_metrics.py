@@ -1,6 +1,7 @@
 """The CLIP measures, with tiny CLIPs of the host's own classes."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -154,11 +155,40 @@ def test_a_damaged_model_gives_a_reason_and_no_nan(measure, clip_vision, frames)
     assert "NaN or infinity" in measure(frames, clip_vision=vision).motion_smoothness.not_available
 
 
-def test_outputs_without_a_number_stop_what_is_connected_to_them(pack, frames):
+@pytest.fixture
+def metrics_node(pack, monkeypatch):
+    """`metrics_node(prompt)`: the node as node 7 of this prompt."""
+
+    def of(prompt: dict | None = None):
+        node = pack.submodule("nodes.metrics").AnimateDiffMetrics
+        monkeypatch.setattr(node, "hidden", SimpleNamespace(prompt=prompt, unique_id="7"), raising=False)
+        return node
+
+    return of
+
+
+def test_outputs_without_a_number_stop_what_is_connected_to_them(metrics_node, frames):
     from comfy_execution.graph_utils import ExecutionBlocker
 
-    *numbers, report, plot = pack.submodule("nodes.metrics").AnimateDiffMetrics.execute(images=frames).result
+    *numbers, report, plot = metrics_node().execute(images=frames).result
     assert [isinstance(number, ExecutionBlocker) for number in numbers] == [True] * 3 + [False] * 3 + [True]
-    assert numbers[0].message == "motion smoothness is not available: connect clip_vision"
+    why = "motion smoothness is not available: connect clip_vision. What is connected to it does not run."
+    assert numbers[0].message == why
     assert report.startswith("20 frames of 48 x 40 pixels")
     assert plot.ndim == 4
+
+
+def test_the_node_says_which_numbers_that_somebody_wants_are_not_available(metrics_node, frames, on_the_node, caplog):
+    prompt = {
+        "7": {"inputs": {"images": ["1", 0]}},
+        "8": {"inputs": {"source": ["7", 6]}},
+        "9": {"inputs": {"a": ["7", 3]}},
+    }
+    told = "seam ratio is not available: enter context_length and context_overlap of the windows used. What is connected to"
+    with on_the_node("7") as shown:
+        output = metrics_node(prompt).execute(images=frames)
+        assert [text.startswith(told) and "motion smoothness" not in text for _, text in shown] == [True]
+        assert output.ui["text"][0].startswith(told)
+        assert told in caplog.text
+        metrics_node(prompt).execute(images=frames, context_length=8)
+        assert shown[1:] == [("7", " ")]

@@ -247,6 +247,21 @@ def test_one_frame_bypasses_the_motion_model_and_says_so(new_model, new_motion, 
     assert torch.equal(latent, sample(animate(model, beta_schedule="sqrt_linear (AnimateDiff)"), frames=1))
 
 
+def test_the_note_of_one_frame_stands_on_the_node_that_samples_until_it_is_mended(
+    new_model, new_motion, animate, sample, on_the_node
+):
+    model = animate(new_model(), new_motion())
+    with on_the_node("7") as shown:
+        sample(model)
+        assert shown == []
+        sample(model, frames=1)
+        assert [node for node, _ in shown] == ["7"]
+        assert "single frame" in shown[0][1]
+        sample(model)
+        sample(model)
+        assert shown[1:] == [("7", " ")]
+
+
 def test_too_many_frames_names_the_node_to_add(new_model, new_motion, animate, sample):
     model = new_model()
     with pytest.raises(ValueError, match=r"at most 8 at once. Connect a Context Options node"):

@@ -19,6 +19,8 @@ def inputs(info: dict, group: str) -> list[tuple]:
         relevant = {key: settings[key] for key in RELEVANT if settings.get(key) is not None}
         if not relevant.get("multiline"):
             relevant.pop("multiline", None)  # one line is what it is without this setting
+        if relevant.get("forceInput"):
+            relevant.pop("default", None)  # there is no widget for it; ours have none (docs/differences.md)
         found.append((name, kind, options, relevant))
     return found
 
@@ -42,6 +44,22 @@ def test_interface(served, compared, node_id):
         assert len(mine) == len(inputs(theirs, group))
     for key in ("output", "output_is_list", "output_name", "output_node", "is_input_list"):
         assert list(ours[key] or []) == list(theirs[key]) if isinstance(theirs[key], list) else ours[key] == theirs[key]
+
+
+def test_inputs_without_a_widget_offer_no_value(served):
+    """Programs that make API prompts of workflow files would send it: a seed_override of 0 pins the noise."""
+    offered, without = [], 0
+    for node_id, info in served.items():
+        if info["python_module"].endswith("AnimateDiff-Next"):
+            for name, (_, *settings) in {
+                **info["input"].get("required", {}),
+                **info["input"].get("optional", {}),
+            }.items():
+                if settings and settings[0].get("forceInput"):
+                    without += 1
+                    offered += [f"{node_id}.{name}"] if "default" in settings[0] else []
+    assert without > 10
+    assert not offered
 
 
 def test_categories_and_names_are_ours_in_plain_words(served):

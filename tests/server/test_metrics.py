@@ -36,6 +36,7 @@ def text(entry: dict, node: str) -> str:
 
 def test_numbers_report_and_plot(server, prompt):
     entry = server.queue(prompt)
+    assert "metrics" not in entry["outputs"]  # nothing hangs on the numbers that are not available
     assert float(text(entry, "flicker")) == pytest.approx(100 - 100 * 51 / 31 / 255)
     assert "frame difference 0.00 to 51.00 levels of 255" in text(entry, "report")
     [path] = server.outputs(entry)
@@ -54,6 +55,9 @@ def test_what_hangs_on_a_missing_number_does_not_run(server, prompt):
     prompt["smoothness"] = {"class_type": "PreviewAny", "inputs": {"source": ["metrics", 0]}}
     entry = server.queue(prompt)
     assert "smoothness" not in entry["outputs"]
+    told = "motion smoothness is not available: connect clip_vision. What is connected to it does not run."
+    assert entry["outputs"]["metrics"]["text"] == [told]
+    assert told in server.log()
     assert text(entry, "report").startswith("32 frames of 64 x 64 pixels")
 
 

@@ -147,7 +147,9 @@ def run(nodes, pack):
         kind = entry.get_io_type()
         if kind in stand_ins:
             return stand_ins[kind]
-        return entry.options[0] if kind == "COMBO" else entry.default
+        if kind == "COMBO":
+            return entry.options[0]
+        return 1.0 if entry.force_input else entry.default
 
     def execute(node_id: str, **inputs):
         required = [entry for entry in nodes[node_id].GET_SCHEMA().inputs if not entry.optional]
