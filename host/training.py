@@ -126,6 +126,15 @@ class PreparedConds:
         return {name: cond.clone() if isinstance(cond, torch.Tensor) else cond for name, cond in conds.items()}
 
 
+def show_text(text: str, node_id: str | None) -> None:
+    """Show ``text`` on a node in the front end."""
+    # not imported: where no server runs there is none to tell
+    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    send = getattr(server, "send_progress_text", None)  # everything goes on without it
+    if send is not None and node_id is not None:
+        send(text, node_id)
+
+
 TEXT_EVERY, LOG_EVERY = 1.0, 15.0  # seconds
 
 
@@ -154,11 +163,7 @@ class Progress:
             logging.info("AnimateDiff training: %s", text)
 
     def _show(self, text: str) -> None:
-        # not imported: where no server runs there is none to tell
-        server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
-        send = getattr(server, "send_progress_text", None)  # training goes on without it
-        if send is not None and self.node_id is not None:
-            send(text, self.node_id)
+        show_text(text, self.node_id)
 
 
 # Raised by the host's layers and progress bar once the user has pressed Stop. With it the request counts as served:
