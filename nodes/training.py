@@ -1,6 +1,5 @@
 """Training in the graph: MotionLoRAs, domain adapters, motion modules."""
 
-import logging
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -14,14 +13,14 @@ from ..host.schema import FIXED_SEED, nothing, schema
 from ..lora.motion_lora import AppliedMotionLora
 from ..motion_models.layouts import VERSIONS
 from ..sampling.schedules import beta_schedules
-from ..training.command import instructions, write_graph
+from ..training.command import written_instead
 from ..training.domain_adapter import train_domain_adapter
 from ..training.motion_lora import train_motion_lora
 from ..training.motion_module import train_motion_module
 from ..training.objectives import OBJECTIVES
 from ..training.optimizers import OPTIMIZERS
 from ..training.place import here
-from ..training.settings import COSINE, LEARNING_RATE_SCHEDULES, CommandSettings, TrainingFailed, TrainingSettings
+from ..training.settings import COSINE, LEARNING_RATE_SCHEDULES, TrainingFailed, TrainingSettings
 from . import sockets
 from .base import Node
 from .values import above, at_least
@@ -259,18 +258,10 @@ class TrainingNode(Node):
     def run(cls, **inputs) -> io.NodeOutput:
         inputs = cls.single(inputs)
         settings = settings_of(inputs)
-        if settings.options.command is not None and not here().commanded:
-            return cls.written(settings.options.command)
+        if written_instead(settings.options.command, cls.hidden):
+            cls.stops[cls.define_schema().node_id] += 1  # the graph may be another the next time, behind this node
+            return nothing(len(cls.define_schema().outputs))
         return io.NodeOutput(*cls.train(settings=settings, **inputs))
-
-    @classmethod
-    def written(cls, settings: CommandSettings) -> io.NodeOutput:
-        """Write what the command of training needs; the nodes behind are not run."""
-        text = instructions(write_graph(cls.hidden.prompt, cls.hidden.unique_id, settings.prefix), settings)
-        logging.info("[AnimateDiff] %s", text)
-        host.show_text(text, cls.hidden.unique_id)
-        cls.stops[cls.define_schema().node_id] += 1  # the graph may be another the next time, behind this node
-        return nothing(len(cls.define_schema().outputs))
 
     @classmethod
     def fingerprint_inputs(cls, **_):

@@ -1,19 +1,36 @@
 """What is written for a training by command, which training/cli.py carries out: the graph, and the command itself."""
 
 import json
+import logging
 import os
 import shlex
 import subprocess
 import sys
+from typing import Any
 
 from ..host import folders
 from ..host.headless import folder_in_use, options_in_use
+from ..host.training import show_text
 from ..host.writing import whole_file
 from .graph import Prompt, part_with
+from .place import here
 from .settings import CommandSettings
 
 PORT = 29500  # PyTorch's own choice
 CLI = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cli.py")
+
+
+def written_instead(settings: CommandSettings | None, hidden: Any) -> bool:
+    """Whether training is to be by command, and this is not it. Then the graph is written, and what to do is shown and logged.
+
+    ``hidden`` is what the host tells the training node: the graph and the node's id. Raises as ``write_graph`` does.
+    """
+    if settings is None or here().commanded:
+        return False
+    text = instructions(write_graph(hidden.prompt, hidden.unique_id, settings.prefix), settings)
+    logging.info("[AnimateDiff] %s", text)
+    show_text(text, hidden.unique_id)
+    return True
 
 
 def write_graph(prompt: Prompt, node_id: str, prefix: str) -> str:

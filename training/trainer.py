@@ -52,15 +52,17 @@ def train(
 
     ``inputs`` are those of the motion models, ``save(path, steps)`` writes the weights of a checkpoint to a file.
     ``alpha`` is that of LoRAs: checkpoints go on with the one that they were begun with. ``measure_motion``: measure the motion error
-    now and then (``motion.MotionCheck``), of what learns one kind of motion. ``units`` are the modules whose weights are spread over several
-    processes.
+    now and then (``motion.MotionCheck``), of what learns one kind of motion. ``units`` are the modules whose weights are
+    spread over several processes.
 
     The parameters hold the weights of the last step, or their average, also when the user stops the training or memory runs
     out. A loss that is NaN or infinite tells that the step before it was a bad one: that step is undone, and is not in the
     record. So the weights from before the last step are kept on the device: once more the memory of ``parameters``.
     Raises TrainingFailed if no step is left, and host.Stopped if the user stops the training before one is done.
     """
-    training = _Training(unet, parameters, data, settings, save, inputs, checkpoints, node_id, alpha, measure_motion, units or [])
+    training = _Training(
+        unet, parameters, data, settings, save, inputs, checkpoints, node_id, alpha, measure_motion, units or []
+    )
     record = training.run()
     with training.shown():
         yield record
@@ -69,7 +71,9 @@ def train(
 class _Training:
     """One training: what changes from step to step, and the steps."""
 
-    def __init__(self, unet, parameters, data, settings, save, inputs, checkpoints, node_id, alpha, measure_motion, units):
+    def __init__(
+        self, unet, parameters, data, settings, save, inputs, checkpoints, node_id, alpha, measure_motion, units
+    ):
         self.unet, self.named, self.data, self.settings = unet, parameters, data, settings
         self.save_weights, self.inputs, self.checkpoints, self.alpha = save, inputs, checkpoints, alpha
         self.options, self.units = settings.options, units

@@ -73,7 +73,7 @@ def test_it_writes_and_blocks_what_is_behind(run, several, nodes, output, nothin
 
 def test_the_command_is_shown_and_logged(run, several, output, pack, monkeypatch, caplog):
     shown = []
-    monkeypatch.setattr(pack.submodule("host.training"), "show_text", lambda *what: shown.append(what))
+    monkeypatch.setattr(pack.submodule("training.command"), "show_text", lambda *what: shown.append(what))
     caplog.set_level("INFO")
     run("AnimateDiffTrainMotionLoRA", several(gpus=4), batch=8)
     ((text, node_id),) = shown
