@@ -103,6 +103,12 @@ def browser(session: nox.Session) -> None:
     run_tests(session, "tests/browser", *comparing(session, "stored nodes"))
 
 
+@nox.session(venv_backend="none")
+def distributed(session: nox.Session) -> None:
+    """Training on two processes of this machine (docs/training.md, several GPUs): as one, and through torchrun from a graph."""
+    run_tests(session, "tests/distributed")
+
+
 @nox.session(venv_backend="venv", reuse_venv=True)
 def cluster(session: nox.Session) -> None:
     """Batches on two workers of a local Ray cluster (docs/cluster.md), in an environment of their own with Ray."""

@@ -495,6 +495,19 @@ lines of text on nodes
     server.PromptServer.send_progress_text(_, _)
     server.PromptServer().instance
 
+training by command
+    comfy_execution.graph_utils.ExecutionBlocker(_)
+    comfy.cli_args.args.cpu
+    folder_paths.get_output_directory()
+    execution.CacheType.CLASSIC
+    execution.PromptExecutor(_, _, _)
+    execution.PromptExecutor.execute(_, _, _, _)
+    execution.PromptExecutor().status_messages
+    execution.validate_prompt(_, _, _)
+    nodes.NODE_CLASS_MAPPINGS
+    nodes.interrupt_processing()
+    nodes.load_custom_node(_)
+
 previews of training
     comfy.latent_formats.SD15().latent_rgb_factors
     comfy.latent_formats.SD15().latent_rgb_factors_bias

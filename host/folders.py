@@ -85,6 +85,12 @@ def new_file(key: str, prefix: str) -> str:
     return os.path.join(folder, f"{name}.safetensors")
 
 
+def new_output(prefix: str, ending: str) -> str:
+    """A path for a new file in the host's output folder; ``prefix`` and errors are those of ``writing.new_name``."""
+    folder, name, _ = new_name(prefix, folder_paths.get_output_directory())
+    return os.path.join(folder, f"{name}{ending}")
+
+
 def cache_folder(name: str) -> str:
     """Where files may be kept that can be made again, below the host's folder of user files. Not created.
 

@@ -16,8 +16,8 @@ KEY = re.compile(r"'(?P<key>\w+)' in (?P<name>[\w.]+)")
 INSTANCE = re.compile(r"(?P<name>[\w.]+)\(\)\.(?P<attribute>\w+)")
 CALL = re.compile(r"(?P<owner>[\w.]+)\.(?P<attribute>\w+)\((?P<arguments>[^)]*)\)")
 ANY_NAME = "_"
-# Programs that run nodes without a server have not imported it, and nothing of ours needs it there.
-SERVER = "server"
+# Programs that run nodes without a server have not imported these, and nothing of ours needs them there.
+OF_SERVERS = ("server", "execution")
 
 
 def lacking() -> list[Row]:
@@ -27,7 +27,7 @@ def lacking() -> list[Row]:
 
 def is_kept(what: str) -> bool:
     """Whether this host has what a row says."""
-    if what.startswith(f"{SERVER}.") and SERVER not in sys.modules:
+    if (top := what.split(".")[0]) in OF_SERVERS and top not in sys.modules:
         return True
     try:
         if match := KEY.fullmatch(what):

@@ -13,3 +13,10 @@ _KNOWN = inspect.signature(io.Schema).parameters
 def schema(**fields) -> io.Schema:
     """``io.Schema(**fields)``; search aliases, which 0.3.75 has not, are dropped there."""
     return io.Schema(**{name: value for name, value in fields.items() if name in _KNOWN})
+
+
+def nothing(outputs: int) -> io.NodeOutput:
+    """For a node with so many outputs: what is connected to them is not run."""
+    from comfy_execution.graph_utils import ExecutionBlocker
+
+    return io.NodeOutput(*[ExecutionBlocker(None)] * outputs)

@@ -92,6 +92,7 @@ NEEDED_BY = {
     "pictures of context windows": ("sampling.visualize",),
     "prompt scheduling": ("ADE_PromptScheduling", "ADE_PromptSchedulingLatents", "AnimateDiffPromptScheduling"),
     "training": ("training", "training_options"),
+    "training by command": ("AnimateDiffTrainingOnSeveralGPUs",),
     "clips of a folder of videos": ("dataset",),
     "Animation Metrics": ("metrics",),
     "AnimateDiff Combine": ("ADE_AnimateDiffCombine",),

@@ -9,15 +9,17 @@ import torch
 from comfy_api.latest import io
 
 from ..host import training as host
-from ..host.schema import FIXED_SEED, schema
+from ..host.schema import FIXED_SEED, nothing, schema
 from ..lora.motion_lora import AppliedMotionLora
 from ..motion_models.layouts import VERSIONS
 from ..sampling.schedules import beta_schedules
+from ..training.command import written_instead
 from ..training.domain_adapter import train_domain_adapter
 from ..training.motion_lora import train_motion_lora
 from ..training.motion_module import train_motion_module
 from ..training.objectives import OBJECTIVES
 from ..training.optimizers import OPTIMIZERS
+from ..training.place import here
 from ..training.settings import COSINE, LEARNING_RATE_SCHEDULES, TrainingFailed, TrainingSettings
 from . import sockets
 from .base import Node
@@ -256,6 +258,9 @@ class TrainingNode(Node):
     def run(cls, **inputs) -> io.NodeOutput:
         inputs = cls.single(inputs)
         settings = settings_of(inputs)
+        if written_instead(settings.options.command, cls.hidden):
+            cls.stops[cls.define_schema().node_id] += 1  # the graph may be another the next time, behind this node
+            return nothing(len(cls.define_schema().outputs))
         return io.NodeOutput(*cls.train(settings=settings, **inputs))
 
     @classmethod
@@ -279,7 +284,7 @@ class TrainingNode(Node):
                 *result, record = train(**inputs, node_id=cls.hidden.unique_id)
         finally:
             host.collect_garbage()
-        if record.ended_early:
+        if record.ended_early and not here().commanded:  # by command every graph is run once
             cls.stops[cls.define_schema().node_id] += 1
         return (*result, record.loss_map, record.steps)
 
@@ -293,7 +298,7 @@ def training_schema(
         is_input_list=True,
         inputs=[*inputs, options_input(), *later],
         outputs=[result, *LOOP_OUTPUTS],
-        hidden=[io.Hidden.unique_id],
+        hidden=[io.Hidden.unique_id, io.Hidden.prompt],
         **texts,
     )
 

@@ -5,13 +5,14 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..host.told import Told
-from ..training.settings import CheckpointSettings, TrainingOptions, ValidationSettings
+from ..training.settings import CheckpointSettings, CommandSettings, TrainingOptions, ValidationSettings
 from . import sockets
 from .base import node
 from .training import CATEGORY, only_lists
 from .values import at_least, at_most
 
 MOST_WARMUP, MOST_ACCUMULATED, MOST_STEPS = 1_000_000, 4096, 1_000_000
+MOST_GPUS, MOST_MACHINES = 64, 1024
 MOST_RANK = 512  # as on the nodes that train
 EMPTY = TrainingOptions()
 
@@ -38,6 +39,12 @@ def _validation(**inputs) -> TrainingOptions:
     found = only_lists(("latents", "positive"), inputs)
     validation = ValidationSettings(tuple(found["latents"]), tuple(found["positive"]), found["every"])
     return replace(found.get("prev_options") or EMPTY, validation=validation)
+
+
+def _by_command(filename_prefix: str, prev_options: TrainingOptions = EMPTY, **values) -> TrainingOptions:
+    for name, value in values.items():
+        at_least(name, value, 1)
+    return replace(prev_options, command=CommandSettings(filename_prefix, **values))
 
 
 class WrongRanks(Told, ValueError):
@@ -189,6 +196,37 @@ NODES = [
                 min=1,
                 max=MOST_STEPS,
                 tooltip="Steps from one measurement to the next. One takes as long as about one and a half steps for each clip.",
+            ),
+            _previous(),
+        ],
+        outputs=OUTPUTS,
+    ),
+    node(
+        _by_command,
+        node_id="AnimateDiffTrainingOnSeveralGPUs",
+        display_name="Training on Several GPUs",
+        category=CATEGORY,
+        description=(
+            "The training node does not train here: it writes the graph into ComfyUI's output folder and shows the command that "
+            "trains it on several GPUs or machines, and runs the nodes behind it. Bypass this node to train here."
+        ),
+        aliases=("multi-gpu", "torchrun", "distributed training", "ddp", "fsdp", "export training", "command line"),
+        inputs=[
+            io.String.Input(
+                "filename_prefix",
+                default="training",
+                tooltip="Beginning of the name of the file, in ComfyUI's output folder. A counter is added, nothing is "
+                "overwritten. Subfolders are possible.",
+            ),
+            io.Int.Input(
+                "gpus",
+                default=2,
+                min=1,
+                max=MOST_GPUS,
+                tooltip="GPUs in each machine. They share the batch of the training node, so it must be a multiple of all GPUs.",
+            ),
+            io.Int.Input(
+                "machines", default=1, min=1, max=MOST_MACHINES, tooltip="Machines, with as many GPUs in each."
             ),
             _previous(),
         ],

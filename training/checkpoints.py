@@ -18,6 +18,8 @@ import torch
 from ..host import folders
 from ..host.training import save_clip
 from ..host.writing import NotSaved, whole_file
+from .distributed import from_first
+from .place import here
 from .record import TrainingRecord
 from .settings import CheckpointSettings, TrainingFailed
 
@@ -36,7 +38,7 @@ class Checkpoints:
         self.settings = settings
         self.base = folders.new_file(folder, settings.prefix).removesuffix(WEIGHTS)
         self.saved: list[int] = []
-        self.found = self._latest() if settings.go_on else None
+        self.found = from_first(self._latest) if settings.go_on else None
         if settings.go_on and self.found is None:
             logging.info("[AnimateDiff] There is no checkpoint yet to go on from: training begins anew.")
 
@@ -91,13 +93,13 @@ class Checkpoints:
     def save(
         self, record: TrainingRecord, state: dict, weights: Callable[[str, int], None], pictures: list | None
     ) -> None:
-        """Save a checkpoint, and remove those that are too old.
+        """Save a checkpoint, and remove those that are too old; of several processes the first one does.
 
         ``weights(path, step)`` writes those that are handed on, ``pictures`` are the frames of a sample. One that cannot
         be written is told in the log, and the ones before it are kept.
         """
         step = record.steps
-        if step in self.saved:
+        if step in self.saved or not here().first:
             return
         self.remove(step)  # what a server that was killed left of it
         try:
@@ -125,6 +127,8 @@ class Checkpoints:
 
     def remove(self, step: int) -> None:
         """The state goes first: without it nothing is a checkpoint."""
+        if not here().first:
+            return
         for ending in (STATE, SAMPLE, WEIGHTS):
             with suppress(OSError):
                 os.remove(self.path(step, ending))

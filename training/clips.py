@@ -11,6 +11,7 @@ import torch
 
 from ..host.told import Told
 from ..host.training import Conditioning
+from .distributed import others_with
 from .settings import TrainingSettings
 
 
@@ -24,10 +25,6 @@ class Batch:
 
     latents: torch.Tensor
     conditionings: list[int]
-
-    def twice(self) -> "Batch":
-        """All of it, and then all of it again."""
-        return Batch(self.latents.repeat(2, 1, 1, 1, 1), self.conditionings * 2)
 
 
 @dataclass(frozen=True)
@@ -156,6 +153,10 @@ class Clips:
     def _shuffled(clips: Sequence[int], generator: torch.Generator) -> list[int]:
         return [clips[place] for place in torch.randperm(len(clips), generator=generator).tolist()]
 
+    def size(self, picks: Sequence[Pick]) -> torch.Size:
+        """Channels, height, width of ``picks``, which are of one size."""
+        return self.latents[picks[0].index].shape[1:]
+
     def batch(self, picks: Sequence[Pick], frames: int) -> Batch:
         """The latents of ``picks``, which are of one size."""
         latents = torch.stack([self.latents[pick.index][pick.start : pick.start + frames] for pick in picks])
@@ -178,6 +179,7 @@ class TrainingData:
         clips = Clips.of(latents, len(positive), settings.frames)
         _check_texts(positive, "positive")
         _check_texts([negative], "negative")
+        _check_same(clips)
         conditionings, held_out = [*positive, negative], None
         if (validation := settings.options.validation) is not None:
             _check_texts(validation.positive, "positive of Training Validation")
@@ -199,6 +201,17 @@ class TrainingData:
         for latents in self.clips.latents:
             found.update(latents.cpu().contiguous().numpy().tobytes())
         return found.hexdigest()[:12]
+
+
+def _check_same(clips: Clips) -> None:
+    """Raise TrainingDataError unless all processes have as many clips of the same sizes, in the same order."""
+    shapes = [tuple(latents.shape) for latents in clips.latents]
+    if others := others_with((shapes, clips.conditioning)):
+        rank, (found, _) = min(others.items())
+        raise TrainingDataError(
+            f"The processes have different clips: process {rank} has {len(found)}, the first one has {len(shapes)}, or they differ in "
+            "length or size. Put the same files on all machines, and the same graph."
+        )
 
 
 def _check_texts(conditionings: Sequence[Conditioning], name: str) -> None:

@@ -1,6 +1,7 @@
 """Training motion modules, from scratch or from one that exists (AnimateDiff, arXiv 2307.04725, section 4.2)."""
 
 from dataclasses import replace
+from itertools import chain
 from math import prod
 from typing import Any
 
@@ -20,7 +21,9 @@ from ..motion_models.spec import MotionModelSpec
 from ..sampling.schedules import beta_schedules
 from .checkpoints import Checkpoints
 from .clips import TrainingData
+from .optimizers import OPTIMIZERS
 from .settings import TrainingFailed, TrainingSettings
+from .spread import spread
 from .trainer import train
 from .unet import TrainingUNet
 
@@ -115,17 +118,23 @@ def train_motion_module(
         motion_model.load_state_dict(new_weights(spec, settings.seed))
         motion_model.to(device)
     motion_model.requires_grad_(True)
+    # The optimisers of other packages do not know tensors in parts; nor is a gradient in parts looked through for fp16.
+    in_parts = not OPTIMIZERS[settings.optimizer].package and settings.precision != "fp16"
+    units = spread(motion_model.motion_modules(), device) if in_parts else []
     dtype = host.compute_dtype(settings.precision, device)
     unet = TrainingUNet(model, [motion_model], dtype, settings.checkpointing)
     unet.prepare(data.conditionings, data.sizes, settings.frames)
 
     def trained():
-        tensors = {key: value.detach().cpu().clone() for key, value in motion_model.state_dict().items()}
+        # not its state dict, which would be that of the parts
+        named = chain(motion_model.named_parameters(), motion_model.named_buffers())
+        tensors = {key: value.detach().cpu().clone() for key, value in named}
         return new_motion_model(replace(spec, name=NAME), tensors)
 
     def save(path: str, steps: int) -> None:
         save_motion_model(trained(), path, {f"{METADATA_PREFIX}steps": steps})
 
     named = dict(motion_model.named_parameters())
-    with train(unet, named, data, settings, save, (MotionInputs(),), checkpoints, node_id) as record:
+    inputs = (MotionInputs(),)
+    with train(unet, named, data, settings, save, inputs, checkpoints, node_id, units=units) as record:
         return trained(), record

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..host.told import Told
 from .optimizers import OPTIMIZERS, check_optimizer
+from .place import here, problem_of_batch
 
 COSINE = "cosine"
 LEARNING_RATE_SCHEDULES = ("constant", COSINE)
@@ -44,6 +45,19 @@ class ValidationSettings:
 
 
 @dataclass(frozen=True)
+class CommandSettings:
+    """Not to be trained here, but by a command on ``gpus`` of each of ``machines``; ``prefix`` names the file for it."""
+
+    prefix: str
+    gpus: int = 2
+    machines: int = 1
+
+    @property
+    def processes(self) -> int:
+        return self.gpus * self.machines
+
+
+@dataclass(frozen=True)
 class TrainingOptions:
     """What most trainings leave alone. The defaults are a training without them.
 
@@ -63,6 +77,7 @@ class TrainingOptions:
     ranks: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     checkpoints: CheckpointSettings | None = None
     validation: ValidationSettings | None = None
+    command: CommandSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +122,10 @@ class TrainingSettings:
             raise TrainingFailed(
                 f"noise_pairs shows each clip twice, but batch is {self.batch}. Use an even batch, or turn noise_pairs off."
             )
+        command, place = self.options.command, here()
+        processes = place.count if place.commanded or command is None else command.processes
+        if problem := problem_of_batch(self.batch, processes):
+            raise TrainingFailed(problem)
         if self.options.warmup_steps >= self.steps and self.options.warmup_steps:
             raise TrainingFailed(
                 f"warmup_steps is {self.options.warmup_steps}, but the training has {self.steps} steps: it would end before its "

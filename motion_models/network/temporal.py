@@ -316,6 +316,9 @@ class MotionModel(nn.Module):
         blocks: list[Any] = [self.mid_block] if part == "mid" else getattr(self, f"{part}_blocks")
         return [module for block in blocks for module in block.motion_modules]
 
+    def motion_modules(self) -> list[MotionModule]:
+        return [module for part in ("down", "mid", "up") for module in self.modules_of(part)]
+
     def projections(self) -> Iterator[tuple[str, nn.Linear]]:
         """The layers that LoRAs change, by the name under which MotionInputs.low_rank knows them."""
         for name, module in self.named_modules():

@@ -78,10 +78,10 @@ CASES = {
     ("comfy_extras.nodes_model_advanced.LCM",): set(),
     ("comfy.model_patcher.ModelPatcher.set_injections",): {*EVOLVED, "ADE_AnimateDiffUnload"},
     ("comfy.lora_convert.convert_lora",): {"AnimateDiffLoadDomainAdapter"},
-    ("nodes.NODE_CLASS_MAPPINGS",): set(),
+    ("nodes.NODE_CLASS_MAPPINGS",): {"AnimateDiffTrainingOnSeveralGPUs"},
     # found out by an import: a family cannot be loaded
     ("comfy.ldm.modules.attention.CrossAttention",): {*TRAINING, *VIDEO_FOLDER},
-    ("comfy_execution.graph_utils.ExecutionBlocker",): {"AnimateDiffMetrics"},
+    ("comfy_execution.graph_utils.ExecutionBlocker",): {"AnimateDiffMetrics", "AnimateDiffTrainingOnSeveralGPUs"},
     ("comfy.samplers.SCHEDULER_NAMES",): SIGMA_SCHEDULES,
     ("comfy.samplers.KSampler",): VISUALIZE,
     # found out when a node's inputs are made
@@ -175,7 +175,7 @@ def test_the_line_names_nodes_as_users_know_them(started):
     assert line == (
         "[AnimateDiff] This ComfyUI (0.31.0) lacks comfy.samplers.encode_model_conds (needed for training). "
         "Left out: Train MotionLoRA, Train Domain Adapter, Train Motion Module, Training Options, Training Checkpoints, "
-        "Training Validation. "
+        "Training Validation and 1 more. "
         "Update ComfyUI-AnimateDiff-Next, or use ComfyUI 0.30.0."
     )
 
