@@ -16,6 +16,8 @@ from ..motion_models.network.injection import MotionSlot, inject, run_slot
 from ..motion_models.network.temporal import MotionModel, TemporalAttention
 from .texts import TextOfClips
 
+BLURRED = 3  # see TrainingUNet.share
+
 
 class TrainingUNet:
     """A copy of a MODEL's UNet; the MODEL is not touched. Predicts for clips, with gradients.
@@ -65,6 +67,14 @@ class TrainingUNet:
         # [:, None, ...]: one noise level for all frames of a clip
         return clean + noise * sigma.view(-1, 1, 1, 1, 1)
 
+    def share(self, sigma: torch.Tensor) -> torch.Tensor:
+        """How much of what moves in a clip is there at ``sigma`` while it is sampled from pure noise, as a part of what there will be.
+
+        Euler's method would have ``1 - σ/σ_max`` if the first predictions were right, but they are blurred, since at first
+        everything is possible. The third power is what a model with a MotionLoRA has of it in the toy world (docs/toyworld.md).
+        """
+        return (1 - sigma / self.sampling.sigmas[-1].to(sigma)) ** BLURRED
+
     def prediction(
         self,
         latents: torch.Tensor,
@@ -80,17 +90,16 @@ class TrainingUNet:
         noise says next to nothing about a v-prediction model: it is nearly all of what the network is given.
         ``latents`` and ``noise (clips, frames, c, h, w)``, ``sigma (clips,)``; else as ``denoised``.
 
-        ``from_pure_noise``: the noisy clip is one on the way that sampling takes, ``(1 - σ/σ_max) x + σ ε``: at the highest level
-        there is nothing of the clip in it. Else there is, as schedules end before pure noise (Lin et al., arXiv 2305.08891), and
-        what is read from it there need not be learned: when clips are sampled, the noise alone then says what moves where.
+        ``from_pure_noise``: there is as little of the clip in the noisy one as sampling has made of it by then, ``share(σ) x + σ ε``,
+        and none at the highest level. Else there is all of it, even there, as schedules end before pure noise (Lin et al., arXiv
+        2305.08891), and what is read from it need not be learned: when clips are sampled, chance then says what moves where.
         """
         noisy = self.add_noise(latents, noise, sigma)
         level = sigma.view(-1, 1, 1, 1, 1)
         clean = self.base.process_latent_in(latents)
         if from_pure_noise:
-            # the straight way from pure noise to the clip, which Euler's method follows where predictions are right
-            missing = clean / self.sampling.sigmas[-1].to(clean)
-            noisy, noise = noisy - level * missing, noise - missing
+            missing = clean * (1 - self.share(level))
+            noisy, noise = noisy - missing, noise - missing / level
         if not self.predicts_v:
             return self.predict_noise(noisy, sigma, conditionings, inputs), noise
         denoised = self.denoised(noisy, sigma, conditionings, inputs)

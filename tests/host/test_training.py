@@ -127,9 +127,9 @@ def test_noise_pairs_show_each_clip_with_a_noise_and_its_opposite(train_lora, tr
         assert not torch.equal(noise[0], noise[1])
 
 
-@pytest.mark.parametrize("share", [0.01, 0.5, 1.0])
+@pytest.mark.parametrize("level", [0.01, 0.5, 1.0])
 def test_from_pure_noise_a_clip_is_mixed_in_as_sampling_mixes_it(
-    training, animated, positive, negative, with_gradients, monkeypatch, share
+    training, animated, positive, negative, with_gradients, monkeypatch, level
 ):
     """At the highest level nothing of the clip is left; what is to be predicted leads to the clip from any level."""
     latents, noise = torch.randn(1, 4, 4, 8, 8), torch.randn(1, 4, 4, 8, 8)
@@ -142,11 +142,11 @@ def test_from_pure_noise_a_clip_is_mixed_in_as_sampling_mixes_it(
         return answer
 
     monkeypatch.setattr(training("unet").TrainingUNet, "denoised", denoised)
-    clean, sigma = network.base.process_latent_in(latents), highest * share
+    clean, sigma = network.base.process_latent_in(latents), highest * level
     for predicts_v in (False, True):
         network.predicts_v = predicts_v
         predicted, target = network.prediction(latents, noise, sigma, [0], from_pure_noise=True)
-        torch.testing.assert_close(seen.pop(), (1 - share) * clean + sigma * noise)
+        torch.testing.assert_close(seen.pop(), (1 - level) ** 3 * clean + sigma * noise)
         scale = (sigma**2 + 1).sqrt() if predicts_v else 1.0
         torch.testing.assert_close((predicted - target) * sigma / scale, clean - answer, rtol=1e-4, atol=1e-3)
 

@@ -56,7 +56,7 @@ def test_contrast_and_fine_latents_change_no_direction(motion):
     assert motion.degrees_from(shared, 0.1 * moving(40)) == pytest.approx(
         motion.degrees_from(shared, moving(40)), abs=0.1
     )
-    assert motion.degrees_from(shared, moving(0, size=4 * SIZE)) < 5
+    assert motion.degrees_from(shared, moving(0, size=4 * SIZE)) < 10
 
 
 def test_clips_without_a_motion_in_common_are_not_measured(motion):
