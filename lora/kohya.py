@@ -21,9 +21,11 @@ SDXL = {"input": {4, 5, 7, 8}, "output": set(range(6))}
 
 
 def named_as_kohya(tensors: Tensors) -> Tensors:
-    """``diffusion_model.input_blocks.1.1.….lora_down.weight`` in kohya's names, with an ``alpha`` of the rank: strength 1.
+    """``diffusion_model.input_blocks.1.1.….lora_down.weight`` in kohya's names, with an ``alpha``; the strength stays 1.
 
-    As they are, where something else is among them than pairs of the spatial transformers of SD1.5 or SDXL.
+    All layers have the same alpha, that of the highest rank, and lower ranks the difference in their ``up``: diffusers 0.42 loses
+    an alpha that is not that of most layers. Tensors stay as they are, where something else is among them than pairs of the
+    spatial transformers of SD1.5 or SDXL.
     """
     parts = {key: PART.match(key) for key in tensors}
     layers = {part["layer"]: ATTENTION.match(part["layer"]) for part in parts.values() if part}
@@ -32,13 +34,19 @@ def named_as_kohya(tensors: Tensors) -> Tensors:
     if family is None or not all(parts.values()) or not all(layers.values()):
         return tensors
     names = {layer: _kohyas(match) if family is SD15 else layer for layer, match in layers.items() if match}
+    ranks = {
+        part["layer"]: len(tensors[key]) for key, part in parts.items() if part and part["half"].startswith("lora_down")
+    }
+    alpha = max(ranks.values(), default=1)
     renamed = {}
     for key, value in tensors.items():
         layer, half = PART.match(key).groups()  # pyright: ignore[reportOptionalMemberAccess]
         name = names[layer].replace("diffusion_model.", "lora_unet.").replace(".", "_")
-        renamed[f"{name}.{half}"] = value
         if half.startswith("lora_down"):
-            renamed[f"{name}.alpha"] = torch.tensor(float(value.shape[0]))
+            renamed[f"{name}.alpha"] = torch.tensor(float(alpha))
+        elif ranks[layer] != alpha:
+            value = value * (ranks[layer] / alpha)
+        renamed[f"{name}.{half}"] = value
     return renamed
 
 
