@@ -147,3 +147,47 @@ def test_live_parts_of_a_motion_module_are_cut_out_and_put_back(toyworld):
     alive = {**full, "mid_block.motion_modules.0.temporal_transformer.norm.bias": torch.ones(320)}
     with pytest.raises(ValueError, match="should be dead"):
         motion.live_part(alive)
+
+
+def test_the_live_motion_model_is_the_full_one_without_its_dead_channels(toyworld, pack):
+    """What the recipe is tried on computes what ComfyUI computes with the expanded weights, also with a MotionLoRA."""
+    import torch
+
+    live, motion, weights = toyworld("live"), toyworld("motion"), toyworld("weights")
+    call = pack.submodule("motion_models.network.call")
+    files = pack.submodule("motion_models.files.motion_model")
+    spec, tensors = files.interpret("toyworld", motion.full(weights.load_live("motion")), {})
+    full = pack.submodule("motion_models.network.temporal").MotionModel(spec, torch.float32)
+    full.load_state_dict(tensors)
+    cut = live.motion_patcher(pack).model
+    generator = torch.Generator().manual_seed(0)
+    pairs = {
+        name: tuple(
+            0.1 * torch.randn(shape, generator=generator) for shape in ((2, layer.in_features), (layer.out_features, 2))
+        )
+        for name, layer in cut.projections()
+    }
+
+    def added(model, pairs, x):
+        low_rank = {name: (call.LowRank(*pair, 1.0),) for name, pair in pairs.items()}
+        inputs = call.MotionInputs(call.ModuleInputs(), low_rank=low_rank)
+        modules = [module for part in ("down", "mid", "up") for module in model.modules_of(part)]
+        with torch.no_grad():
+            return [module(x.clone(), 16, inputs)[:, :80] - x[:, :80] for module in modules]
+
+    x = torch.zeros(16, 320, 4, 4)
+    x[:, :80] = torch.randn(16, 80, 4, 4, generator=generator)
+    for ours, expected in zip(added(cut, pairs, x[:, :80]), added(full, live.full_lora(pairs), x), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3 * float(expected.std()))
+
+
+def test_the_recipes_are_settings_of_the_node(toyworld, pack):
+    from types import SimpleNamespace
+
+    recipe = toyworld("recipe")
+    for name, changes in recipe.VARIANTS.items():
+        settings, rank, alpha = recipe.Bench.settings(SimpleNamespace(pack=pack), changes, 400, 0, name, 100)
+        found = {"rank": rank, "alpha": alpha, "loss": settings.objective, **vars(settings.options), **vars(settings)}
+        assert changes.items() <= found.items(), name
+    settings, _, _ = recipe.Bench.settings(SimpleNamespace(pack=pack), {}, 400, 0, "defaults", 100)
+    assert (settings.steps, settings.batch, settings.from_pure_noise) == (400, 4, True)
