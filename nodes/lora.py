@@ -286,7 +286,7 @@ class SaveMotionModel(Node):
             display_name="Save Motion Model",
             category=CATEGORY,
             description=(
-                "Saves a motion model where Load AnimateDiff Model finds it, as one file in AnimateDiff's names or as a folder for "
+                "Saves a motion model where AnimateDiff: Load Model finds it, as one file in AnimateDiff's names or as a folder for "
                 "diffusers. MotionLoRAs are not merged into it."
             ),
             is_output_node=True,
