@@ -561,7 +561,6 @@ AnimateDiff Combine
 
 saving motion models and LoRAs
     folder_paths.get_save_image_path(_, _, _, _)
-    comfy_api.latest.ui.PreviewText(_)
 
 Load Checkpoint with Noise Schedule
     nodes.CheckpointLoaderSimple.load_checkpoint(_)

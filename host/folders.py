@@ -91,6 +91,12 @@ def new_output(prefix: str, ending: str) -> str:
     return os.path.join(folder, f"{name}{ending}")
 
 
+def result(key: str, path: str) -> dict[str, str]:
+    """A file of ``new_file`` as the history names files; ``type`` is the key, under which the host lists it (/models/KEY)."""
+    subfolder, name = os.path.split(os.path.relpath(path, os.path.join(folder_paths.models_dir, key)))
+    return {"filename": name, "subfolder": subfolder.replace(os.sep, "/"), "type": key}
+
+
 def cache_folder(name: str) -> str:
     """Where files may be kept that can be made again, below the host's folder of user files. Not created.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import av
@@ -25,6 +26,7 @@ from .writing import new_name, whole_file
 
 PICTURES = {"image/gif": "gif", "image/webp": "webp"}
 SLOWEST, FASTEST = 0.01, 1000  # frames per second
+FASTEST_GIF = 50  # a GIF counts in hundredths of a second, and browsers take one of them for ten
 MOST_LOOPS = 65535  # that a GIF or WebP can count
 EXIF_MODEL = 0x0110  # the host stores the prompt here, and the rest in the tags before it
 
@@ -92,8 +94,8 @@ def save_clip(
     loops: int = 0,
     keep: bool = True,
     metadata: Mapping[str, object] | None = None,
-) -> tuple[SavedFile, SavedFile]:
-    """Write a clip ``(n, height, width, 3 or 4)`` in 0..1, and its first frame as PNG beside it; return both files.
+) -> SavedFile:
+    """Write a clip ``(n, height, width, 3 or 4)`` in 0..1, and its first frame as PNG beside it; return the clip's file.
 
     ``loops`` is how often it is repeated: 0 means for ever in pictures, and not at all in videos. ``keep`` False writes
     to the host's temp folder, which it empties when it starts. ``metadata`` (the prompt, the workflow) goes into both
@@ -120,7 +122,17 @@ def save_clip(
             _save_video(frames, clip_path, video, frame_rate, loops, metadata)
         else:
             _save_picture(frames, clip_path, PICTURES[format], frame_rate, loops, metadata)
-    return clip, first
+    return clip
+
+
+def save_preview(frames: torch.Tensor, frame_rate: float, loops: int = 0) -> SavedFile:
+    """Write a clip as WebP into the host's temp folder: for a front end that does not play what was saved."""
+    height, width = frames.shape[1:3]
+    folder, name, subfolder = new_name("AnimateDiff_preview", folder_paths.get_temp_directory(), width, height)
+    preview = SavedFile(f"{name}.webp", subfolder, "temp", os.path.join(folder, f"{name}.webp"))
+    with whole_file(preview.path) as path:
+        _save_picture(frames, path, "webp", frame_rate, loops, {})
+    return preview
 
 
 def _check(frames: torch.Tensor, frame_rate: float, loops: int) -> None:
@@ -194,9 +206,26 @@ def _save_picture(
         stored = {"exif": exif}
     else:
         stored = {"comment": json.dumps(metadata).encode()} if metadata else {}
-    duration = round(1000 / frame_rate)  # milliseconds
-    film.save(path, extension.upper(), save_all=True, duration=duration, loop=loops, **stored)
+    durations = gif_durations(len(frames), frame_rate) if extension == "gif" else round(1000 / frame_rate)
+    film.save(path, extension.upper(), save_all=True, duration=durations, loop=loops, **stored)
     film.done(len(frames))
+
+
+def gif_durations(frames: int, frame_rate: float) -> list[int]:
+    """How long each frame of a GIF is shown, in milliseconds: whole hundredths of a second, which together keep the rate."""
+    rate = min(frame_rate, FASTEST_GIF)
+    ends = [round(100 * number / rate) for number in range(frames + 1)]
+    return [10 * (end - begin) for begin, end in pairwise(ends)]
+
+
+def too_fast(format: str, frame_rate: float) -> str:
+    """What to tell of a frame rate that a clip cannot be played with; "" if it can."""
+    if PICTURES.get(format) != "gif" or frame_rate <= FASTEST_GIF:
+        return ""
+    return (
+        f"A GIF cannot be played with {frame_rate:g} frames per second: browsers show frames shorter than 0.02 s for 0.1 s. It "
+        f"is saved with {FASTEST_GIF}, the nearest that works. Choose image/webp, which has any rate, or a video format."
+    )
 
 
 def _video_format(name: str, height: int, width: int) -> VideoFormat:

@@ -43,7 +43,7 @@ def load_domain_adapter(model, path: str, scale: float):
     """
     file = read_lora(path)
     what = what_is_it(file.tensors) or (
-        "It is a motion model: put it in models/animatediff_models and load it with Load AnimateDiff Model."
+        "It is a motion model: put it in models/animatediff_models and load it with AnimateDiff: Load Model."
     )
     if file.motion and not file.spatial:
         raise LoraFileError(f"'{file.name}' is no domain adapter. {what}")

@@ -66,7 +66,7 @@ def read_motion_lora(path: str) -> MotionLora:
         what = what_is_it(file.tensors)
         if what is None:
             what = (
-                "It is a motion model: put it in models/animatediff_models and load it with Load AnimateDiff Model. "
+                "It is a motion model: put it in models/animatediff_models and load it with AnimateDiff: Load Model. "
                 "A MotionLoRA goes with it, not in its place."
             )
         raise LoraFileError(f"'{file.name}' is no MotionLoRA. {what}")

@@ -1,11 +1,14 @@
 """Loading, saving and undoing around an animation."""
 
+import logging
+
 import comfy.utils
 import torch
 from comfy_api.latest import io
 
 from ..host import folders, loading, media
 from ..host import vae as host_vae
+from ..host.progress import note
 from ..host.schema import schema
 from ..sampling.animate import without_features
 from ..sampling.checks import check_latents
@@ -137,13 +140,17 @@ class AnimateDiffCombine(Node):
         metadata |= cls.hidden.extra_pnginfo or {}
         if pingpong:
             images = media.there_and_back(images)
-        clip, first = media.save_clip(
+        clip = media.save_clip(
             images, filename_prefix, format, frame_rate, loops=loop_count, keep=save_image, metadata=metadata
         )
-        # The front end plays an animation in place where a PNG or WebP is among the pictures, else it takes it for a
-        # video; "gifs" is what other packs and scripts read.
-        shown = [clip.result, first.result] if format in media.PICTURES else [clip.result]
-        ui = {"images": shown, "animated": (True,), "gifs": [{**clip.result, "format": format}]}
+        note(problem := media.too_fast(format, frame_rate))
+        if problem:
+            logging.warning("[AnimateDiff] %s", problem)
+        # The front end plays one WebP in place. Several pictures are stills to it, and what has another name is a video,
+        # which a GIF is not. "gifs" is what other packs and scripts read.
+        is_gif = media.PICTURES.get(format) == "gif"
+        shown = media.save_preview(images, min(frame_rate, media.FASTEST_GIF), loop_count) if is_gif else clip
+        ui = {"images": [shown.result], "animated": (True,), "gifs": [{**clip.result, "format": format}]}
         return io.NodeOutput(clip.path, ui=ui)
 
 

@@ -121,8 +121,8 @@ def _number(value: object) -> bool:
 
 
 KINDS = {
-    "MOTION_MODEL_ADE": Kind("a motion model", "Load AnimateDiff Model", _motion_model),
-    "M_MODELS": Kind("applied motion models", "Apply AnimateDiff Model", _chain(AppliedMotionModel)),
+    "MOTION_MODEL_ADE": Kind("a motion model", "AnimateDiff: Load Model", _motion_model),
+    "M_MODELS": Kind("applied motion models", "AnimateDiff: Apply Model", _chain(AppliedMotionModel)),
     "MOTION_LORA": Kind("MotionLoRAs", "Load AnimateDiff LoRA", _chain(AppliedMotionLora)),
     "AD_KEYFRAMES": Kind("keyframes", "AnimateDiff Keyframe", _chain(Keyframe)),
     "AD_BLOCK": Kind("the settings of a block", "AD Block", _one(Block)),

@@ -5,7 +5,7 @@ import os
 from dataclasses import replace
 
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..host import folders
 from ..host.schema import schema
@@ -204,10 +204,12 @@ def _noted(**notes) -> dict[str, str]:
     return {f"{METADATA_PREFIX}{name}": str(value) for name, value in notes.items() if value not in ("", None)}
 
 
-def _saved(paths: list[str]) -> io.NodeOutput:
+def _saved(key: str, paths: list[str]) -> io.NodeOutput:
+    """What a node says that saved files in a models folder: as text to those who look, by name to those who ask the history."""
     for path in paths:
         logging.info("[AnimateDiff] Saved %s", path)
-    return io.NodeOutput(ui=ui.PreviewText("\n".join(f"Saved {path}" for path in paths)))
+    text = "\n".join(f"Saved {path}" for path in paths)
+    return io.NodeOutput(ui={"text": (text,), "models": [folders.result(key, path) for path in paths]})
 
 
 class SaveMotionLora(Node):
@@ -248,7 +250,7 @@ class SaveMotionLora(Node):
         for applied in motion_lora:
             paths.append(folders.new_file(folders.MOTION_LORAS, filename_prefix))
             save_motion_lora(applied.lora, paths[-1], _noted(caption=caption), DTYPES[dtype], format)
-        return _saved(paths)
+        return _saved(folders.MOTION_LORAS, paths)
 
 
 class SaveDomainAdapter(Node):
@@ -275,7 +277,7 @@ class SaveDomainAdapter(Node):
             raise EmptyInput("The input lora of Save Domain Adapter holds no weights. Connect Train Domain Adapter.")
         path = folders.new_file(folders.LORAS, filename_prefix)
         domain_adapter.save_lora_model(lora, path, _noted(**notes), DTYPES[dtype])
-        return _saved([path])
+        return _saved(folders.LORAS, [path])
 
 
 class SaveMotionModel(Node):
@@ -286,7 +288,7 @@ class SaveMotionModel(Node):
             display_name="Save Motion Model",
             category=CATEGORY,
             description=(
-                "Saves a motion model where Load AnimateDiff Model finds it, as one file in AnimateDiff's names or as a folder for "
+                "Saves a motion model where AnimateDiff: Load Model finds it, as one file in AnimateDiff's names or as a folder for "
                 "diffusers. MotionLoRAs are not merged into it."
             ),
             is_output_node=True,
@@ -312,7 +314,7 @@ class SaveMotionModel(Node):
             save_motion_adapter(motion_model, path, _noted(**notes), DTYPES.get(dtype))
         else:
             save_motion_model(motion_model, path, _noted(**notes), DTYPES.get(dtype))
-        return _saved([path])
+        return _saved(folders.MOTION_MODELS, [path])
 
 
 NODES = [LoadMotionLora, ScheduleMotionLora, LoadDomainAdapter, SaveMotionLora, SaveDomainAdapter, SaveMotionModel]

@@ -52,7 +52,7 @@ def train_motion_lora(
     if applied.settings.adapters:
         raise TrainingFailed(
             f"A MotionLoRA is trained without a picture to start from and without a camera, but the motion model "
-            f"'{applied.spec.name}' is applied with one. Apply it with Apply AnimateDiff Model for the training; the MotionLoRA "
+            f"'{applied.spec.name}' is applied with one. Apply it with AnimateDiff: Apply Model for the training; the MotionLoRA "
             "then serves with them, too."
         )
     if settings.frames > applied.spec.max_frames:

@@ -86,7 +86,7 @@ def _read(path: str) -> tuple[MotionModelSpec, nn.Module]:
     if not encoder or spec.layout != "AnimateLCM":
         raise MotionModelFileError(
             f"'{spec.name}' is no AnimateLCM-I2V file: it is of the kind {spec.layout}, or has no image encoder. "
-            "Load it with Load AnimateDiff Model, or choose a file such as AnimateLCM_sd15_i2v."
+            "Load it with AnimateDiff: Load Model, or choose a file such as AnimateLCM_sd15_i2v."
         )
     latent_channels, channels = _shape(encoder)
     return spec, with_weights(

@@ -78,7 +78,7 @@ KINDS = (
     (
         r"(pose_encoder|encoder_down_conv_blocks)",
         "the pose encoder of CameraCtrl without its other layers",
-        "Use a whole file, such as CameraCtrl_pruned.safetensors, with Load AnimateDiff Model with CameraCtrl.",
+        "Use a whole file, such as CameraCtrl_pruned.safetensors, with AnimateDiff: Load Model with CameraCtrl.",
     ),
     (
         r"^(motion_(down|up)|reference_modules_(down|mid|up))\.",
@@ -118,9 +118,9 @@ def what_is_it(keys: Iterable[str]) -> str | None:
         loader = "Load SparseCtrl Model" if motion else "a Load ControlNet node"
         return f"It is {kind}: put it in models/controlnet and load it with {loader}."
     if any(".qkv_merge." in key for key in keys):
-        return "It is CameraCtrl: choose it for camera_ctrl of Load AnimateDiff Model with CameraCtrl, beside a motion model."
+        return "It is CameraCtrl: choose it for camera_ctrl of AnimateDiff: Load Model with CameraCtrl, beside a motion model."
     if any(key.endswith(".cc_projection.weight") for key in keys):
-        return "It is MotionCtrl's camera: choose it for motionctrl of Load AnimateDiff Model with MotionCtrl, beside a motion model."
+        return "It is MotionCtrl's camera: choose it for motionctrl of AnimateDiff: Load Model with MotionCtrl, beside a motion model."
     if motion:
         return None
     for pattern, kind, advice in KINDS:

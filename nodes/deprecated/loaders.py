@@ -37,7 +37,7 @@ class AnimateDiffLoaderWithContext(Node):
             node_id="ADE_AnimateDiffLoaderWithContext",
             display_name="AnimateDiff Loader (Legacy)",
             category=CATEGORY,
-            description="AnimateDiff Loader as it was. Use AnimateDiff Loader in new workflows.",
+            description="All-in-One AnimateDiff Loader as it was. Use that one in new workflows.",
             search_aliases=["AnimateDiff Loader [Legacy] 🎭🅐🅓①"],
             is_deprecated=True,
             inputs=[
@@ -116,7 +116,7 @@ def _v1_schema(node_id: str, name: str, old_name: str, windows: list[io.Input]) 
         node_id=node_id,
         display_name=name,
         category=CATEGORY,
-        description="AnimateDiff Loader as it was at first. Use AnimateDiff Loader in new workflows.",
+        description="All-in-One AnimateDiff Loader as it was at first. Use that one in new workflows.",
         search_aliases=[old_name],
         is_deprecated=True,
         inputs=[

@@ -46,7 +46,7 @@ def _apply(motion_model, ref_latent: dict, ref_drift: float, apply_ref_when_disa
         raise ValueError(
             f"The motion model '{motion_model.model.spec.name}' has no image encoder. Load an AnimateLCM-I2V file with Load "
             "AnimateLCM-I2V Model, or give this one the encoder of such a file with Inject I2V into AnimateDiff Model; or "
-            "apply it with Apply AnimateDiff Model."
+            "apply it with AnimateDiff: Apply Model."
         )
     shape = tuple(ref_latent["samples"].shape)
     if len(shape) != 4 or shape[1] != encoder.model.latent_channels:

@@ -26,7 +26,7 @@ class LoadAnimateDiffModel(Node):
     def define_schema(cls):
         return schema(
             node_id="ADE_LoadAnimateDiffModel",
-            display_name="Load AnimateDiff Model",
+            display_name="AnimateDiff: Load Model",
             category=CATEGORY,
             description="Loads a motion model: AnimateDiff v1-v3, SDXL beta, HotshotXL, AnimateLCM, diffusers adapters.",
             search_aliases=["Load AnimateDiff Model 🎭🅐🅓②", "motion module", "motion model"],
@@ -118,7 +118,7 @@ def applied(
 ApplyAnimateDiffModelSimple = node(
     applied,
     node_id="ADE_ApplyAnimateDiffModelSimple",
-    display_name="Apply AnimateDiff Model",
+    display_name="AnimateDiff: Apply Model",
     category=CATEGORY,
     description="Says how strongly a motion model is applied.",
     aliases=("Apply AnimateDiff Model 🎭🅐🅓②",),
@@ -128,7 +128,7 @@ ApplyAnimateDiffModelSimple = node(
 ApplyAnimateDiffModel = node(
     applied,
     node_id="ADE_ApplyAnimateDiffModel",
-    display_name="Apply AnimateDiff Model (Advanced)",
+    display_name="AnimateDiff: Apply Model (Advanced)",
     category=CATEGORY,
     description="Says when and how strongly a motion model is applied. Chain several: the last one runs last.",
     aliases=("Apply AnimateDiff Model (Adv.) 🎭🅐🅓②",),

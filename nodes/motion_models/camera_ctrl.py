@@ -23,7 +23,7 @@ class LoadWithCameraCtrl(Node):
     def define_schema(cls):
         return schema(
             node_id="ADE_LoadAnimateDiffModelWithCameraCtrl",
-            display_name="Load AnimateDiff Model with CameraCtrl",
+            display_name="AnimateDiff: Load Model with CameraCtrl",
             category=CATEGORY,
             description="Loads a motion model and the CameraCtrl file that steers its camera.",
             search_aliases=["Load AnimateDiff+CameraCtrl Model 🎭🅐🅓②"],
@@ -47,8 +47,8 @@ def _apply(
     control = parts(motion_model).get(CAMERA_CONTROL)
     if control is None:
         raise ValueError(
-            f"The motion model '{motion_model.model.spec.name}' was loaded without CameraCtrl. Load it with Load AnimateDiff Model "
-            "with CameraCtrl; or apply it with Apply AnimateDiff Model."
+            f"The motion model '{motion_model.model.spec.name}' was loaded without CameraCtrl. Load it with AnimateDiff: Load Model "
+            "with CameraCtrl; or apply it with AnimateDiff: Apply Model."
         )
     camera.check_poses(cameractrl_poses, "cameractrl_poses")
     adapter = CameraControl(control, cameractrl_poses, cameractrl_multival)
@@ -60,7 +60,7 @@ NODES = [
     node(
         _apply,
         node_id="ADE_ApplyAnimateDiffModelWithCameraCtrl",
-        display_name="Apply AnimateDiff Model with CameraCtrl",
+        display_name="AnimateDiff: Apply Model with CameraCtrl",
         aliases=("Apply AnimateDiff+CameraCtrl Model 🎭🅐🅓②",),
         category=CATEGORY,
         description="Applies a motion model whose camera moves along poses.",

@@ -16,7 +16,7 @@ def _apply(motion_model, image, vae, fps: float, motion_score: float, **shared) 
     if network is None:
         raise ValueError(
             f"The motion model '{motion_model.model.spec.name}' is no FancyVideo model, so it takes no picture this way. Load a "
-            "FancyVideo file with Load AnimateDiff Model; or apply this one with Apply AnimateDiff Model."
+            "FancyVideo file with AnimateDiff: Load Model; or apply this one with AnimateDiff: Apply Model."
         )
     return applied(motion_model, adapters=(FancyVideo(network, image, vae, fps, motion_score),), **shared)
 

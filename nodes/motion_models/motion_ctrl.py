@@ -23,7 +23,7 @@ class LoadWithMotionCtrl(Node):
     def define_schema(cls):
         return schema(
             node_id="AnimateDiffLoadMotionModelWithMotionCtrl",
-            display_name="Load AnimateDiff Model with MotionCtrl",
+            display_name="AnimateDiff: Load Model with MotionCtrl",
             category=CATEGORY,
             description="Loads a motion model and the file of MotionCtrl (CMCM) that steers its camera.",
             search_aliases=["MotionCtrl", "CMCM", "camera"],
@@ -50,8 +50,8 @@ def _apply(motion_model, poses: camera.Poses, **shared) -> MotionModels:
     part = parts(motion_model).get(MOTION_CTRL)
     if part is None:
         raise ValueError(
-            f"The motion model '{motion_model.model.spec.name}' was loaded without MotionCtrl. Load it with Load AnimateDiff Model "
-            "with MotionCtrl; or apply it with Apply AnimateDiff Model."
+            f"The motion model '{motion_model.model.spec.name}' was loaded without MotionCtrl. Load it with AnimateDiff: Load Model "
+            "with MotionCtrl; or apply it with AnimateDiff: Apply Model."
         )
     camera.check_poses(poses, "poses")
     return applied(motion_model, adapters=(MotionCtrl(part, poses),), **shared)
@@ -62,7 +62,7 @@ NODES = [
     node(
         _apply,
         node_id="AnimateDiffApplyMotionCtrlCamera",
-        display_name="Apply AnimateDiff Model with MotionCtrl",
+        display_name="AnimateDiff: Apply Model with MotionCtrl",
         category=CATEGORY,
         description="Applies a motion model whose camera moves along poses, by MotionCtrl.",
         aliases=("MotionCtrl", "CMCM"),

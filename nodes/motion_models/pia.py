@@ -26,8 +26,8 @@ def _apply(motion_model, image, vae, pia_input: PiaInput | None = None, **shared
     if network is None:
         raise ValueError(
             f"The motion model '{motion_model.model.spec.name}' is no PIA model, so it takes no picture this way. Load a PIA file, "
-            "such as pia.ckpt, with Load AnimateDiff Model, or give this one the image input of such a file with Inject PIA into "
-            "AnimateDiff Model; or apply it with Apply AnimateDiff Model."
+            "such as pia.ckpt, with AnimateDiff: Load Model, or give this one the image input of such a file with Inject PIA into "
+            "AnimateDiff Model; or apply it with AnimateDiff: Apply Model."
         )
     return applied(motion_model, adapters=(Pia(network, image, vae, pia_input),), **shared)
 

@@ -26,7 +26,7 @@ class UseEvolvedSampling(Node):
     def define_schema(cls):
         return schema(
             node_id="ADE_UseEvolvedSampling",
-            display_name="Use Evolved Sampling",
+            display_name="AnimateDiff: Use Evolved Sampling",
             category=CATEGORY,
             description="Makes a model sample its latent batch as one clip, with the motion models given.",
             search_aliases=["Use Evolved Sampling 🎭🅐🅓②", "AnimateDiff sampling"],
@@ -59,9 +59,9 @@ class AnimateDiffLoaderGen1(Node):
     def define_schema(cls):
         return schema(
             node_id="ADE_AnimateDiffLoaderGen1",
-            display_name="AnimateDiff Loader",
+            display_name="All-in-One AnimateDiff Loader",
             category=CATEGORY,
-            description="Load AnimateDiff Model, Apply AnimateDiff Model and Use Evolved Sampling in one node.",
+            description="AnimateDiff: Load Model, AnimateDiff: Apply Model and Use Evolved Sampling in one node.",
             search_aliases=["AnimateDiff Loader 🎭🅐🅓①", "AnimateDiff Loader Gen1"],
             inputs=[
                 sockets.model("The MODEL of the checkpoint, with its LoRAs."),

@@ -252,7 +252,7 @@ DOMAIN_ADAPTERS = [
     *DAMAGED,
     *(BadFile(name, content, (word,)) for name, (content, word) in OTHERS.items()),
     BadFile("MotionLoRA", lambda good: motion_lora_tensors(MADE["motion model"]), ("MotionLoRA", "Load AnimateDiff LoRA")),
-    BadFile("motion model", lambda good: MADE["motion model"], ("motion model", "Load AnimateDiff Model")),
+    BadFile("motion model", lambda good: MADE["motion model"], ("motion model", "AnimateDiff: Load Model")),
     BadFile("NaN", changed(ADAPTER_UP, filled(float("nan"))), ("lora_up",)),
     BadFile("integers", cast(torch.int16), ("lora_",)),
     BadFile("wrong shape", changed(ADAPTER_UP, lambda value: seeded(value.shape[0] + 3, value.shape[1])), ("input_blocks",)),

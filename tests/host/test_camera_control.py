@@ -487,7 +487,7 @@ def test_files_with_prefixes_load(load, use, sample, camera):
 
 def test_a_camera_file_is_told_where_to_go(load, nodes):
     load()
-    with pytest.raises(ValueError, match="It is CameraCtrl: choose it for camera_ctrl of Load AnimateDiff Model with"):
+    with pytest.raises(ValueError, match="It is CameraCtrl: choose it for camera_ctrl of AnimateDiff: Load Model with"):
         nodes("ADE_LoadAnimateDiffModel", model_name="camera.safetensors")
 
 

@@ -356,7 +356,9 @@ def test_what_would_be_applied_in_part_is_refused(unet, load, error, kind):
 
 def test_a_motion_model_is_told_where_it_belongs(unet, load, error):
     tensors = {"down_blocks.0.motion_modules.0.temporal_transformer.norm.weight": torch.ones(8)}
-    with pytest.raises(error, match=r"is no domain adapter\. It is a motion model: put it in .*Load AnimateDiff Model"):
+    with pytest.raises(
+        error, match=r"is no domain adapter\. It is a motion model: put it in .*AnimateDiff: Load Model"
+    ):
         load(unet[0], tensors)
 
 

@@ -346,5 +346,5 @@ def without_encoder(tensors: dict) -> None:
 @pytest.mark.parametrize("changed", [without_encoder, None])
 def test_other_motion_models_are_no_animatelcm_i2v(nodes, motion_file, changed):
     name = motion_file("other", changed=changed)
-    with pytest.raises(ValueError, match=r"'other' is no AnimateLCM-I2V file.* Load it with Load AnimateDiff Model"):
+    with pytest.raises(ValueError, match=r"'other' is no AnimateLCM-I2V file.* Load it with AnimateDiff: Load Model"):
         nodes("ADE_LoadAnimateLCMI2VModel", model_name=name)

@@ -348,7 +348,9 @@ def test_a_saved_lora_is_loaded_again(lora_nodes, new_motion, new_lora_file, loa
         )
     assert {"right_00001_.safetensors", "right_00002_.safetensors"} <= set(os.listdir(files))
     assert f"Saved {os.path.join(files, 'right_00002_.safetensors')}" in caplog.text
-    assert "right_00001_.safetensors" in output.ui.as_dict()["text"][0]
+    assert "right_00001_.safetensors" in output.ui["text"][0]
+    named = {"subfolder": "", "type": "animatediff_motion_lora"}
+    assert output.ui["models"] == [{"filename": f"right_0000{number}_.safetensors", **named} for number in (1, 2)]
     for number, applied in enumerate(chain, 1):
         (again,) = load_lora(f"right_0000{number}_.safetensors")
         assert again.lora.metadata["animatediff.caption"] == "moves right"

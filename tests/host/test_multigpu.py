@@ -95,7 +95,7 @@ def test_clones_of_an_earlier_run_get_what_has_changed(split, checkpoint, new_mo
     """ComfyUI keeps the clones of the last run; the LoRAs and the order of its motion models are not those of this one."""
     layout = layouts["unusual"]
     first, second = new_motion(layout), new_motion(layout, name="second", seed=2)
-    changed = first.clone()  # as Apply AnimateDiff Model with a MotionLoRA makes it
+    changed = first.clone()  # as AnimateDiff: Apply Model with a MotionLoRA makes it
     name, weight = next((name, weight) for name, weight in first.model.named_parameters() if "to_q" in name)
     changed.add_patches({name: ("diff", (torch.ones_like(weight),))})
     for motion_models in ((first,), (changed,), (first, second), (second, first)):

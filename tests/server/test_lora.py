@@ -33,11 +33,15 @@ def names(server) -> list[str]:
 
 
 def test_a_saved_lora_appears_in_the_loaders_list(server, prompt):
-    text = server.queue(prompt)["outputs"]["save"]["text"][0]
+    shown = server.queue(prompt)["outputs"]["save"]
+    text = shown["text"][0]
     [saved] = [name for name in names(server) if "pan_right" in name]
     assert saved.replace("\\", "/") == "camera/pan_right_00001_.safetensors"
     assert text.startswith("Saved ")
     assert text.endswith("pan_right_00001_.safetensors")
+    named = {"filename": "pan_right_00001_.safetensors", "subfolder": "camera", "type": "animatediff_motion_lora"}
+    assert shown["models"] == [named]
+    assert saved in server.get(f"/models/{named['type']}")
     prompt["load"]["inputs"]["name"] = saved
     server.queue(prompt)
     assert len([name for name in names(server) if "pan_right" in name]) == 2

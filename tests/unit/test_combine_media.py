@@ -75,10 +75,38 @@ def test_pictures_play_all_frames_at_the_frame_rate(combine, frames, extension):
         assert image.info["loop"] == 3
     assert os.path.basename(path) == f"clip_00001_.{extension}"
     shown = {"filename": f"clip_00001_.{extension}", "subfolder": "", "type": "output"}
-    # with a PNG or WebP beside it the front end plays a GIF in place; else it would take it for a video
-    assert ui["images"] == [shown, {**shown, "filename": "clip_00001_.png"}]
+    # one WebP is what the front end plays in place; it takes a GIF for a video, and two pictures for stills
+    preview = {"filename": "AnimateDiff_preview_00001_.webp", "subfolder": "", "type": "temp"}
+    assert ui["images"] == [preview if extension == "gif" else shown]
     assert any(ui["animated"])
     assert ui["gifs"] == [{**shown, "format": f"image/{extension}"}]
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"), [(1, 1), (7, 7), (8, 8), (24, 24), (30, 30), (50, 50), (60, 50), (1000, 50)]
+)
+def test_a_gif_keeps_the_frame_rate_over_all_its_frames_and_none_is_too_short_for_browsers(pack, asked, kept):
+    durations = pack.submodule("host.media").gif_durations(100, asked)
+    assert sum(durations) == pytest.approx(100_000 / kept, abs=10)
+    assert min(durations) >= 20  # browsers show shorter ones for 100 ms
+    assert max(durations) - min(durations) <= 10
+    assert all(duration % 10 == 0 for duration in durations)
+
+
+def test_a_frame_rate_that_a_gif_cannot_have_is_told(combine, tmp_path, caplog):
+    from PIL import Image
+
+    _, path = combine(frame_rate=60)
+    assert "cannot be played with 60 frames per second" in caplog.text
+    assert "saved with 50, the nearest that works. Choose image/webp" in caplog.text
+    with Image.open(path) as image, Image.open(next((tmp_path / "temp").glob("*.webp"))) as preview:
+        image.load()
+        preview.load()
+        assert image.info["duration"] == preview.info["duration"] == 20
+    caplog.clear()
+    for values in ({"frame_rate": 50}, {"frame_rate": 60, "format": "image/webp"}):
+        combine(**values)
+    assert not caplog.text
 
 
 def test_loops_for_ever_unless_told_otherwise(combine):

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from animatediff_dev_examples import EXAMPLES, NAMES, pack_of_nodes
+from animatediff_dev_examples import EXAMPLES, NAMES, api_form, pack_of_nodes
 from animatediff_dev_hosts import RELEASES
 from animatediff_dev_pack import ROOT, import_file
 
@@ -39,6 +39,14 @@ def test_our_nodes_of_an_example_workflow_say_which_pack_they_are_of(name):
     for properties in (node["properties"] for node in nodes if node["type"] in NODE_LIST):
         assert properties["cnr_id"] == stated("name")
         assert numbers(properties["ver"]) <= numbers(stated("version"))  # that of the pack it was saved with
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_node_of_an_api_example_has_a_title_of_its_own(name):
+    """By which clients such as comfy-api-simplified, and our tables, find a node; without titles they stop."""
+    titles = [node["_meta"]["title"] for node in api_form(name).values()]
+    assert all(titles)
+    assert len(set(titles)) == len(titles)
 
 
 def test_pack_id_and_version_are_such_as_the_front_end_takes():

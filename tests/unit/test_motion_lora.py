@@ -118,7 +118,7 @@ ONE = torch.zeros(1)
         (lambda pairs: {"lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight": ONE}, "ordinary LoRA"),
         (
             lambda pairs: {"down_blocks.0.motion_modules.0.temporal_transformer.norm.weight": ONE},
-            r"'file\.safetensors' is no MotionLoRA\. It is a motion model.*animatediff_models.*Load AnimateDiff Model",
+            r"'file\.safetensors' is no MotionLoRA\. It is a motion model.*animatediff_models.*AnimateDiff: Load Model",
         ),
         (lambda pairs: {"first_stage_model.encoder.conv_in.weight": ONE}, "whole checkpoint.*Load Checkpoint"),
         (

@@ -165,7 +165,7 @@ def test_context_options_at_an_apply_node_are_refused_there(nodes, base, pack):
     schema = pack.submodule("nodes.motion_models.apply").ApplyAnimateDiffModel.GET_SCHEMA()
     for name in ("prev_m_models", "motion_lora", "ad_keyframes", "per_block", "scale_multival"):
         entry = next(entry for entry in schema.inputs if entry.id == name)
-        message = f"The input {name} of Apply AnimateDiff Model \\(Advanced\\) got context options in place of"
+        message = f"The input {name} of AnimateDiff: Apply Model \\(Advanced\\) got context options in place of"
         with pytest.raises(base.WrongInput, match=message):
             one_input(base, schema, entry, options)
 
@@ -186,7 +186,7 @@ def test_context_options_at_an_apply_node_are_refused_there(nodes, base, pack):
 def test_what_came_instead_is_told_in_words(pack, base, value, words):
     schema = pack.submodule("nodes.motion_models.apply").ApplyAnimateDiffModel.GET_SCHEMA()
     with pytest.raises(
-        base.WrongInput, match=f"got {words} in place of a motion model. Connect Load AnimateDiff Model"
+        base.WrongInput, match=f"got {words} in place of a motion model. Connect AnimateDiff: Load Model"
     ):
         one_input(base, schema, schema.inputs[0], value)
 
@@ -237,7 +237,7 @@ def test_the_host_runs_nodes_as_locked_clones(pack, base):
         return make_locked_method_func(node, node.FUNCTION, node.PREPARE_CLASS_CLONE(None))(**inputs)
 
     assert run("ADE_MultivalDynamic", float_val=0.5, mask_optional=None).result[0] == 0.5
-    with pytest.raises(base.EmptyInput, match="The input motion_model of Apply AnimateDiff Model is empty"):
+    with pytest.raises(base.EmptyInput, match="The input motion_model of AnimateDiff: Apply Model is empty"):
         run("ADE_ApplyAnimateDiffModelSimple", motion_model=None)
     with pytest.raises(base.EmptyInput, match="The input model of Train MotionLoRA is empty"):
         run("AnimateDiffTrainMotionLoRA", latents=[None], model=[None])
