@@ -11,7 +11,7 @@ import torch
 
 from ..host.told import Told
 from ..host.training import Conditioning
-from .distributed import others_with
+from .distributed import difference
 from .settings import TrainingSettings
 
 
@@ -206,11 +206,11 @@ class TrainingData:
 def _check_same(clips: Clips) -> None:
     """Raise TrainingDataError unless all processes have as many clips of the same sizes, in the same order."""
     shapes = [tuple(latents.shape) for latents in clips.latents]
-    if others := others_with((shapes, clips.conditioning)):
-        rank, (found, _) = min(others.items())
+    if found := difference((shapes, clips.conditioning)):
+        rank, (others, _), (firsts, _) = found
         raise TrainingDataError(
-            f"The processes have different clips: process {rank} has {len(found)}, the first one has {len(shapes)}, or they differ in "
-            "length or size. Put the same files on all machines, and the same graph."
+            f"The processes have different clips: process {rank} has {len(others)}, process 0 has {len(firsts)}, or they differ in length "
+            "or size. Put the same files on all machines, and the same graph."
         )
 
 

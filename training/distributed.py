@@ -180,10 +180,10 @@ def from_first(make: Callable[[], T]) -> T:
     return told[0]
 
 
-def others_with(value: Any) -> dict[int, Any]:
-    """The processes to which ``value`` is something else than to the first one, and what."""
+def difference(value: T) -> tuple[int, T, T] | None:
+    """The first process to which ``value`` is something else than to process 0, what it is there, and what it is to process 0."""
     if here().count == 1:
-        return {}
+        return None
     values: list[Any] = [None] * here().count
     dist.all_gather_object(values, value)
-    return {rank: other for rank, other in enumerate(values) if other != values[0]}
+    return next(((rank, other, values[0]) for rank, other in enumerate(values) if other != values[0]), None)
