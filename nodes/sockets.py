@@ -113,7 +113,15 @@ def model(tooltip: str) -> io.Input:
 BEHIND_EVOLVED = model("An animated MODEL, as Use Evolved Sampling makes it.")
 
 
-def file_of(key: str, name: str, what: str) -> io.Combo.Input:
+class FileCombo(io.Combo.Input):
+    """The files of the models folder ``key``. A node of the class ``FileNode`` runs again when the one that is chosen changes."""
+
+    def __init__(self, name: str, key: str, **options):
+        super().__init__(name, **options)
+        self.key = key
+
+
+def file_of(key: str, name: str, what: str) -> FileCombo:
     """The combo ``name`` of the files in a models folder. Made anew for each request, so that files added show up.
 
     ``what`` says in the plural what they are.
@@ -122,7 +130,7 @@ def file_of(key: str, name: str, what: str) -> io.Combo.Input:
     tooltip = f"From models/{key}."
     if not files:
         tooltip = f"No {what} found. Put {what} into models/{key}, then press R."
-    return io.Combo.Input(name, options=files, tooltip=tooltip)
+    return FileCombo(name, key, options=files, tooltip=tooltip)
 
 
 def motion_model_name() -> io.Combo.Input:

@@ -249,9 +249,13 @@ class _Training:
             self.checkpoints.save(self.record, state, self.save_weights, pictures)
 
     def state(self) -> dict:
-        """All that changes from step to step, copied: of PyTorch's and Python's own types only."""
+        """All that changes from step to step, of PyTorch's and Python's own types only.
+
+        The weights are copied where those to hand on take their place while it is saved.
+        """
+        copy = self.handed_on is not nullcontext
         return {
-            "parameters": {name: parameter.detach().to("cpu", copy=True) for name, parameter in self.named.items()},
+            "parameters": {name: parameter.detach().to("cpu", copy=copy) for name, parameter in self.named.items()},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": self.average and self.average.state(),
