@@ -15,9 +15,7 @@ Build = Callable[[torch.dtype | None], nn.Module]
 MOST_NAMES = 8  # in a message
 
 
-def with_weights(
-    file_name: str, what: str, build: Build, tensors: Tensors, disable_dynamic: bool = False
-) -> nn.Module:
+def with_weights(file_name: str, what: str, build: Build, tensors: Tensors, disable_dynamic: bool = False) -> nn.Module:
     """The network that ``build`` makes, for a dtype, with ``tensors`` as its weights; they are emptied.
 
     ``what`` says in the message what the file should hold, such as "an image encoder". Raises MotionModelFileError unless

@@ -30,7 +30,9 @@ QUANTISERS = re.compile(r"GLOBAL (torchao|bitsandbytes|optimum\.quanto)\.")
 def read_tensors(path: str) -> Contents:
     """All tensors of a file by name, and its metadata; of all parts of it if it is one part of several.
 
-    Those of .safetensors files are mapped: what is to be kept has to be read (``stored.values``). Raises MotionModelFileError for what is damaged, unsafe or too much; MemoryError and OSErrors with a message that
+    Those of .safetensors files are mapped: what is to be kept has to be read (``stored.values``).
+
+    Raises MotionModelFileError for what is damaged, unsafe or too much; MemoryError and OSErrors with a message that
     says what to do.
     """
     name = os.path.basename(path)

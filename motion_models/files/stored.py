@@ -63,5 +63,7 @@ def _read(path: str, offset: int, like: torch.Tensor) -> torch.Tensor:
     except Exception as error:
         raise outside_cause(name, error) or error from error
     if count != like.nbytes:
-        raise MotionModelFileError(f"'{name}' became shorter while it was read. Wait until it is complete, and run again.")
+        raise MotionModelFileError(
+            f"'{name}' became shorter while it was read. Wait until it is complete, and run again."
+        )
     return taken

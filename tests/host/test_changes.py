@@ -56,12 +56,11 @@ def graph(**settings):
     if asked["adapter"] is not None:
         model = g("AnimateDiffLoadDomainAdapter", model=model, lora_name="adapter.safetensors", scale=asked["adapter"])
     if asked["model_name"] is not None:
-        options = {}
+        before = {}
         for name, strength in asked["loras"]:
-            options["prev_motion_lora"] = g(
-                "ADE_AnimateDiffLoRALoader", name=f"{name}.safetensors", strength=strength, **options
-            )
-        options = {"motion_lora": link for link in options.values()}
+            lora = g("ADE_AnimateDiffLoRALoader", name=f"{name}.safetensors", strength=strength, **before)
+            before = {"prev_motion_lora": lora}
+        options = {"motion_lora": lora} if before else {}
         if asked["scale"] is not None:
             options["scale_multival"] = g("ADE_MultivalDynamic", float_val=asked["scale"])
         name = f"{asked['model_name']}.safetensors"

@@ -266,7 +266,9 @@ def test_a_file_that_is_cut_off_while_it_is_read_is_told(pack, files, written, m
         files.load_motion_model(path)
 
 
-def test_under_dynamic_vram_weights_stay_in_their_file_as_the_hosts_own_do(pack, files, motion_tensors, write, monkeypatch):
+def test_under_dynamic_vram_weights_stay_in_their_file_as_the_hosts_own_do(
+    pack, files, motion_tensors, write, monkeypatch
+):
     """The host reads them from there when it needs them."""
     monkeypatch.setattr(files, "weights_stay_mapped", lambda disable_dynamic: not disable_dynamic)
     tensors = motion_tensors()
