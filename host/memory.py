@@ -27,7 +27,7 @@ def let_go_of_earlier_prompts() -> None:
     # not imported: releases before 0.16 have no such module, and in the others the host has it
     release = getattr(sys.modules.get("comfy.memory_management"), "extra_ram_release", None)
     if release is not None:
-        chosen = comfy.cli_args.args.cache_ram
+        chosen = getattr(comfy.cli_args.args, "cache_ram", ())
         total = comfy.model_management.total_ram / 2**10
         release(int((chosen[1] if len(chosen) > 1 else min(PLENTY, total)) * 2**30))
 

@@ -7,11 +7,10 @@ host works on this prompt, or is idle behind it.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
-
-from comfy_execution.progress import get_progress_state
 
 T = TypeVar("T")
 # Kind, path and state of the file -> what was read.
@@ -26,7 +25,10 @@ class _Expected:
         self.kept: dict[str, list] = {}
 
     def of_this_prompt(self) -> dict[str, list]:
-        prompt = get_progress_state()
+        progress = getattr(sys.modules.get("comfy_execution.progress"), "get_progress_state", None)
+        if progress is None:  # nothing is kept beyond what the host keeps
+            return {}
+        prompt = progress()
         if self.prompt() is not prompt:
             self.kept = {}
             self.prompt = weakref.ref(prompt, lambda gone: self.kept.clear() if self.prompt is gone else None)

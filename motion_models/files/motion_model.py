@@ -44,15 +44,15 @@ def load_motion_model(
     """Load a motion model file as a model patcher of the host. ``patcher.model`` is a MotionModel with its spec.
 
     Of a layout that takes pictures, the image input comes with it (``host.patcher.parts``). ``adjustments`` are made to its
-    tensors before. ``contents``: what ``read_tensors`` gave of the file. Raises what ``read_motion_model`` raises, and
-    MotionModelFileError for weights that are no numbers.
+    tensors before. ``contents``: what ``read_tensors`` gave of the file, which is emptied. Raises what ``read_motion_model``
+    raises, and MotionModelFileError for weights that are no numbers.
     """
     contents = contents or read_tensors(path)
     spec, tensors = read_motion_model(path, contents)
     more = {}
     if spec.layout in KINDS:
         more[KINDS[spec.layout]] = load_image_input(path, spec.layout, tensors=contents[0])
-    del contents  # tensors go as they are taken over
+    contents[0].clear()  # tensors go as they are taken over
     reload = (load_motion_model, (path, adjustments))
     patcher = built(spec, [(os.path.basename(path), tensors)], adjustments, reload, disable_dynamic)
     return with_parts(patcher, more) if more else patcher
