@@ -249,7 +249,7 @@ def test_the_bar_has_a_step_for_each_tensor(nodes, three, monkeypatch):
 
 
 def test_weights_that_outgrow_their_type_are_refused(nodes, three, monkeypatch, pack):
-    monkeypatch.setattr(pack.submodule("motion_models.files.motion_model"), "weight_dtype", lambda: torch.float16)
+    monkeypatch.setattr(pack.submodule("motion_models.files.weights"), "weight_dtype", lambda: torch.float16)
     (base, plus, minus), _ = three
     with pytest.raises(ValueError, match=r"grow beyond what float16 can hold \(down_blocks.*Lower the strength"):
         run(nodes["AnimateDiffAddMotionModelDifference"], base=base, plus=plus, minus=minus, strength=1e6)
