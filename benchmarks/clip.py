@@ -1,8 +1,9 @@
 """What a motion model costs: seconds of a 16-frame step over seconds of a plain UNet step on the same frames.
 
-    python -m nox -s benchmark -- clip [--comfyui FOLDER] [--weights FOLDER] [--pixels 128]
+    python -m nox -s benchmark -- clip [--comfyui FOLDER] [--weights FOLDER] [--pixels 128] [--pack FOLDER --pack FOLDER …]
 
-Random SD1.5 weights and the v2 motion model, sampled by the host's own sampler; the two MODELs take turns.
+Random SD1.5 weights and the v2 motion model, sampled by the host's own sampler; the two MODELs take turns. ``--pack``: instead,
+API prompts on each of these node packs, in fresh servers that take turns (packs.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "dev"))
 import hosts
+import packs
 from pack import load_pack
 
 
@@ -26,9 +28,15 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=128)
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
+    packs.add_arguments(parser)
     options = parser.parse_args()
-    host = hosts.host() if options.comfyui is None or options.weights is None else None
+    host = hosts.host() if options.comfyui is None or options.weights is None or options.pack else None
     weights = Path(options.weights or hosts.weights(host))
+    if options.pack:
+        from long import NO_WINDOWS, PLAIN
+
+        options.steps = 3
+        return packs.compare(host, weights, options, [(PLAIN, options.frames), (NO_WINDOWS, options.frames)])
     pack = load_pack(options.comfyui or host.path, ["--cpu"])
 
     import torch

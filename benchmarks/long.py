@@ -27,6 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "dev"))
 import hosts
+import packs
 from memory import forget_peak, held_memory, peak_memory
 from server import ROOT, Server, seconds
 
@@ -245,8 +246,7 @@ def main() -> int:
     parser.add_argument("--pixels", type=int, default=64)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--pack", type=Path, default=ROOT, help="another node pack, for the same prompts")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
+    packs.add_arguments(parser)
     parser.add_argument("--measure", nargs="*", default=["time", "memory"], choices=["time", "memory"])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--add", action="store_true", help="count the rounds that are in the JSON file as well")
@@ -259,13 +259,17 @@ def main() -> int:
     weights = hosts.weights(host)
     settings = [(setting, frames) for frames in options.frames for setting in options.settings]
     settings.append((NO_WINDOWS, SHORT))
+    if len(options.pack or ()) > 1:
+        packs.compare(host, weights, options, settings)
+        return 0
+    (pack,) = packs.of(options)
     seeds = iter(range(1_000_000))
 
     @contextmanager
     def server() -> Iterator[Server]:
         with (
             tempfile.TemporaryDirectory() as folder,
-            Server(host, folder, models=[weights], packs=[options.pack], device=options.device) as started,
+            Server(host, folder, models=[weights], packs=[pack], device=options.device) as started,
         ):
             yield started
 
@@ -293,7 +297,7 @@ def main() -> int:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     if options.plot and all(row["rounds"] for row in rows):
         draw(rows, lengths, options.plot, host)
-    kept = kept_gib(host, [SHORT, *lengths], options.pixels, weights) if options.pack == ROOT else {}
+    kept = kept_gib(host, [SHORT, *lengths], options.pixels, weights) if pack == ROOT else {}
     return 0 if figures(rows, kept) else 1
 
 

@@ -1,11 +1,12 @@
 """What context windows cost: 64 frames in windows of 16, over the same windows' frames sampled as clips of their own.
 
     python -m nox -s benchmark -- windows [--comfyui FOLDER] [--weights FOLDER] [--size 128] [--steps 3] [--at-once 2]
+                                          [--pack FOLDER --pack FOLDER …]
 
 Random SD1.5 weights and the v2 motion model, by the host's own sampler; the MODELs take turns. The plain UNet and the
 animated one sample 16 frames; a windowed step is compared with as many of their steps as it has windows. Memory is the
 highest of the process (RSS, on Linux) with 16 frames, and with the long clip. --at-once: also with so many windows in a
-batch.
+batch. --pack: instead, the seconds per step of API prompts on each of these node packs, in fresh servers that take turns (packs.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "dev"))
 import hosts
+import packs
 from clip import load_checkpoint, step_seconds
 from memory import forget_peak, peak_memory
 from pack import load_pack
@@ -34,9 +36,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="timed in each round")
     parser.add_argument("--rounds", type=int, default=3, help="the first one loads the models")
     parser.add_argument("--at-once", type=int, default=1, help="windows in a batch; 0: as many as memory allows")
+    packs.add_arguments(parser)
     options = parser.parse_args()
-    host = hosts.host() if options.comfyui is None or options.weights is None else None
+    host = hosts.host() if options.comfyui is None or options.weights is None or options.pack else None
     weights = Path(options.weights or hosts.weights(host))
+    if options.pack:
+        from long import NO_WINDOWS, PLAIN
+
+        options.pixels = options.size
+        settings = [(PLAIN, WINDOW), (NO_WINDOWS, WINDOW)]
+        settings += [(f"static {WINDOW}/{overlap}", options.frames) for overlap in OVERLAPS]
+        return packs.compare(host, weights, options, settings)
     pack = load_pack(options.comfyui or host.path, ["--cpu"])
 
     import torch

@@ -33,9 +33,7 @@ def require_repository() -> None:
     if not (ROOT / "toyworld").is_dir():
         raise SystemExit(
             "The demo, the tests and the benchmarks need the whole repository, and this is the package of the Comfy Registry, "
-            "which has only what the nodes need. Get the rest with\n"
-            "  git clone https://github.com/animatediff-next/ComfyUI-AnimateDiff-Next\n"
-            "and run this in the new folder."
+            "which has only what the nodes need. Run this in a copy or clone of the whole repository."
         )
 
 

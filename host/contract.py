@@ -79,6 +79,17 @@ files in the folders of models
     folder_paths.get_filename_list(_)
     folder_paths.get_full_path_or_raise(_, _)
 
+changes of a workflow that read no file again
+    comfy_execution.progress.get_progress_state()
+
+motion models whose memory is free before the next one comes
+    comfy.memory_management.extra_ram_release(_)  since 0.24.0
+    comfy.cli_args.args.cache_ram
+    comfy.model_management.total_ram
+
+weights that are read and not mapped
+    comfy.utils.DISABLE_MMAP
+
 marks and aliases of nodes in the menus
     comfy_api.latest.io.Schema().is_deprecated
     comfy_api.latest.io.Schema().search_aliases  since 0.16.3
@@ -101,6 +112,8 @@ camera poses from files
 motion models
     comfy.utils.load_torch_file(_, safe_load=, return_metadata=)
     comfy.model_patcher.ModelPatcher(_, load_device=, offload_device=)
+    comfy.model_patcher.ModelPatcher.is_dynamic()  since 0.16.3
+    comfy.model_patcher.ModelPatcher().offload_device
     comfy.model_patcher.ModelPatcher.clone()
     comfy.model_patcher.ModelPatcher.set_attachments(_, _)
     comfy.model_patcher.ModelPatcher.get_attachment(_)

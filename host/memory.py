@@ -1,9 +1,11 @@
 """What the host thinks of memory."""
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import comfy.cli_args
 import comfy.model_management
 import torch
 
@@ -11,6 +13,23 @@ import torch
 MARGIN = 1.5
 # Pictures that a CPU takes at a time: with more, new pages of memory cost more than the weights that are read less often.
 MOST_ON_CPU = 128
+
+# GiB of free memory from which on releases since 0.24 keep what earlier prompts gave, where the user sets no other limit.
+# (0.30 keeps it from 128 on; with the lower number it is asked for too little, never for too much.)
+PLENTY = 96
+
+
+def let_go_of_earlier_prompts() -> None:
+    """Have the host drop now what it drops from its cache behind the next node: what prompts before this one gave.
+
+    So that a model which nobody needs any more goes before the next one comes. Releases before 0.24 drop it when a prompt begins.
+    """
+    # not imported: releases before 0.16 have no such module, and in the others the host has it
+    release = getattr(sys.modules.get("comfy.memory_management"), "extra_ram_release", None)
+    if release is not None:
+        chosen = getattr(comfy.cli_args.args, "cache_ram", ())
+        total = comfy.model_management.total_ram / 2**10
+        release(int((chosen[1] if len(chosen) > 1 else min(PLENTY, total)) * 2**30))
 
 
 def fits(patcher, shape: Sequence[int], device: torch.device) -> bool:

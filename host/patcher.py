@@ -12,6 +12,7 @@ import comfy.lora
 import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
+import comfy.utils
 import torch
 
 # The attachment that holds ``reload`` of make_patcher: releases before 0.16 do not hand cached_patcher_init to clones.
@@ -43,11 +44,22 @@ def default_class() -> type[comfy.model_patcher.ModelPatcher]:
     return getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
 
 
+def maps_files() -> bool:
+    """Whether what the host reads of a .safetensors file is mapped into memory: users can tell it not to."""
+    return not getattr(comfy.utils, "DISABLE_MMAP", False)
+
+
+def weights_stay_mapped(disable_dynamic: bool = False) -> bool:
+    """Whether the host leaves the weights of a new model in its file, mapped, until they are needed: under dynamic VRAM."""
+    dynamic = default_class() is not comfy.model_patcher.ModelPatcher and not disable_dynamic
+    return dynamic and comfy.model_management.get_torch_device().type != "cpu"
+
+
 def make_patcher(module: torch.nn.Module, reload, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
     """Wrap ``module`` in the host's patcher class.
 
     ``reload`` is ``(function, arguments)``; ``function(*arguments, disable_dynamic=...)`` must give an equal patcher
-    with weights of its own. The host calls it to make copies for other devices, we to use one file twice.
+    with weights of its own. The host calls it to make copies for other devices.
     """
     patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else default_class()
     patcher = patcher_class(
@@ -60,14 +72,25 @@ def make_patcher(module: torch.nn.Module, reload, disable_dynamic: bool = False)
     return patcher
 
 
-def fresh_copy(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
-    """An equal patcher, weight patches included, that shares no weights with ``patcher``."""
-    reload: Any = patcher.get_attachment(RELOAD)
-    function, arguments = reload
-    copy = function(*arguments)
-    copy.patches = {key: list(patches) for key, patches in patcher.patches.items()}
-    copy.patches_uuid = patcher.patches_uuid
-    return with_parts(copy, parts(patcher))
+def is_dynamic(patcher: comfy.model_patcher.ModelPatcher) -> bool:
+    """Whether the host pages the weights of this patcher in and out by itself. Releases before 0.16 do not know that."""
+    return getattr(patcher, "is_dynamic", bool)()
+
+
+def shapes(network: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """What the state dict of a network has: names and shapes. Under dynamic VRAM the host's layers have no weights at first."""
+    found = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    for name, layer in network.named_modules():
+        if isinstance(layer, torch.nn.Linear) and layer.weight is None:
+            found[f"{name}.weight"] = (layer.out_features, layer.in_features)
+            if getattr(layer, "comfy_need_lazy_init_bias", False):
+                found[f"{name}.bias"] = (layer.out_features,)
+    return found
+
+
+def reload_of(patcher: comfy.model_patcher.ModelPatcher) -> Any:
+    """The ``reload`` that it was made with."""
+    return patcher.get_attachment(RELOAD)
 
 
 def parts(patcher: comfy.model_patcher.ModelPatcher) -> Mapping[str, comfy.model_patcher.ModelPatcher]:

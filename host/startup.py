@@ -11,7 +11,7 @@ from .contract import NEWEST, OLDEST, Row
 from .lacking import absent, lacking
 
 MOST = 6  # that a list names
-REPORT = "Report this, with the lines below, at https://github.com/animatediff-next/ComfyUI-AnimateDiff-Next/issues"
+REPORT = "Report this, with the lines below, to whoever gave you the pack"
 
 
 class Startup:

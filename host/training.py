@@ -21,6 +21,7 @@ from torch import nn
 from . import vae
 from .device import training_device as training_device
 from .gradients import differentiable
+from .patcher import is_dynamic
 from .progress import show_text
 
 Conditioning = list  # the host's CONDITIONING: [[tensor, options], ...]
@@ -53,7 +54,7 @@ def trainable_copy(patcher, dtype: torch.dtype, device: torch.device) -> Any:
     The host creates weights in inference mode, and such tensors take no part in autograd; the copy's do. The
     original is only read. Call it outside inference mode and after ``free_memory``.
     """
-    if getattr(patcher, "is_dynamic", bool)():
+    if is_dynamic(patcher):
         # weights that the host pages in and out cannot be copied one by one
         patcher = patcher.clone(disable_dynamic=True)
     model = patcher.model

@@ -1,6 +1,7 @@
 """Applying MotionLoRAs to a motion model: weight patches where the strength is constant, else changes for each call."""
 
 import logging
+import uuid
 
 import comfy.lora
 
@@ -21,7 +22,7 @@ def apply_motion_loras(patcher, loras: MotionLoras) -> tuple[object, tuple[tuple
     if not loras:
         return patcher, ()
     patcher = patcher.clone()
-    varying = []
+    varying, patched = [], patcher.patches_uuid
     for applied in loras:
         pairs = _fitting(applied.lora, patcher.model, applied.strength.varies)
         if applied.strength.varies:
@@ -32,6 +33,9 @@ def apply_motion_loras(patcher, loras: MotionLoras) -> tuple[object, tuple[tuple
             tensors |= {f"{layer}.lora_up.weight": up for layer, (_, up) in pairs.items()}
             patches = comfy.lora.load_lora(tensors, {layer: f"{layer}.weight" for layer in pairs})
             patcher.add_patches(patches, applied.strength.number)
+            patched = uuid.uuid5(patched, f"{applied.lora.id} {applied.strength.number!r}")
+    # by this the host tells whether the weights have these patches already, and need not be patched again
+    patcher.patches_uuid = patched
     return patcher, tuple(varying)
 
 

@@ -26,9 +26,11 @@ def rank_of(parts: Parts) -> int | None:
 
 def scaled(parts: Parts, scale: float) -> Parts:
     """The parts of a change ``scale`` times as large: in float32, unless it is the same."""
+    if scale == 1.0:
+        return parts
     factor = next(name for name in FACTORS if name in parts)
     larger = {name: parts[name].float() * scale for name in (factor, "diff_b") if name in parts}
-    return parts if scale == 1.0 else {**parts, **larger}
+    return {**parts, **larger}
 
 
 def shape_of(parts: Parts) -> tuple[int, int]:

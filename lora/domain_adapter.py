@@ -7,6 +7,7 @@ Guo et al., "AnimateDiff" (arXiv 2307.04725), section 4.1. The published one (v3
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import comfy.lora
 import comfy.lora_convert
@@ -22,6 +23,8 @@ from .kohya import named_as_kohya
 from .names import Layers
 from .reading import changes, read_lora
 
+# Where a MODEL has the domain adapters that are in it.
+ATTACHMENT = "animatediff_domain_adapters"
 # What is applied rightly at any scale. The host applies OFT and BOFT too, but rightly at scale 1 only.
 METHODS = (
     *("LoRA", "LoHa", "LoKr", "GLoRA", "DoRA", LORA_BIAS),
@@ -35,12 +38,23 @@ DIFFUSERS_ATTENTION = re.compile(
 HOSTS_PARTS = re.compile(r"^(?P<layer>.+)\.(?:[ab][12]\.weight|[wb]_norm|set_weight|reshape_weight)$")
 
 
-def load_domain_adapter(model, path: str, scale: float):
-    """A clone of ``model`` (a host ModelPatcher) with the UNet's layers of a LoRA file added at ``scale``.
+@dataclass(frozen=True, eq=False)
+class DomainAdapter:
+    """A file of one: its changes by layer and part, and tensors that are no part of a change that names.py knows.
 
-    Raises LoraFileError if nothing of the file applies, if of a layer not all can be applied, or if shapes differ; and
-    what read_lora and refuse_impossible_numbers raise.
+    ``motion``, ``spatial``: how many tensors it has of motion layers and of the others.
     """
+
+    name: str
+    layers: Layers
+    others: Tensors
+    motion: int
+    spatial: int
+    what: str  # is known of the file, and what to do with it, for messages
+
+
+def read_domain_adapter(path: str) -> DomainAdapter:
+    """Raises LoraFileError for a file of motion layers alone, and what read_lora and refuse_impossible_numbers raise."""
     file = read_lora(path)
     what = what_is_it(file.tensors) or (
         "It is a motion model: put it in models/animatediff_models and load it with AnimateDiff: Load Model."
@@ -50,40 +64,56 @@ def load_domain_adapter(model, path: str, scale: float):
     layers, others = changes(file, comfy.lora_convert.convert_lora(file.spatial), METHODS, "checkpoint")
     layers = {_hosts_name(layer): parts for layer, parts in layers.items()}
     others = {_hosts_name(key): value for key, value in others.items()}
+    return DomainAdapter(file.name, layers, others, len(file.motion), len(file.spatial), what)
+
+
+def load_domain_adapter(model, path: str, scale: float):
+    """``with_domain_adapter`` of a file."""
+    return with_domain_adapter(model, read_domain_adapter(path), scale)
+
+
+def with_domain_adapter(model, adapter: DomainAdapter, scale: float):
+    """A clone of ``model`` (a host ModelPatcher) with the UNet's layers of ``adapter`` added at ``scale``.
+
+    Raises LoraFileError if nothing of the file applies, if of a layer not all can be applied, or if shapes differ.
+    """
+    name, layers, others = adapter.name, adapter.layers, adapter.others
     weight_names = comfy.lora.model_lora_keys_unet(model.model, {})
     applicable = {layer: parts for layer, parts in layers.items() if layer in weight_names}
-    _check_shapes(file.name, applicable, weight_names, model)
+    _check_shapes(name, applicable, weight_names, model)
     patches = _patches(applicable, others, weight_names)
     if not patches:
         raise LoraFileError(
-            f"Nothing of '{file.name}' applies to this checkpoint ({type(model.model).__name__}). {what} "
+            f"Nothing of '{name}' applies to this checkpoint ({type(model.model).__name__}). {adapter.what} "
             "If it is a domain adapter, use the checkpoint family it was trained for."
         )
-    left_out = [key for key in others if not _is_known(file.name, key, weight_names)]
+    left_out = [key for key in others if not _is_known(name, key, weight_names)]
     left_out += [f"{layer}.{part}" for layer in layers.keys() - applicable.keys() for part in layers[layer]]
     model = model.clone()
     applied = set(model.add_patches(patches, scale))
     if len(applied) < len(patches):
         raise LoraFileError(
-            f"'{file.name}' changes {len(patches) - len(applied)} weights that this checkpoint does not have "
+            f"'{name}' changes {len(patches) - len(applied)} weights that this checkpoint does not have "
             f"({next(key for key in patches if key not in applied)}, …). Use the checkpoint family it was trained for."
         )
-    logging.info("[AnimateDiff] Domain adapter %s changes %d weights at scale %g", file.name, len(applied), scale)
+    # for as long as the MODEL is there, it need not be read again (host/remembered.py)
+    model.set_attachments(ATTACHMENT, (*(model.get_attachment(ATTACHMENT) or ()), adapter))
+    logging.info("[AnimateDiff] Domain adapter %s changes %d weights at scale %g", name, len(applied), scale)
     if left_out:
         logging.warning(
             "[AnimateDiff] %d of %d tensors of the domain adapter '%s' have no place in the checkpoint and were left "
             "out (%s, …).",
             len(left_out),
-            len(file.spatial),
-            file.name,
+            adapter.spatial,
+            name,
             min(left_out),
         )
-    if file.motion:
+    if adapter.motion:
         logging.info(
             "[AnimateDiff] '%s' also has %d tensors of motion layers, which are not used here. To use them, put the file "
             "into models/animatediff_motion_lora too and load it with Load AnimateDiff LoRA.",
-            file.name,
-            len(file.motion),
+            name,
+            adapter.motion,
         )
     return model
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from uuid import UUID, uuid4
 
 import torch
 
@@ -27,12 +28,13 @@ class MotionLora:
     """The tensors of a MotionLoRA: ``pairs`` maps a layer's name (see motion_models/network/call.py) to ``(down, up)``.
 
     ``down (rank, in)``, ``up (out, rank)``; the change of the layer's weight is ``up @ down``, a scale such as
-    alpha / rank being part of ``up``. ``metadata`` is that of the file.
+    alpha / rank being part of ``up``. ``metadata`` is that of the file. ``id`` is of these tensors alone.
     """
 
     name: str
     pairs: Pairs
     metadata: Mapping[str, str] = field(default_factory=dict)
+    id: UUID = field(init=False, default_factory=uuid4)
 
     @property
     def rank(self) -> int:

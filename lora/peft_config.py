@@ -12,11 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..motion_models.files.beside import NoJson, json_beside
+from ..motion_models.files.beside import PEFT_CONFIG, NoJson, json_beside
 from .error import LoraFileError
 
 IN_HEADER = "lora_adapter_metadata"
-BESIDE = "adapter_config.json"
 OWN_NAMES = "base_model.model."
 # peft's method -> what its configuration calls alpha
 METHODS = {"LORA": "lora_alpha", "LOHA": "alpha", "LOKR": "alpha"}
@@ -75,13 +74,13 @@ def config_of(path: str, metadata: Mapping[str, str], keys: Iterable[str]) -> Pe
     Raises LoraFileError if it cannot be read, says what cannot be right, or is of a kind that cannot be used.
     """
     folder, name = os.path.split(path)
-    where = f"its header ({IN_HEADER})" if IN_HEADER in metadata else f"{BESIDE} beside it"
+    where = f"its header ({IN_HEADER})" if IN_HEADER in metadata else f"{PEFT_CONFIG} beside it"
     beginning = f"'{name}' cannot be used: {where}"
     try:
         if IN_HEADER in metadata:
             content = _object(metadata[IN_HEADER])
         elif any(OWN_NAMES in key for key in keys) and _is_alone(folder, name):
-            content = json_beside(path, BESIDE)
+            content = json_beside(path, PEFT_CONFIG)
         else:
             return None
     except NoJson as broken:

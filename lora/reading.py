@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..motion_models.files.numbers import refuse_impossible_numbers
 from ..motion_models.files.reading import read_tensors
+from ..motion_models.files.stored import values
 from ..motion_models.files.wrong_files import IN_WHOLE_MODEL, MOTION, method_of_change
 from ..motion_models.layouts import Tensors
 from .change import BESIDE_A_CHANGE, rank_of, scaled, shape_of
@@ -73,6 +74,7 @@ def changes(file: LoraFile, tensors: Tensors, methods: tuple[str, ...], network:
             f"'{file.name}' changes layers of a {network} by {method}, which cannot be applied here. Merge it into its "
             f"{network} with the program that made it (in peft: merge_and_unload) and save that, or train a LoRA instead."
         )
+    tensors = {key: values(value) for key, value in tensors.items()}
     refuse_impossible_numbers(file.name, tensors)
     layers, others = in_layers(file.name, tensors)
     return _at_strength(file, layers), others

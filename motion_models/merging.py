@@ -13,8 +13,9 @@ import torch
 from ..host.patcher import parts, weights_as_sampled, with_parts
 from ..host.progress import in_steps
 from .files.checking import MODULE_KEY
-from .files.motion_model import as_loaded, new_motion_model
+from .files.motion_model import new_motion_model
 from .files.numbers import is_finite
+from .files.weights import dtype_of
 from .layouts import Tensors
 from .network.injection import MotionModelMismatch
 from .spec import MotionModelSpec
@@ -176,7 +177,7 @@ def _made(name: str, like, tensor: Callable[[str], torch.Tensor]):
     # cast one by one: all of them in float32 are 1.8 GB
     made: Tensors = {}
     for key in in_steps(list(like.model.state_dict())):
-        made |= as_loaded({key: tensor(key)})
+        made[key] = tensor(key).to(dtype_of(key))
         if not is_finite(made[key]):
             raise ValueError(
                 f"The weights of '{name}' grow beyond what {str(made[key].dtype).removeprefix('torch.')} can hold ({key}). "

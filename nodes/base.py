@@ -79,15 +79,17 @@ def node(
     outputs: list[io.Output],
     old_name: str = "",
     aliases: tuple[str, ...] = (),
+    base: type[Node] = Node,
     **fields,
 ) -> type[Node]:
     """A node that hands its inputs to ``run``: a row of a table of nodes that differ in inputs and texts only.
 
     ``inputs`` that list files are a function, which is asked for each request. The search finds the node by ``old_name``,
-    with the mark that ADE's names end with, and by ``aliases`` as well; ``fields`` are more of io.Schema's.
+    with the mark that ADE's names end with, and by ``aliases`` as well; ``base``: for the class that it is made of;
+    ``fields`` are more of io.Schema's.
     """
 
-    class Row(Node):
+    class Row(base):
         @classmethod
         def define_schema(cls):
             return schema(

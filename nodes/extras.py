@@ -15,6 +15,7 @@ from ..sampling.checks import check_latents
 from ..sampling.schedules import beta_schedules
 from . import sockets
 from .base import Node, node
+from .file_nodes import FileNode
 from .values import above
 
 CATEGORY = "AnimateDiff/extras"
@@ -30,7 +31,7 @@ def _noise_schedule() -> io.Combo.Input:
     )
 
 
-class LoadCheckpointWithNoiseSelect(Node):
+class LoadCheckpointWithNoiseSelect(FileNode):
     @classmethod
     def define_schema(cls):
         return schema(

@@ -25,13 +25,14 @@ from ..sampling.strength.multival import pictures
 from ..scheduling import strengths as schedules
 from . import sockets
 from .base import EmptyInput, Node
+from .file_nodes import FileNode, read_once
 
 CATEGORY = "AnimateDiff/LoRA"
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 AS_LOADED = "as loaded"
 
 
-class LoadMotionLora(Node):
+class LoadMotionLora(FileNode):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -59,7 +60,8 @@ class LoadMotionLora(Node):
 
     @classmethod
     def run(cls, name: str, strength: float, prev_motion_lora: MotionLoras = ()) -> MotionLoras:
-        lora = read_motion_lora(folders.full_path(folders.MOTION_LORAS, name))
+        path = folders.full_path(folders.MOTION_LORAS, name)
+        lora = read_once("MotionLoRA", path, lambda: read_motion_lora(path))
         return (*prev_motion_lora, AppliedMotionLora(lora, VaryingStrength(strength)))
 
 
@@ -128,7 +130,7 @@ class ScheduleMotionLora(Node):
         )
 
 
-class LoadDomainAdapter(Node):
+class LoadDomainAdapter(FileNode):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -159,7 +161,9 @@ class LoadDomainAdapter(Node):
     def run(cls, model, lora_name: str, scale: float):
         if scale == 0.0:
             return model
-        return domain_adapter.load_domain_adapter(model, folders.full_path(folders.LORAS, lora_name), scale)
+        path = folders.full_path(folders.LORAS, lora_name)
+        adapter = read_once("domain adapter", path, lambda: domain_adapter.read_domain_adapter(path))
+        return domain_adapter.with_domain_adapter(model, adapter, scale)
 
 
 def _filename_prefix(default: str, folder: str) -> io.String.Input:

@@ -113,13 +113,21 @@ def model(tooltip: str) -> io.Input:
 BEHIND_EVOLVED = model("An animated MODEL, as Use Evolved Sampling makes it.")
 
 
-def file_of(key: str, name: str, what: str) -> io.Combo.Input:
+class FileCombo(io.Combo.Input):
+    """The files of the models folder ``key``. A node of the class ``FileNode`` runs again when the one that is chosen changes."""
+
+    def __init__(self, name: str, key: str, **options):
+        super().__init__(name, **options)
+        self.key = key
+
+
+def file_of(key: str, name: str, what: str) -> FileCombo:
     """The combo ``name`` of the files in a models folder. Made anew for each request, so that files added show up.
 
     ``what`` says in the plural what they are.
     """
     tooltip = f"A file in models/{key}. None there yet? Put {what} there, then press R."
-    return io.Combo.Input(name, options=folders.list_files(key), tooltip=tooltip)
+    return FileCombo(name, key, options=folders.list_files(key), tooltip=tooltip)
 
 
 def motion_model_name() -> io.Combo.Input:

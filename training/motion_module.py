@@ -11,7 +11,8 @@ from ..host import folders
 from ..host import training as host
 from ..motion_models.files.checking import tensor_shapes
 from ..motion_models.files.motion_model import new_motion_model
-from ..motion_models.files.saving import METADATA_PREFIX, save_motion_model
+from ..motion_models.files.saving import METADATA_PREFIX, write_motion_model
+from ..motion_models.files.weights import dtype_of, network_of
 from ..motion_models.layouts import LAYOUTS, VERSIONS
 from ..motion_models.network.call import MotionInputs
 from ..motion_models.network.injection import check_fit, check_unet, find_sites
@@ -113,10 +114,7 @@ def train_motion_module(
         motion_model = host.trainable_copy(start, torch.float32, device)
     else:
         # Weights to be trained are float32 whatever the UNet computes in: small steps would be rounded away.
-        motion_model = MotionModel(spec, torch.float32)
-        # not set one by one: under dynamic VRAM the host's layers have no weights before they are loaded
-        motion_model.load_state_dict(new_weights(spec, settings.seed))
-        motion_model.to(device)
+        motion_model = network_of(lambda: MotionModel(spec, torch.float32), new_weights(spec, settings.seed)).to(device)
     motion_model.requires_grad_(True)
     # The optimisers of other packages do not know tensors in parts; nor is a gradient in parts looked through for fp16.
     in_parts = not OPTIMIZERS[settings.optimizer].package and settings.precision != "fp16"
@@ -125,16 +123,18 @@ def train_motion_module(
     unet = TrainingUNet(model, [motion_model], dtype, settings.checkpointing)
     unet.prepare(data.conditionings, data.sizes, settings.frames)
 
-    def trained():
+    def weights(copy: bool) -> dict[str, torch.Tensor]:
+        """As the host samples with them, on the CPU."""
         # not its state dict, which would be that of the parts
         named = chain(motion_model.named_parameters(), motion_model.named_buffers())
-        tensors = {key: value.detach().cpu().clone() for key, value in named}
-        return new_motion_model(replace(spec, name=NAME), tensors)
+        return {name: value.detach().to("cpu", dtype_of(name), copy=copy) for name, value in named}
+
+    trained = replace(spec, name=NAME)
 
     def save(path: str, steps: int) -> None:
-        save_motion_model(trained(), path, {f"{METADATA_PREFIX}steps": steps})
+        write_motion_model(trained, weights(copy=False), path, {f"{METADATA_PREFIX}steps": steps})
 
     named = dict(motion_model.named_parameters())
     inputs = (MotionInputs(),)
     with train(unet, named, data, settings, save, inputs, checkpoints, node_id, units=units) as record:
-        return trained(), record
+        return new_motion_model(trained, weights(copy=True)), record

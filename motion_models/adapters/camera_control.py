@@ -157,6 +157,7 @@ def load_camera_control(path: str, disable_dynamic: bool = False):
         "a CameraCtrl file",
         lambda dtype: CameraControl(channels, max_frames, widths, dtype),
         encoder | merges,
+        disable_dynamic,
     )
     return make_patcher(network, (load_camera_control, (path,)), disable_dynamic)
 

@@ -15,7 +15,7 @@ from ...host.patcher import make_patcher, operations, with_parts
 from ..files.adjust import Adjustments
 from ..files.errors import MotionModelFileError
 from ..files.motion_model import interpret, load_motion_model
-from ..files.reading import read_tensors
+from ..files.reading import Contents, read_tensors
 from ..layouts import MAX_FRAMES, Tensors
 from ..network.positions import sinusoidal_table
 from ..network.temporal import MotionModel
@@ -64,23 +64,24 @@ def load_animatelcm_i2v(path: str, adjustments: Adjustments | None = None):
 
     Both are patchers of a MotionModel; see ``host.patcher.parts``. Raises MotionModelFileError for a file that lacks either.
     """
-    spec, encoder = _read(path)
+    contents = read_tensors(path)
+    spec, encoder = _encoder(path, contents)
     patcher = make_patcher(encoder, (load_image_encoder, (path,)))
     return (
-        with_parts(load_motion_model(path, adjustments), {IMAGE_ENCODER: patcher}),
+        with_parts(load_motion_model(path, adjustments, contents=contents), {IMAGE_ENCODER: patcher}),
         with_parts(_encoder_only(spec), {IMAGE_ENCODER: patcher}),
     )
 
 
 def load_image_encoder(path: str, disable_dynamic: bool = False):
     """The image encoder of a file: a patcher of an ImageEncoder. Raises MotionModelFileError for a file without one."""
-    _, encoder = _read(path)
+    _, encoder = _encoder(path, read_tensors(path), disable_dynamic)
     return make_patcher(encoder, (load_image_encoder, (path,)), disable_dynamic)
 
 
-def _read(path: str) -> tuple[MotionModelSpec, nn.Module]:
+def _encoder(path: str, contents: Contents, disable_dynamic: bool = False) -> tuple[MotionModelSpec, nn.Module]:
     file_name = os.path.basename(path)
-    tensors, metadata = read_tensors(path)
+    tensors, metadata = contents
     spec, _ = interpret(os.path.splitext(file_name)[0], tensors, metadata)
     encoder = {ENCODER_KEY.sub("", name): value for name, value in tensors.items() if ENCODER_KEY.match(name)}
     if not encoder or spec.layout != "AnimateLCM":
@@ -90,7 +91,11 @@ def _read(path: str) -> tuple[MotionModelSpec, nn.Module]:
         )
     latent_channels, channels = _shape(encoder)
     return spec, with_weights(
-        file_name, "an image encoder", lambda dtype: ImageEncoder(latent_channels, channels, dtype), encoder
+        file_name,
+        "an image encoder",
+        lambda dtype: ImageEncoder(latent_channels, channels, dtype),
+        encoder,
+        disable_dynamic,
     )
 
 

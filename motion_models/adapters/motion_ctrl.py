@@ -18,7 +18,6 @@ from ..files.adjust import Adjustments
 from ..files.checking import MODULE_KEY, check_tensors
 from ..files.errors import MotionModelFileError
 from ..files.motion_model import built, read_motion_model
-from ..files.numbers import refuse_impossible_numbers
 from ..files.reading import read_tensors
 from ..layouts import PREFIX, Tensors, our_names, table_lengths
 from ..network.injection import MotionModelMismatch
@@ -57,28 +56,40 @@ def load_with_motion_ctrl(
     Raises MotionModelFileError and MotionModelMismatch.
     """
     spec, tensors = read_motion_model(path)
-    _, further = _read(camera_path)
+    layers, further = _read(camera_path)
+    sources = [(os.path.basename(path), tensors)]
     if tuned:
-        tensors = {**tensors, **further}
-        spec = replace(spec, max_frames=min(table_lengths(tensors).values(), default=spec.max_frames))
-        _check_tuned(spec, tensors, os.path.basename(camera_path))
-    reload = (load_with_motion_ctrl, (path, camera_path, tuned, adjustments))
-    patcher = built(spec, tensors, adjustments, reload, disable_dynamic)
-    camera = load_motion_ctrl(camera_path)
+        both = {**tensors, **further}
+        spec = replace(spec, max_frames=min(table_lengths(both).values(), default=spec.max_frames))
+        _check_tuned(spec, both, os.path.basename(camera_path))
+        del both
+        for name in further:
+            tensors.pop(name, None)
+        sources.append((os.path.basename(camera_path), further))
+    camera = load_motion_ctrl(camera_path, layers=layers)
     _check_fit(spec, camera.model, os.path.basename(camera_path))
-    return with_parts(patcher, {MOTION_CTRL: camera})
+    reload = (load_with_motion_ctrl, (path, camera_path, tuned, adjustments))
+    return with_parts(built(spec, sources, adjustments, reload, disable_dynamic), {MOTION_CTRL: camera})
 
 
-def load_motion_ctrl(path: str, disable_dynamic: bool = False):
-    """A patcher of a MotionCtrlCamera. Raises MotionModelFileError for a file that is none."""
-    layers, _ = _read(path)
+def load_motion_ctrl(path: str, disable_dynamic: bool = False, layers: Tensors | None = None):
+    """A patcher of a MotionCtrlCamera. Raises MotionModelFileError for a file that is none.
+
+    ``layers``: its tensors, where the file has been read.
+    """
+    if layers is None:
+        layers, _ = _read(path)
     channels = {
         name.split(".")[1]: value.shape[0]
         for name, value in layers.items()
         if name.endswith("weight") and value.ndim == 2
     }
     network = with_weights(
-        os.path.basename(path), "MotionCtrl's camera", lambda dtype: MotionCtrlCamera(channels, dtype), layers
+        os.path.basename(path),
+        "MotionCtrl's camera",
+        lambda dtype: MotionCtrlCamera(channels, dtype),
+        layers,
+        disable_dynamic,
     )
     return make_patcher(network, (load_motion_ctrl, (path,)), disable_dynamic)
 
@@ -98,7 +109,6 @@ def _read(path: str) -> tuple[Tensors, Tensors]:
             f"'{file_name}' is no MotionCtrl camera (CMCM): it has no layers named cc_projection. Choose such a file for "
             "motionctrl, and a motion model for model_name. MotionCtrl's object control (OMCM) cannot be used."
         )
-    refuse_impossible_numbers(file_name, further)
     return projections, further
 
 

@@ -6,33 +6,33 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ...host.patcher import operations, weight_dtype
+from ...host.patcher import operations, shapes, weight_dtype, weights_stay_mapped
 from ..files.errors import MotionModelFileError
-from ..files.numbers import refuse_impossible_numbers
-from ..layouts import TABLE, Tensors
+from ..files.weights import as_weights, network_of
+from ..layouts import Tensors
 
 Build = Callable[[torch.dtype | None], nn.Module]
 MOST_NAMES = 8  # in a message
 
 
-def with_weights(file_name: str, what: str, build: Build, tensors: Tensors) -> nn.Module:
-    """The network that ``build`` makes, for a dtype, with ``tensors`` as its weights.
+def with_weights(file_name: str, what: str, build: Build, tensors: Tensors, disable_dynamic: bool = False) -> nn.Module:
+    """The network that ``build`` makes, for a dtype, with ``tensors`` as its weights; they are emptied.
 
     ``what`` says in the message what the file should hold, such as "an image encoder". Raises MotionModelFileError unless
     ``tensors`` are exactly the network's, and finite.
     """
     with torch.device("meta"):
-        shapes = {name: tuple(value.shape) for name, value in build(None).state_dict().items()}
+        wanted = shapes(build(None))
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     problems = [
-        _listed("are missing", [name for name in shapes if name not in found]),
-        _listed("are unknown", [name for name in found if name not in shapes]),
+        _listed("are missing", [name for name in wanted if name not in found]),
+        _listed("are unknown", [name for name in found if name not in wanted]),
         _listed(
             "are of the wrong shape",
             [
-                f"{name} is {shape}, not {shapes[name]}"
+                f"{name} is {shape}, not {wanted[name]}"
                 for name, shape in found.items()
-                if shape != shapes.get(name, shape)
+                if shape != wanted.get(name, shape)
             ],
         ),
     ]
@@ -41,14 +41,8 @@ def with_weights(file_name: str, what: str, build: Build, tensors: Tensors) -> n
             f"'{file_name}' looks like {what}, but {' and '.join(filter(None, problems))}. The file is damaged or of a kind "
             "that this version does not know: download it again, or report the file with this message."
         )
-    refuse_impossible_numbers(file_name, tensors)
-    dtype = weight_dtype()
-    network = build(dtype)
-    # cast here, not by the layers: some of the host's layers adopt the dtype of what they are given
-    network.load_state_dict(
-        {name: value.to(torch.float32 if name.endswith(TABLE) else dtype) for name, value in tensors.items()}
-    )
-    return network.eval().requires_grad_(False)
+    weights = as_weights(file_name, tensors, mapped=weights_stay_mapped(disable_dynamic))
+    return network_of(lambda: build(weight_dtype()), weights)
 
 
 def _listed(what: str, names: Sequence[str]) -> str:

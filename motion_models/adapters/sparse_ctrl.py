@@ -130,11 +130,14 @@ def load_sparse_ctrl(path: str, disable_dynamic: bool = False):
         elif not MODULE_KEY.match(key):
             found[key] = value  # unknown, and told so
 
+    shapes = {key: torch.empty(value.shape, device="meta") for key, value in tensors.items() if key.startswith(HINT)}
+    del tensors, motion  # they go as they are taken over
+
     def build(dtype: torch.dtype | None) -> SparseControlNet:
-        hint, channels = _hint(tensors, config["model_channels"], dtype)
+        hint, channels = _hint(shapes, config["model_channels"], dtype)
         return SparseControlNet(config, spec, hint, channels - 1, dtype)
 
-    network = with_weights(name, "a SparseCtrl file", build, found)
+    network = with_weights(name, "a SparseCtrl file", build, found, disable_dynamic)
     return make_patcher(network, (load_sparse_ctrl, (path,)), disable_dynamic)
 
 

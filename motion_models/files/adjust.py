@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from ...host.told import Told
-from ..layouts import MAX_FRAMES, TABLE, Tensors
+from ..layouts import MAX_FRAMES, TABLE
 from ..network.positions import spread
 from ..spec import MotionModelSpec
 
@@ -147,20 +147,27 @@ class Adjustments:
     weights: tuple[WeightAdjustment, ...] = ()
     scale: torch.Tensor | None = field(default=None, compare=False)
 
-    def apply(self, spec: MotionModelSpec, tensors: Tensors) -> tuple[MotionModelSpec, Tensors]:
-        """The adjusted tensors, and the specification with the frames that the position tables now hold.
+    @property
+    def told(self) -> str:
+        """The same for equal adjustments of the tensors, and for no others."""
+        return repr((self.positions, self.weights))
 
-        A layout without tables in the file (AnimateLCM) has no positions to adjust.
+    def spec(self, spec: MotionModelSpec, tensors: Mapping[str, torch.Tensor]) -> MotionModelSpec:
+        """The specification with the frames that the position tables hold once they are adjusted.
+
+        A layout without tables in the file (AnimateLCM) has no positions to adjust. What is to be told is told in the log.
         """
-        adjusted = {}
-        for name, value in tensors.items():
-            for position in self.positions if name.endswith(TABLE) else ():
-                value = position.adjusted(value)
-            for weight in self.weights:
-                value = weight.adjusted(name, value)
-            adjusted[name] = value
-        tables = [value.shape[1] for name, value in adjusted.items() if name.endswith(TABLE)]
+        lengths = {value.shape[1] for name, value in tensors.items() if name.endswith(TABLE)}
+        frames = [self.adjusted(TABLE, torch.empty(1, length, 1)).shape[1] for length in lengths]
         for item in (*self.positions, *self.weights):
             if item.log:
                 logging.info("[AnimateDiff] %s: %s", spec.name, item)
-        return replace(spec, max_frames=min(tables, default=spec.max_frames)), adjusted
+        return replace(spec, max_frames=min(frames, default=spec.max_frames))
+
+    def adjusted(self, name: str, value: torch.Tensor) -> torch.Tensor:
+        """The tensor ``name`` of a motion model."""
+        for position in self.positions if name.endswith(TABLE) else ():
+            value = position.adjusted(value)
+        for weight in self.weights:
+            value = weight.adjusted(name, value)
+        return value

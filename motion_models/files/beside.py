@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 
+from ...host.folders import fingerprint
 from ...host.told import Told
 from ..layouts import Tensors, is_diffusers
 from ..network.temporal import NORM_GROUPS
@@ -15,6 +16,7 @@ MAX_JSON = 1 << 20  # bytes
 # How diffusers and transformers name the parts of a file: model-00001-of-00009.safetensors
 PART = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)$")
 CONFIG = "config.json"
+PEFT_CONFIG = "adapter_config.json"
 # Classes of diffusers with motion modules -> what they call the number of groups in a motion module's norm.
 GROUPS_OF = {"MotionAdapter": "motion_norm_num_groups", "UNetMotionModel": "norm_num_groups"}
 HEADS_OF = ("motion_num_attention_heads", "reverse_motion_num_attention_heads")
@@ -70,16 +72,33 @@ def parts(path: str) -> list[str]:
             f"'{name}' is one part of {count}, and these parts are not in its folder: {', '.join(missing[:8])}{more}. Put all "
             "parts, under the names they were downloaded with, into one folder and choose any of them."
         )
-    logging.info("[AnimateDiff] '%s' is one part of %d: all of them are read", name, count)
     return [there[number] for number in range(1, count + 1)]
+
+
+def state_of(path: str) -> tuple | None:
+    """Another value when a file has changed, one of its parts, or what may stand beside it; None if the file is not there."""
+    folder = os.path.dirname(path)
+    try:
+        of_file = parts(path)
+    except (MotionModelFileError, OSError):  # whoever reads it is told what is wrong
+        of_file = [path]
+    beside = [os.path.join(folder, name) for name in (CONFIG, PEFT_CONFIG, *_index_of(path))]
+    found = tuple(map(fingerprint, (*of_file, *beside)))
+    return found if fingerprint(path) is not None else None
+
+
+def _index_of(path: str) -> list[str]:
+    """The name of the index of a file in parts."""
+    part = PART.match(os.path.basename(path))
+    return [f"{part['stem']}{part['suffix']}.index.json"] if part else []
 
 
 def tied_tensors(path: str) -> dict[str, str]:
     """What the index of a file in parts tells of tensors that are stored once under several names: name -> stored name."""
-    part = PART.match(os.path.basename(path))
-    if part is None:
+    names = _index_of(path)
+    if not names:
         return {}
-    index = f"{part['stem']}{part['suffix']}.index.json"
+    (index,) = names
     try:
         metadata = (json_beside(path, index) or {}).get("metadata")
     except NoJson as broken:

@@ -15,18 +15,23 @@ def refuse_impossible_numbers(file_name: str, tensors: Mapping[str, torch.Tensor
 
     A single integer (such as the alpha of a LoRA) is let through. One pass over the weights: 0.1 s for 450 M of them.
     """
-    found = {name: what for name, value in tensors.items() if (what := _impossible(value))}
+    refuse(file_name, {name: what for name, value in tensors.items() if (what := impossible(value))}, len(tensors))
+
+
+def refuse(file_name: str, found: Mapping[str, str], count: int) -> None:
+    """Raise MotionModelFileError if something is ``found``: what ``impossible`` says, by the name of the tensor, of ``count``."""
     if not found:
         return
     name, what = next(iter(found.items()))
-    more = f" ({len(found) - 1} more of its {len(tensors)} tensors are no better)" if len(found) > 1 else ""
+    more = f" ({len(found) - 1} more of its {count} tensors are no better)" if len(found) > 1 else ""
     raise MotionModelFileError(
         f"'{file_name}' cannot be used: its tensor {name} {what}{more}. The training went wrong, or the file was converted "
         "or merged wrongly: download it again, or use another version of it."
     )
 
 
-def _impossible(value: torch.Tensor) -> str | None:
+def impossible(value: torch.Tensor) -> str | None:
+    """What is wrong with the values of a tensor, in words behind its name."""
     if value.is_meta:
         return "has no values"
     if value.layout != torch.strided or value.is_quantized:

@@ -2,9 +2,12 @@
 
 import re
 
+import torch
+
 from ..layouts import Tensors
 from .errors import MotionModelFileError
 from .numbers import FLOAT8
+from .stored import stored, values
 
 # How the names of tensors end that only quantised files have -> what made them.
 TOOLS = {
@@ -21,7 +24,7 @@ UNUSED = re.compile(r"\.(scale_input|input_scale|comfy_quant)$")
 
 
 def unquantised(name: str, tensors: Tensors) -> Tensors:
-    """``tensors`` with scaled float8 weights brought back to float32.
+    """``tensors`` with scaled float8 weights brought back to float32, each when its values are read (``stored.values``).
 
     Raises MotionModelFileError for weights quantised in another way.
     """
@@ -43,8 +46,13 @@ def unquantised(name: str, tensors: Tensors) -> Tensors:
             raise MotionModelFileError(
                 refusal_of_quantised(name, "ComfyUI" if by_comfyui else "a tool that this version does not know")
             )
-        plain[key] = weight.float() * scale.float().reshape(-1, *[1] * (weight.ndim - 1))
+        plain[key] = _scaled(weight, scale)
     return plain
+
+
+def _scaled(weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    shape = (-1, *[1] * (weight.ndim - 1))
+    return stored(weight, lambda: values(weight).float() * values(scale).float().reshape(shape))
 
 
 def refusal_of_quantised(name: str, tool: str) -> str:

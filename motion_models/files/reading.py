@@ -11,21 +11,26 @@ from collections import defaultdict
 import comfy.utils
 import torch
 
+from ...host.patcher import maps_files
 from ..layouts import EMA, FANCY_VIDEO, WRAPPERS, Tensors
 from . import bounds
 from .beside import parts, tied_tensors
 from .errors import MotionModelFileError, outside_cause
 from .quantised import refusal_of_quantised
+from .stored import in_file, places
 
 Metadata = dict[str, str]
+Contents = tuple[Tensors, Metadata]
 SAFETENSORS = (".safetensors", ".sft")
 GGUF = b"GGUF"
 # Of whose tensors PyTorch says that it will not make them.
 QUANTISERS = re.compile(r"GLOBAL (torchao|bitsandbytes|optimum\.quanto)\.")
 
 
-def read_tensors(path: str) -> tuple[Tensors, Metadata]:
+def read_tensors(path: str) -> Contents:
     """All tensors of a file by name, and its metadata; of all parts of it if it is one part of several.
+
+    Those of .safetensors files are mapped: what is to be kept has to be read (``stored.values``).
 
     Raises MotionModelFileError for what is damaged, unsafe or too much; MemoryError and OSErrors with a message that
     says what to do.
@@ -34,7 +39,10 @@ def read_tensors(path: str) -> tuple[Tensors, Metadata]:
     tensors: Tensors = {}
     metadata: Metadata = {}
     try:
-        for part in parts(path):
+        of_file = parts(path)
+        if len(of_file) > 1:
+            logging.info("[AnimateDiff] '%s' is one part of %d: all of them are read", name, len(of_file))
+        for part in of_file:
             more, about = _read(part)
             tensors |= more
             metadata |= about
@@ -65,8 +73,9 @@ def read_tensors(path: str) -> tuple[Tensors, Metadata]:
     return _one_copy(name, tensors), metadata
 
 
-def _read(path: str) -> tuple[Tensors, Metadata]:
+def _read(path: str) -> Contents:
     name = os.path.basename(path)
+    header = b""
     # by hand, because readers tell a file that may not be opened as one that does not exist
     with open(path, "rb") as file:
         beginning = file.read(8)
@@ -76,9 +85,12 @@ def _read(path: str) -> tuple[Tensors, Metadata]:
             raise MotionModelFileError(refusal_of_quantised(name, "GGUF tools"))
         safetensors = path.lower().endswith(SAFETENSORS)
         if safetensors and len(beginning) == 8:
-            bounds.check_header(name, file.read(min(struct.unpack("<Q", beginning)[0], bounds.MAX_HEADER)))
+            header = file.read(min(struct.unpack("<Q", beginning)[0], bounds.MAX_HEADER))
+            bounds.check_header(name, header)
     if safetensors:
         content, metadata = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
+        if maps_files():
+            content = in_file(path, content, places(header))
     else:
         bounds.check_archive(path)
         content, metadata = _unwrapped(name, torch.load(path, map_location="cpu", weights_only=True)), {}

@@ -82,11 +82,21 @@ def save_motion_model(
     The weights are those without any LoRA; ``dtype`` None keeps theirs. ``metadata`` is added to what the reader needs.
     Raises what save_tensors raises, and MotionModelFileError for models whose image inputs would be lost.
     """
-    spec: MotionModelSpec = patcher.model.spec
     check_savable(patcher)
+    write_motion_model(patcher.model.spec, plain_state_dict(patcher), path, metadata, dtype)
+
+
+def write_motion_model(
+    spec: MotionModelSpec,
+    weights: Mapping[str, torch.Tensor],
+    path: str,
+    metadata: Mapping[str, object] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """``save_motion_model`` of what is no host's model: its specification and its weights."""
     layout = LAYOUTS[spec.layout]
     tensors = {}
-    for name, value in plain_state_dict(patcher).items():
+    for name, value in weights.items():
         if not name.endswith(TABLE):
             tensors[name] = value if dtype is None else value.to(dtype)
         elif layout.table is not None:  # readers know some layouts by their tables

@@ -13,8 +13,10 @@ from comfy_extras import nodes_hooks
 
 from ...host import folders
 from ...motion_models.files.reading import read_tensors
+from ...motion_models.files.stored import values
 from .. import sockets
 from ..base import Node, node
+from ..file_nodes import FileNode
 from ..values import check_keyframes
 
 CATEGORY = "AnimateDiff/deprecated"
@@ -33,6 +35,7 @@ def use_instead(does: str, core: str) -> str:
 
 def _lora(name: str, strength_model: float, strength_clip: float) -> comfy.hooks.HookGroup:
     tensors, _ = read_tensors(folders.full_path(folders.LORAS, name))
+    tensors = {key: values(value) for key, value in tensors.items()}  # the hooks keep them
     return comfy.hooks.create_hook_lora(tensors, strength_model, strength_clip)
 
 
@@ -65,6 +68,7 @@ def _create_node(create: Callable, *, file: Callable[[], io.Input], clip: bool, 
             *map(_strength, ("strength_model", "strength_clip") if clip else ("strength_model",)),
         ],
         outputs=[*(both if clip else both[:1]), Hooks.Output("HOOKS")],
+        base=FileNode,
         **fields,
     )
 

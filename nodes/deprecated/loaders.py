@@ -18,7 +18,8 @@ from ...sampling.strength.multival import pictures
 from ...sampling.windows.context import Context, Contexts
 from ...sampling.windows.schedules import LOOPED_UNIFORM, WindowOptions
 from .. import sockets
-from ..base import Node, node
+from ..base import node
+from ..file_nodes import FileNode
 from ..motion_models.settings import AMOUNTS, ATTENTION, GROUPS, POSITIONS, SOME
 from ..sampling.evolved import load_and_apply
 
@@ -28,7 +29,7 @@ CATEGORY = "AnimateDiff/deprecated"
 # Loaders. They list files, and so make their inputs anew for each request.
 
 
-class AnimateDiffLoaderWithContext(Node):
+class AnimateDiffLoaderWithContext(FileNode):
     renamed: ClassVar = {"motion_model_settings": "ad_settings"}
 
     @classmethod
@@ -142,7 +143,7 @@ def _v1(model, model_name: str, beta_schedule: str, contexts: Contexts = ()):
     return animate(model, loaded, beta_schedule, contexts, apply_v2_properly=False)
 
 
-class AnimateDiffLoaderV1(Node):
+class AnimateDiffLoaderV1(FileNode):
     @classmethod
     def define_schema(cls):
         old_name = "🚫AnimateDiff Loader [DEPRECATED] 🎭🅐🅓"
@@ -153,7 +154,7 @@ class AnimateDiffLoaderV1(Node):
         return io.NodeOutput(_v1(model, model_name, beta_schedule), latents)
 
 
-class AnimateDiffLoaderV1Advanced(Node):
+class AnimateDiffLoaderV1Advanced(FileNode):
     @classmethod
     def define_schema(cls):
         return _v1_schema(

@@ -10,13 +10,14 @@ from ...motion_models.files.adjust import Adjustments
 from ...sampling.adapters.image_to_video import ImageToVideo
 from ...sampling.motion.applied import MotionModels
 from .. import sockets
-from ..base import Node, node
+from ..base import node
+from ..file_nodes import FileNode, read_once
 from .apply import FURTHER, MOTION_MODEL, OUTPUTS, RANGE, STRENGTHS, applied
 
 CATEGORY = "AnimateDiff/AnimateLCM-I2V"
 
 
-class LoadAnimateLCMI2VModel(Node):
+class LoadAnimateLCMI2VModel(FileNode):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -92,7 +93,7 @@ ApplyAnimateLCMI2VModel = node(
 )
 
 
-class InjectI2VIntoAnimateDiffModel(Node):
+class InjectI2VIntoAnimateDiffModel(FileNode):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -111,7 +112,8 @@ class InjectI2VIntoAnimateDiffModel(Node):
 
     @classmethod
     def run(cls, model_name: str, motion_model, ad_settings: Adjustments | None = None):
-        encoder = load_image_encoder(folders.full_path(folders.MOTION_MODELS, model_name))
+        path = folders.full_path(folders.MOTION_MODELS, model_name)
+        encoder = read_once(IMAGE_ENCODER, path, lambda: load_image_encoder(path))
         return with_parts(motion_model, {IMAGE_ENCODER: encoder})
 
 

@@ -16,12 +16,13 @@ from ...sampling.motion.applied import Keyframe, MotionModels, MotionSettings, a
 from ...sampling.strength.multival import Multival
 from ...sampling.strength.per_block import PerBlock
 from .. import sockets
-from ..base import Node, node
+from ..base import node
+from ..file_nodes import FileNode
 
 CATEGORY = "AnimateDiff"
 
 
-class LoadAnimateDiffModel(Node):
+class LoadAnimateDiffModel(FileNode):
     @classmethod
     def define_schema(cls):
         return schema(

@@ -10,7 +10,8 @@ from ...sampling.adapters.camera_control import MULTIVAL, CameraControl
 from ...sampling.motion.applied import MotionModels
 from ...sampling.strength.multival import Multival
 from .. import sockets
-from ..base import Node, node
+from ..base import node
+from ..file_nodes import FileNode
 from .apply import FURTHER, MOTION_MODEL, OUTPUTS, RANGE, STRENGTHS, applied
 from .camera import Poses
 from .keyframes import keyframe_node
@@ -18,7 +19,7 @@ from .keyframes import keyframe_node
 CATEGORY = "AnimateDiff/CameraCtrl"
 
 
-class LoadWithCameraCtrl(Node):
+class LoadWithCameraCtrl(FileNode):
     @classmethod
     def define_schema(cls):
         return schema(

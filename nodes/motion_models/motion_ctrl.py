@@ -11,14 +11,15 @@ from ...motion_models.files.adjust import Adjustments
 from ...sampling.adapters.motion_ctrl import MotionCtrl
 from ...sampling.motion.applied import MotionModels
 from .. import sockets
-from ..base import Node, node
+from ..base import node
+from ..file_nodes import FileNode
 from .apply import FURTHER, MOTION_MODEL, OUTPUTS, RANGE, STRENGTHS, applied
 from .camera import Poses
 
 CATEGORY = "AnimateDiff/MotionCtrl"
 
 
-class LoadWithMotionCtrl(Node):
+class LoadWithMotionCtrl(FileNode):
     @classmethod
     def define_schema(cls):
         return schema(

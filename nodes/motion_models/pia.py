@@ -13,7 +13,8 @@ from ...sampling.adapters.pia import PIA_INPUT, Pia
 from ...sampling.motion.applied import MotionModels
 from ...sampling.strength.multival import Multival
 from .. import sockets
-from ..base import Node, node
+from ..base import node
+from ..file_nodes import FileNode, read_once
 from .apply import FURTHER, MOTION_MODEL, OUTPUTS, RANGE, STRENGTHS, applied
 from .keyframes import keyframe_node
 
@@ -32,7 +33,7 @@ def _apply(motion_model, image, vae, pia_input: PiaInput | None = None, **shared
     return applied(motion_model, adapters=(Pia(network, image, vae, pia_input),), **shared)
 
 
-class InjectPIAIntoAnimateDiffModel(Node):
+class InjectPIAIntoAnimateDiffModel(FileNode):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -51,7 +52,8 @@ class InjectPIAIntoAnimateDiffModel(Node):
 
     @classmethod
     def run(cls, model_name: str, motion_model, ad_settings: Adjustments | None = None):
-        network = load_image_input(folders.full_path(folders.MOTION_MODELS, model_name), PIA)
+        path = folders.full_path(folders.MOTION_MODELS, model_name)
+        network = read_once(KINDS[PIA], path, lambda: load_image_input(path, PIA))
         return with_parts(motion_model, {KINDS[PIA]: network})
 
 

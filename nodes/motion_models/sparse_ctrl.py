@@ -13,12 +13,13 @@ from ...sampling.strength.multival import Multival
 from ...scheduling.strengths import strength_schedule
 from .. import sockets
 from ..base import Node
+from ..file_nodes import FileNode
 from ..values import MOST_NUMBERS
 
 CATEGORY = "AnimateDiff/SparseCtrl"
 
 
-class LoadSparseCtrl(Node):
+class LoadSparseCtrl(FileNode):
     @classmethod
     def define_schema(cls):
         return schema(

@@ -16,6 +16,7 @@ from ...sampling.strength.per_block import PerBlock
 from ...sampling.windows.context import Contexts
 from .. import sockets
 from ..base import Node
+from ..file_nodes import FileNode, read_once
 from ..motion_models.apply import warn_without_picture
 
 CATEGORY = "AnimateDiff"
@@ -54,7 +55,7 @@ class UseEvolvedSampling(Node):
         return animate(model, m_models, beta_schedule, context_options, sample_settings)
 
 
-class AnimateDiffLoaderGen1(Node):
+class AnimateDiffLoaderGen1(FileNode):
     @classmethod
     def define_schema(cls):
         return schema(
@@ -105,7 +106,9 @@ def load_and_apply(
     model_name: str, settings: MotionSettings, motion_lora: MotionLoras = (), ad_settings: Adjustments | None = None
 ) -> MotionModels:
     """What loaders do that apply the motion model as well: a scale in ``ad_settings`` counts in these only."""
-    motion_model = load_motion_model(folders.full_path(folders.MOTION_MODELS, model_name), ad_settings)
+    path = folders.full_path(folders.MOTION_MODELS, model_name)
+    adjusted = None if ad_settings is None else ad_settings.told
+    motion_model = read_once(("motion model", adjusted), path, lambda: load_motion_model(path, ad_settings))
     warn_without_picture(motion_model)
     motion_model, varying = apply_motion_loras(motion_model, motion_lora)
     scale = settings.scale if ad_settings is None else combined(settings.scale, ad_settings.scale)

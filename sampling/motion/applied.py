@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ...host.patcher import fresh_copy
+from ...motion_models.files.motion_model import fresh_copy
 from ...motion_models.network.call import ModuleInputs, MotionInputs
 from ...motion_models.network.low_rank import Pairs
 from ...motion_models.network.strength import Strength, VaryingStrength, strength_of

@@ -107,9 +107,12 @@ def registered(pack, stand_ins: dict[str, type]) -> Iterator[None]:
 
 
 class Prompts:
-    """The host's executor with caches of its own. ``remember``: keep the outputs of so many nodes between prompts."""
+    """The host's executor with caches of its own. ``remember``: keep the outputs of so many nodes between prompts.
 
-    def __init__(self, keep: dict[str, object], remember: int = 0):
+    ``cache``: another of its CacheTypes, such as the RAM_PRESSURE that newer releases begin with.
+    """
+
+    def __init__(self, keep: dict[str, object], remember: int = 0, cache: str = "CLASSIC"):
         """``keep`` is where the Keep nodes put what they get."""
         self.execution = importlib.import_module("execution")
         self.keep = keep
@@ -123,9 +126,10 @@ class Prompts:
 
         server = SimpleNamespace(client_id=None, last_node_id=None, sockets_metadata={})
         server.send_sync = server.send_progress_text = lambda *_, **__: None
-        caches = self.execution.CacheType
-        kind = caches.LRU if remember else caches.CLASSIC
-        self.executor = Executor(server, kind, {"lru": remember, "ram": 0.0, "ram_inactive": 0.0})
+        kind = self.execution.CacheType["LRU" if remember else cache]
+        # what only earlier prompts need goes once there is less memory than that, so at once
+        plenty = 2.0**20 if cache == "RAM_PRESSURE" else 0.0
+        self.executor = Executor(server, kind, {"lru": remember, "ram": 0.0, "ram_inactive": plenty})
         self.count = 0
 
     def run(self, graph: Graph) -> Outcome:

@@ -120,7 +120,7 @@ def test_one_file_applied_twice_each_with_its_own_lora(
     with_lora(new_model(), motion_model, one)
     both = sample(with_lora(new_model(), motion_model, other, previous=with_lora.applied))
     # the same with two files' worth of networks
-    second = pack.submodule("host.patcher").fresh_copy(motion_model)
+    second = pack.submodule("motion_models.files.motion_model").fresh_copy(motion_model)
     with_lora(new_model(), motion_model, one)
     expected = sample(with_lora(new_model(), second, other, previous=with_lora.applied))
     assert torch.equal(both, expected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from animatediff_tests_copied import copied_by, size
 from animatediff_tests_tiny import randomise
 from safetensors.torch import load_file, save_file
 
@@ -180,6 +181,16 @@ def asked(control_net, sample, model, **options) -> list[tuple[torch.Tensor, int
 def known(frames: int, chosen: dict[int, torch.Tensor]) -> torch.Tensor:
     latents = {frame: StandInVae.latents(picture[None])[0] * 0.18215 for frame, picture in chosen.items()}
     return torch.cat(given(frames, latents, (4, 8, 8)), dim=1)
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "AnimateDiff"])
+def test_each_weight_is_touched_once(nodes, file, kind, layout, monkeypatch):
+    name = file(kind, layout)
+    copied, (control,) = copied_by(lambda: nodes("AnimateDiffLoadSparseCtrl", control_net_name=name))
+    network = control.network.model
+    assert copied == 0
+    assert size(network)
+    assert not any(value.is_meta for value in (*network.parameters(), *network.buffers()))
 
 
 def test_frames_by_index_in_windows_of_the_clip(load, conds, sample, nodes, new_model, new_motion, vae):

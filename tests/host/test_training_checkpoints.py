@@ -16,7 +16,7 @@ LIBRARIES = {"Lion": "lion_pytorch", "Prodigy": "prodigyopt", "AdamW schedule-fr
 
 def without(library: str) -> None:
     if library in LIBRARIES:
-        pytest.importorskip(LIBRARIES[library])
+        pytest.importorskip(LIBRARIES[library], reason=f"needs {LIBRARIES[library]} (requirements-dev.txt)")
 
 
 # -- going on -----------------------------------------------------------------------------------------------------------
@@ -227,7 +227,9 @@ def test_the_log_has_every_step(train_lora, options, checkpoint_path):
 
 
 def test_tensorboard_reads_the_event_log(train_lora, options, checkpoint_path):
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    event_accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs tensorboard: pip install tensorboard"
+    )
     _, record = train_lora(steps=3, options=options({}))
     found = event_accumulator.EventAccumulator(checkpoint_path("training_00001_tensorboard"))
     found.Reload()

@@ -117,11 +117,12 @@ def reading(request, host_path, monkeypatch):
     """The host's two ways to a .safetensors file; it maps files, and fills layers lazily, under dynamic VRAM."""
     if request.param == "reads":
         return
-    memory_management = pytest.importorskip("comfy.memory_management")
+    memory_management = pytest.importorskip("comfy.memory_management", reason="this release has no dynamic VRAM")
     if not hasattr(memory_management, "aimdo_enabled"):
         pytest.skip("this release has no dynamic VRAM")
     monkeypatch.setattr(memory_management, "aimdo_enabled", True)
-    monkeypatch.setattr(pytest.importorskip("comfy_aimdo.model_mmap"), "ModelMMAP", MappedFile, raising=False)
+    mapping = pytest.importorskip("comfy_aimdo.model_mmap", reason="this ComfyUI has no comfy-aimdo, which maps files")
+    monkeypatch.setattr(mapping, "ModelMMAP", MappedFile, raising=False)
 
 
 class MappedFile:

@@ -27,6 +27,11 @@ def spec(pack):
     return new("m", "AnimateDiff", "v2", (), (32,), (), 1, 8, 4, 0)
 
 
+def applied(adjustments, spec, tensors):
+    """The specification and the tensors of an adjusted motion model."""
+    return adjustments.spec(spec, tensors), {name: adjustments.adjusted(name, value) for name, value in tensors.items()}
+
+
 def table(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float32).view(1, -1, 1)
 
@@ -55,7 +60,7 @@ def test_no_frame_left_is_an_error_that_says_what_to_do(adjust):
 
 def test_the_model_handles_as_many_frames_as_its_table_then_has(adjust, spec):
     adjustments = adjust.Adjustments((adjust.PositionAdjustment(cap=2), adjust.PositionAdjustment(length=6)))
-    new, tensors = adjustments.apply(spec, {NAMES["pe"]: table(0, 1, 2, 3)})
+    new, tensors = applied(adjustments, spec, {NAMES["pe"]: table(0, 1, 2, 3)})
     assert new.max_frames == 6
     assert tensors[NAMES["pe"]].shape == (1, 6, 1)
 
@@ -76,7 +81,7 @@ def test_the_model_handles_as_many_frames_as_its_table_then_has(adjust, spec):
 def test_weight_groups(adjust, spec, group, changed, operation, expected):
     tensors = {name: torch.full((1, 4, 1), 2.0) for name in NAMES.values()}
     adjustment = adjust.WeightAdjustment(operation, {group: 1.5 if operation == "add" else 0.5})
-    _, found = adjust.Adjustments(weights=(adjustment,)).apply(spec, tensors)
+    _, found = applied(adjust.Adjustments(weights=(adjustment,)), spec, tensors)
     assert {name for name, key in NAMES.items() if (found[key] == expected).all()} == changed
     assert all((value == 2).all() for value in tensors.values())
 
@@ -84,8 +89,8 @@ def test_weight_groups(adjust, spec, group, changed, operation, expected):
 def test_adjustments_are_made_in_the_order_of_the_chain(adjust, spec):
     chain = (adjust.WeightAdjustment("add", {"all": 1.0}), adjust.WeightAdjustment("multiply", {"all": 3.0}))
     tensors = {NAMES["q"]: torch.ones(2)}
-    assert adjust.Adjustments(weights=chain).apply(spec, tensors)[1][NAMES["q"]].tolist() == [6, 6]
-    assert adjust.Adjustments(weights=chain[::-1]).apply(spec, tensors)[1][NAMES["q"]].tolist() == [4, 4]
+    assert applied(adjust.Adjustments(weights=chain), spec, tensors)[1][NAMES["q"]].tolist() == [6, 6]
+    assert applied(adjust.Adjustments(weights=chain[::-1]), spec, tensors)[1][NAMES["q"]].tolist() == [4, 4]
 
 
 # What cannot be made.
@@ -114,7 +119,7 @@ def test_positions_that_no_table_can_have_are_refused_by_their_widget(adjust, ch
 def test_a_chain_that_grows_too_long_is_refused(adjust, spec):
     chain = (adjust.PositionAdjustment(stretch=4000),) * 2
     with pytest.raises(adjust.AdjustmentError, match="A chain of Adjust PE nodes asks for 8,004 frames"):
-        adjust.Adjustments(chain).apply(spec, {NAMES["pe"]: table(0, 1, 2, 3)})
+        adjust.Adjustments(chain).spec(spec, {NAMES["pe"]: table(0, 1, 2, 3)})
 
 
 def test_the_longest_table(adjust):

@@ -83,7 +83,8 @@ def test_heads_of_a_whole_unet_of_diffusers(files, tmp_path):
 
 def test_a_copy_that_the_host_makes_has_the_same_heads(pack, files, saved):
     patcher = files.load_motion_model(str(saved({"motion_num_attention_heads": 4}) / WEIGHTS))
-    assert pack.submodule("host.patcher").fresh_copy(patcher).model.spec.heads == 4
+    function, arguments = pack.submodule("host.patcher").reload_of(patcher)
+    assert function(*arguments).model.spec.heads == 4
 
 
 CONFIG = {"_class_name": "MotionAdapter", "block_out_channels": [32, 64], "motion_num_attention_heads": 4}

@@ -61,10 +61,25 @@ def test_the_oldest_comfyui_that_the_registry_is_told_is_the_oldest_that_is_test
     assert stated("requires-comfyui") == f">={oldest}"
 
 
-def test_the_icon_is_in_the_repository():
-    raw = stated("Repository").replace("https://github.com/", "https://raw.githubusercontent.com/")
-    branch_and_path = stated("Icon").removeprefix(f"{raw}/")
-    assert (ROOT / branch_and_path.partition("/")[2]).is_file()
+def test_what_a_publisher_fills_in_is_all_empty_or_all_filled_in_and_the_page_names_it():
+    fields = ("Repository", "PublisherId", "Icon")
+    page = (ROOT / "docs" / "publishing.md").read_text(encoding="utf-8")
+    for field in fields:
+        assert f"`{field}`" in page
+    assert len({bool(stated(field)) for field in fields}) == 1
+    icon = re.search(r"`https://raw\.githubusercontent\.com/OWNER/NAME/main/([\w./]+)`", page)[1]
+    assert (ROOT / icon).is_file()
+    if stated("Repository"):
+        raw = stated("Repository").replace("https://github.com/", "https://raw.githubusercontent.com/")
+        assert stated("Icon") == f"{raw}/main/{icon}"
+
+
+def test_no_address_is_named_that_nobody_made():
+    """Users would clone what is not there, or what a stranger put there."""
+    pages = [ROOT / "README.md", ROOT / "pyproject.toml", *(ROOT / "docs").glob("*.md")]
+    pages += [path for folder in ("host", "nodes", "dev") for path in (ROOT / folder).rglob("*.py")]
+    named = [path.name for path in pages if "github.com/animatediff-next" in path.read_text(encoding="utf-8")]
+    assert stated("Repository") or not named, named
 
 
 def test_the_changelog_has_this_version():

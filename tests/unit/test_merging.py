@@ -136,7 +136,7 @@ def test_a_merged_model_can_be_applied_twice_and_saved(pack, nodes, three, tmp_p
     (one, other, _), _ = three
     result = run(nodes["AnimateDiffMergeMotionModels"], motion_model_1=one, motion_model_2=other, weight=0.5)
     assert result.model.spec.name == "first + second"
-    copy = pack.submodule("host.patcher").fresh_copy(result)
+    copy = pack.submodule("motion_models.files.motion_model").fresh_copy(result)
     assert copy.model is not result.model
     assert all(np.array_equal(value, numbers(copy)[key]) for key, value in numbers(result).items())
     path = str(tmp_path / "saved.safetensors")
@@ -249,7 +249,7 @@ def test_the_bar_has_a_step_for_each_tensor(nodes, three, monkeypatch):
 
 
 def test_weights_that_outgrow_their_type_are_refused(nodes, three, monkeypatch, pack):
-    monkeypatch.setattr(pack.submodule("motion_models.files.motion_model"), "weight_dtype", lambda: torch.float16)
+    monkeypatch.setattr(pack.submodule("motion_models.files.weights"), "weight_dtype", lambda: torch.float16)
     (base, plus, minus), _ = three
     with pytest.raises(ValueError, match=r"grow beyond what float16 can hold \(down_blocks.*Lower the strength"):
         run(nodes["AnimateDiffAddMotionModelDifference"], base=base, plus=plus, minus=minus, strength=1e6)

@@ -241,7 +241,7 @@ def test_a_copy_has_equal_weights_of_its_own(pack, patcher, way):
 
     assert isinstance(patcher, comfy.model_patcher.ModelPatcher)
     if way == "fresh_copy":
-        copy = pack.submodule("host.patcher").fresh_copy(patcher)
+        copy = pack.submodule("motion_models.files.motion_model").fresh_copy(patcher)
         assert type(copy) is type(patcher)
     else:  # as the host does for its clones on another device
         function, arguments = patcher.cached_patcher_init[:2]

@@ -37,7 +37,7 @@ OTHERS = {
 
 def optimizer(training, name: str, parameters, learning_rate: float, weight_decay: float):
     if name in OTHERS:
-        pytest.importorskip(OTHERS[name])
+        pytest.importorskip(OTHERS[name], reason=f"needs {OTHERS[name]} (requirements-dev.txt)")
     made = training("optimizers").OPTIMIZERS[name].make(parameters, learning_rate, weight_decay)
     if hasattr(made, "train"):
         made.train()
