@@ -113,7 +113,13 @@ def model(tooltip: str) -> io.Input:
 BEHIND_EVOLVED = model("An animated MODEL, as Use Evolved Sampling makes it.")
 
 
-def file_of(key: str, name: str, what: str) -> io.Combo.Input:
+class FileCombo(io.Combo.Input):
+    """A combo of the files in models/``folder``."""
+
+    folder: str
+
+
+def file_of(key: str, name: str, what: str) -> FileCombo:
     """The combo ``name`` of the files in a models folder. Made anew for each request, so that files added show up.
 
     ``what`` says in the plural what they are.
@@ -122,7 +128,9 @@ def file_of(key: str, name: str, what: str) -> io.Combo.Input:
     tooltip = f"From models/{key}."
     if not files:
         tooltip = f"No {what} found. Put {what} into models/{key}, then press R."
-    return io.Combo.Input(name, options=files, tooltip=tooltip)
+    combo = FileCombo(name, options=files, tooltip=tooltip)
+    combo.folder = key
+    return combo
 
 
 def motion_model_name() -> io.Combo.Input:
