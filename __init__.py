@@ -5,6 +5,8 @@ from comfy_api.latest import ComfyExtension
 from .host import folders
 from .nodes import STARTUP, served
 
+WEB_DIRECTORY = "./web"  # help pages, in web/docs
+
 with STARTUP.part("folders for motion models and MotionLoRAs"):
     folders.register()
 with STARTUP.part("the SparseCtrl of Advanced-ControlNet"):
