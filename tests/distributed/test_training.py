@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,21 +14,26 @@ WORKER = Path(__file__).with_name("worker.py")
 GRADIENTS = [name for name in SCENARIOS if name.startswith("gradient")]
 STEPS = [name for name in SCENARIOS if name.startswith(("six steps", "validation"))]
 LIKE = 1e-6  # relative
+# What has no gradient, but for what is rounded: AdamW makes whole steps of that. Queries and keys where there is a single position, and
+# what is added to a whole channel before a group norm with one channel in each group.
+WITHOUT_GRADIENT = re.compile(
+    r"middle_block\.1\..*\.attn1\.to_[qk]|up_blocks\.3\.motion_modules\.2\..*(proj_out|ff\.net\.2)\.bias"
+)
 
 
 def relative(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).norm() / other.norm())
 
 
-def assert_same(found: dict, expected: dict, tolerance: float = LIKE) -> None:
+def assert_same(found: dict, expected: dict, tolerance: float = 1e-5) -> None:
     """Weights, losses and gradient norms of two trainings."""
     assert "error" not in found, found
     assert found["tensors"].keys() == expected["tensors"].keys()
     for name, tensor in expected["tensors"].items():
-        if tensor.norm() > 0:
+        if tensor.norm() > 0 and not WITHOUT_GRADIENT.search(name):
             assert relative(found["tensors"][name], tensor) < tolerance, name
     assert found["losses"] == pytest.approx(expected["losses"], rel=LIKE)
-    assert found["norms"] == pytest.approx(expected["norms"], rel=tolerance)
+    assert found["norms"] == pytest.approx(expected["norms"], rel=LIKE)
 
 
 def assert_equal(found: dict, other: dict) -> None:
@@ -91,7 +97,7 @@ def test_other_clips_in_one_process_are_refused(together):
     for rank in range(PROCESSES):
         error = together.of("other clips", rank)["error"]
         assert error.startswith(
-            "TrainingDataError: The processes have different clips: process 1 has 2, the first one has 3"
+            "TrainingDataError: The processes have different clips: process 1 has 2, process 0 has 3"
         )
 
 
