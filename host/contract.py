@@ -477,6 +477,7 @@ training
     comfy.model_management.should_use_bf16(_)
     comfy.model_management.InterruptProcessingException
     comfy.model_management.OOM_EXCEPTION
+    comfy.model_management.interrupt_current_processing(_)
     comfy.model_management.throw_exception_if_processing_interrupted()
     comfy.lora.calculate_weight(_, _, _)
     comfy.sampler_helpers.convert_cond(_)

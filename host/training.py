@@ -5,6 +5,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import comfy.conds
@@ -160,6 +161,7 @@ class Progress:
 # where it is caught, the nodes behind still run.
 Stopped = comfy.model_management.InterruptProcessingException
 check_stopped = comfy.model_management.throw_exception_if_processing_interrupted
+forget_stop = partial(comfy.model_management.interrupt_current_processing, False)
 OutOfMemory = comfy.model_management.OOM_EXCEPTION
 
 

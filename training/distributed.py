@@ -101,13 +101,23 @@ def _in_parts(check: Callable, compute: Callable) -> torch.Tensor:
     return _told(loss, None)
 
 
+_waiting: list[Callable[[], None]] | None = None  # for the end of what must not be interrupted
+_stopped = False  # a training has been, and what was trained is being saved
+
+
 def _told(loss: float, trouble: Exception | None) -> torch.Tensor:
     """The mean of all losses. Raises the trouble of any process."""
+    global _stopped
     told = torch.tensor([loss, *(float(isinstance(trouble, kind)) for kind in TROUBLES)])
     dist.all_reduce(told)  # on the CPU: GPUs that wait are kept busy
     for kind, found in zip(TROUBLES, told[1:].tolist(), strict=True):
         if found:
+            if kind is host.Stopped:
+                # Each process is told to stop at a time of its own. The first to hear of it has spoken for all.
+                _stopped = True
+                host.forget_stop()
             raise kind()
+    _stopped = False
     return told[0] / here().count
 
 
@@ -132,9 +142,6 @@ def _buckets(tensors: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
         yield bucket
 
 
-_waiting: list[Callable[[], None]] | None = None  # for the end of what must not be interrupted
-
-
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
     global _waiting
@@ -148,7 +155,9 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def interrupt(call: Callable[[], None]) -> None:
-    """Call what stops the host; in a step that no process must leave alone, at its end."""
+    """Call what stops the host; in a step that no process must leave alone, at its end; not once another process has stopped all."""
+    if _stopped:
+        return
     if _waiting is None:
         call()
     else:

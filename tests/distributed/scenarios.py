@@ -176,6 +176,25 @@ def stop_in_a_step(kind: str) -> Callable:
     return run
 
 
+def stop_in_both(world: World) -> dict:
+    """Process 1 hears of it first; process 0 in the middle of the same step, and once more when what was trained is being saved."""
+    import comfy.model_management
+
+    signal = comfy.model_management.interrupt_current_processing
+    distributed = world.module("distributed")
+
+    def hear(loss):
+        if world.rank == 1:
+            stop(loss)
+        distributed.interrupt(signal)
+        return loss
+
+    result = in_one_process("lora", world.rank, hear)(world)
+    interrupted = comfy.model_management.processing_interrupted()
+    distributed.interrupt(signal)
+    return {**result, "interrupted": interrupted or comfy.model_management.processing_interrupted()}
+
+
 def other_clips(world: World) -> dict:
     return world.trained("lora", latents=world.latents(clips=3 - world.rank))
 
@@ -253,6 +272,7 @@ SCENARIOS: dict[str, Callable[[World], dict]] = {
     "memory runs out in a lora": in_one_process("lora", 1, out_of_memory),
     "memory runs out in the first process": in_one_process("lora", 0, out_of_memory),
     "stop in a lora": in_one_process("lora", 1, stop),
+    "stop in both processes": stop_in_both,
     "stop in a module": stop_in_a_step("module"),
     **{f"stop in the validation of a {kind}": stop_in_validation(kind) for kind in ("lora", "module")},
     "validation": trained("lora", steps=3, validation=True),

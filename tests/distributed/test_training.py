@@ -143,6 +143,15 @@ def test_stop_in_one_process_ends_all(alone, together, name, kind, steps):
         assert_same(found, alone.of(f"{steps} of a {kind}"))
 
 
+def test_what_was_trained_is_saved_whichever_process_heard_of_the_stop_first(alone, together):
+    """A signal comes to each process at its own time. One that comes late must not stop what saves the result."""
+    for rank in range(PROCESSES):
+        found = together.of("stop in both processes", rank)
+        assert found["ended_early"] == "it was stopped"
+        assert not found["interrupted"]
+        assert_same(found, alone.of("two steps of a lora"))
+
+
 def test_of_a_motion_module_each_process_holds_a_part(alone, together):
     whole = alone.of("numbers of a module")
     for name, count in whole.items():
