@@ -38,7 +38,7 @@ from kit import (
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "web" / "docs" / "pictures"
-COLOURS = 16  # of a file: enough for smooth letters
+COLOURS = 32  # of a file: enough for smooth letters
 
 
 @drawing
@@ -151,7 +151,7 @@ def pia_presets() -> Any:
         left = 34 + 124 * i
         y_ticks = (0.5, 1) if i == 0 else ()
         at = panel(
-            picture, (left, 32, left + 110, 140), (0, 15), (0, 1.05), title=kind, x_ticks=(0, 8, 15), y_ticks=y_ticks
+            picture, (left, 32, left + 110, 140), (0, 15), (0, 1.05), title=kind, x_ticks=(0, 10), y_ticks=y_ticks
         )
         for amount, colour in colours.items():
             values = likeness.likeness(f"{kind} ({amount} Motion)", 0, frames)

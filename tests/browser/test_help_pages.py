@@ -34,5 +34,4 @@ def test_the_help_page_of_a_node_opens_with_its_pictures(page, help_page):
     assert "context_length (default 16; 1 to 128)" in help_page.inner_text()
     page.wait_for_function(f"() => ({PICTURES})().every(width => width === 400)", timeout=30_000)
     assert len(page.evaluate(PICTURES)) == 2
-    link = help_page.get_by_role("link", name="Use Evolved Sampling")
-    assert link.get_attribute("href").endswith("/web/docs/ADE_UseEvolvedSampling.md")
+    assert "Use Evolved Sampling" in help_page.inner_text()

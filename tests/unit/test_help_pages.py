@@ -65,7 +65,7 @@ def test_deprecated_nodes_name_what_to_use(schemas, written):
     deprecated = [node_id for node_id, schema in schemas.items() if schema.is_deprecated]
     assert len(deprecated) >= 30
     for node_id in deprecated:
-        assert re.search(r"\b[Uu]se (ComfyUI's )?\[?[A-Z]", written[node_id]), node_id
+        assert re.search(r"(\b[Uu]se (ComfyUI's )?|\bSee )[\[*]?[A-Z]", written[node_id]), node_id
         assert "## Inputs" not in written[node_id]
 
 
@@ -80,11 +80,11 @@ def names_of(schema) -> set[str]:
 
 
 def test_no_page_names_an_input_that_does_not_exist(schemas, written):
-    """Words in code marks, such as `context_length`, are of the page's node or of one that the page links to."""
-    found = {}
+    """Words in code marks, such as `context_length`, are of the page's node or of one that the page names."""
+    found, by_name = {}, {schema.display_name: schema for schema in schemas.values()}
     for node_id, page in written.items():
-        linked = re.findall(r"^\[.+\]: \S+/(\w+)\.md$", page, re.MULTILINE)
-        known = set().union(*(names_of(schemas[one]) for one in (node_id, *linked)))
+        named = [one for name, one in by_name.items() if f"[{name}]" in page or f"*{name}*" in page]
+        known = set().union(*map(names_of, (schemas[node_id], *named)))
         for entry in schemas[node_id].inputs:
             known |= {*MARKED.findall(entry.tooltip), str(getattr(entry, "default", ""))}
         # not in blocks of code, nor in ``code with `marks` in it``
