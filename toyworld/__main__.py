@@ -43,6 +43,8 @@ def main() -> int:
     recipe.add_argument("--steps", type=int, default=400)
     recipe.add_argument("--every", type=int, default=100, help="steps from one measurement to the next")
     recipe.add_argument("--clips", type=int, default=16, help="unseen clips of each measurement")
+    recipe.add_argument("--shares", action="store_true", help="no training: how much of a clip there is on its way")
+    recipe.add_argument("--lora", type=Path, help="a checkpoint of an earlier run, for --shares")
     recipe.add_argument("--rows", type=Path, default=Path("recipe.json"), help="where the rows are kept")
     arguments = parser.parse_args()
 
@@ -92,6 +94,9 @@ def _recipe(host: hosts.Host, arguments: argparse.Namespace) -> int:
     from . import recipe
 
     a = arguments
+    if a.shares:
+        recipe.print_shares(pack, a.lora, a.clips)
+        return 0
     recipe.run(pack, a.variant, a.direction, a.seed, a.steps, a.every, a.clips, a.rows)
     return 0
 

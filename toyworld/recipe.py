@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import comfy.sample
+import comfy.samplers
 import folder_paths
 import numpy as np
 import torch
 
 from . import live, measure, scenes
+from .checkpoint import LATENT_SCALE
 from .prompts import SAMPLING, precision
 
 DIRECTIONS = {"down": -np.pi / 2, "left": np.pi, "up-right": np.pi / 4, "right": 0.0, "up": np.pi / 2}
@@ -64,6 +68,24 @@ def clips(direction: str, count: int = CLIPS, seed: int = 13) -> tuple[list[torc
     return [torch.from_numpy((scenes.video(path) * 255).round() / 255).float() for path in paths], captions
 
 
+def _empty(frames: int) -> torch.Tensor:
+    return torch.zeros(frames, 4, scenes.SIZE // 8, scenes.SIZE // 8)
+
+
+def noise(seed: int, frames: int = scenes.FRAMES) -> torch.Tensor:
+    """What KSampler begins with."""
+    return comfy.sample.prepare_noise(_empty(frames), seed)
+
+
+def _keep(seen: list[torch.Tensor], step: int, denoised: torch.Tensor, noisy: torch.Tensor, steps: int) -> None:
+    seen.append(noisy.cpu().clone())
+
+
+def _without_mean(clips: torch.Tensor) -> torch.Tensor:
+    """Without the picture that all frames of all clips share: the ground, which is there soon."""
+    return clips - clips.mean((0, 1))
+
+
 class Bench:
     """The toy world in this process: trains MotionLoRAs, and samples with them."""
 
@@ -107,48 +129,65 @@ class Bench:
         files = sorted(Path(folder_paths.models_dir).rglob(f"{prefix}*.safetensors"))
         return {int(file.stem.rpartition("step")[2]): file for file in files}, record
 
-    def sample(
-        self,
-        caption: str,
-        seed: int,
-        lora: Path | None = None,
-        strength: float = 1.0,
-        under: torch.Tensor | None = None,
-    ) -> np.ndarray:
-        """Frames of a clip, sampled as KSampler samples it; ``under``: latents that are left in the noise."""
-        motion = self.motion
-        if lora is not None:
-            files, apply = self.pack.submodule("lora.motion_lora"), self.pack.submodule("lora.apply")
-            constant = self.pack.submodule("motion_models.network.strength").VaryingStrength(strength)
-            applied = files.AppliedMotionLora(files.read_motion_lora(str(lora)), constant)
-            motion, _ = apply.apply_motion_loras(motion, (applied,))
-        return self.sampled(self.model(motion), caption, seed, under=under)
+    def animated(self, lora: Path | None = None):
+        """The MODEL, with a MotionLoRA at strength 1."""
+        if lora is None:
+            return self.model()
+        files, apply = self.pack.submodule("lora.motion_lora"), self.pack.submodule("lora.apply")
+        applied = files.AppliedMotionLora(files.read_motion_lora(str(lora)))
+        return self.model(apply.apply_motion_loras(self.motion, (applied,))[0])
 
-    def sampled(
-        self, model, caption: str, seed: int, frames: int = scenes.FRAMES, under: torch.Tensor | None = None
-    ) -> np.ndarray:
-        """Frames of a clip of a MODEL, as KSampler samples it."""
-        empty = torch.zeros(frames, 4, scenes.SIZE // 8, scenes.SIZE // 8)
-        noise = comfy.sample.prepare_noise(empty, seed)
-        names = {"steps": SAMPLING["steps"], "cfg": SAMPLING["cfg"], "sampler_name": SAMPLING["sampler_name"]}
+    def latents(
+        self, model, caption: str, seed: int, frames: int = scenes.FRAMES, callback: Callable | None = None
+    ) -> torch.Tensor:
+        """A clip of a MODEL, sampled as KSampler samples it; ``callback(step, denoised, noisy, steps)`` sees it on its way."""
         with torch.inference_mode():
-            latents = comfy.sample.sample(
+            return comfy.sample.sample(
                 model,
-                noise,
+                noise(seed, frames),
+                steps=SAMPLING["steps"],
+                cfg=SAMPLING["cfg"],
+                sampler_name=SAMPLING["sampler_name"],
                 scheduler=SAMPLING["scheduler"],
                 positive=self.conditioning[caption],
                 negative=self.conditioning[""],
-                latent_image=empty if under is None else under,
+                latent_image=_empty(frames),
+                callback=callback,
                 disable_pbar=True,
                 seed=seed,
-                **names,
             )
-            return self.vae.decode(latents).numpy()
+
+    def sampled(self, model, caption: str, seed: int, frames: int = scenes.FRAMES) -> np.ndarray:
+        """The frames of it, ``(frames, height, width, 3)``."""
+        return self.vae.decode(self.latents(model, caption, seed, frames)).numpy()
+
+    def shares(self, count: int, lora: Path | None = None) -> list[tuple[float, float]]:
+        """How much of what moves there is on the way: the noise level of each step, and the part of the finished clips."""
+        model = self.animated(lora)
+        on_the_way: list[list[torch.Tensor]] = []
+        finished = []
+        for i in range(count):
+            seen: list[torch.Tensor] = []
+            on_the_way.append(seen)
+            caption = scenes.CAPTIONS[i % len(scenes.CAPTIONS)]
+            keep = partial(_keep, seen)
+            finished.append(self.latents(model, caption, FIRST_SEED + i, callback=keep) * LATENT_SCALE)
+        sigmas = comfy.samplers.calculate_sigmas(
+            model.get_model_object("model_sampling"), SAMPLING["scheduler"], SAMPLING["steps"]
+        )
+        started = torch.stack([noise(FIRST_SEED + i) for i in range(count)])
+        moving = _without_mean(torch.stack(finished))
+        found = []
+        for step, sigma in enumerate(sigmas[1:-1].tolist(), 1):
+            made = _without_mean(torch.stack([seen[step] for seen in on_the_way]) - sigma * started)
+            found.append((sigma, float((made * moving).sum() / (moving * moving).sum())))
+        return found
 
     def measured(self, direction: str, lora: Path | None, count: int) -> dict[str, float]:
         """Of ``count`` unseen clips: how many go within 45 degrees, and so on; one that cannot be followed counts as the opposite."""
         captions = [scenes.CAPTIONS[i % len(scenes.CAPTIONS)] for i in range(count)]
-        frames = [self.sample(caption, FIRST_SEED + i, lora) for i, caption in enumerate(captions)]
+        model = self.animated(lora)
+        frames = [self.sampled(model, caption, FIRST_SEED + i) for i, caption in enumerate(captions)]
         tracks = map(measure.follow, frames)
         errors = np.array([180.0 if t is None else t.angle_to(DIRECTIONS[direction]) for t in tracks])
         content = [measure.content_matches(f, c) for f, c in zip(frames, captions, strict=True)]
@@ -194,3 +233,12 @@ def run(
 def line(row: dict) -> str:
     cells = [row[name] for name in COLUMNS]
     return "| " + " | ".join(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells) + " |"
+
+
+def print_shares(pack, lora: Path | None, count: int) -> None:
+    """The table behind ``TrainingUNet.share``."""
+    bench = Bench(pack)
+    highest = float(bench.model().get_model_object("model_sampling").sigma_max)
+    print("| noise level | share of what moves | (1 - s / max) ** 3 |\n|---|---|---|")
+    for sigma, share in bench.shares(count, lora):
+        print(f"| {sigma:.1f} | {share:.2f} | {(1 - sigma / highest) ** 3:.2f} |", flush=True)
