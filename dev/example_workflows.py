@@ -54,7 +54,7 @@ FIT = """() => {
 }"""
 # Wide enough that the front end still draws the text of the nodes.
 SCREEN = {"width": 3000, "height": 1300}
-PICTURE_WIDTH = 1500  # small enough that all of them go into the registry's package, large enough to read
+PICTURE_WIDTH = 1200  # small enough that all of them go into the registry's package, large enough to read
 
 
 def numbered(api: dict) -> dict:
