@@ -124,7 +124,7 @@ def cluster(session: nox.Session) -> None:
 
 @nox.session(venv_backend="venv", reuse_venv=True)
 def ecosystem(session: nox.Session) -> None:
-    """The package of the Comfy Registry: comfy-cli, comfy-import-guard, its size, and a real ComfyUI that has nothing but it."""
+    """The package of the Comfy Registry: comfy-cli, comfy-test, comfy-import-guard, its size, and a real ComfyUI with nothing but it."""
     session.install("--quiet", "-r", "dev/ecosystem-requirements.txt")
     session.run("python", "dev/ecosystem.py")
 

@@ -103,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
     for name, of_table in (("check", True), ("render", True), ("simulate", False)):
         command = commands.add_parser(name)
         if of_table:
-            command.add_argument("workflow", type=Path, help="API prompt: File → Export (API) in ComfyUI")
+            command.add_argument("workflow", type=Path, help="API prompt: File \u2192 Export (API) in ComfyUI")
             command.add_argument(
                 "table", type=Path, help="CSV or Parquet; columns are headed NODE.INPUT or NODE.INPUT:file"
             )

@@ -81,7 +81,7 @@ def read_workflow(path: Path) -> dict[str, dict]:
         raise TableError(f"The workflow '{path}' is no JSON file: {error}.") from None
     if isinstance(workflow, dict) and isinstance(workflow.get("nodes"), list):
         raise TableError(
-            f"'{path}' is a workflow as the editor saves it. Open it in ComfyUI and choose File → Export (API)."
+            f"'{path}' is a workflow as the editor saves it. Open it in ComfyUI and choose File \u2192 Export (API)."
         )
     nodes = workflow.values() if isinstance(workflow, dict) else [None]
     if not workflow or not all(

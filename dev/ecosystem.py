@@ -1,8 +1,8 @@
 """The package of the Comfy Registry, judged by the tools that meet it: `python -m nox -s ecosystem`.
 
 comfy-cli validates and packs it (`comfy node validate`, `comfy node pack`; .comfyignore says what stays behind). Then the package alone,
-without the repository, goes through comfy-import-guard and into a real ComfyUI, which must serve all nodes of node_list.json
-and all example workflows with their pictures. Fails at the first of these that is not so.
+without the repository, goes through comfy-test's level SYNTAX, through comfy-import-guard and into a real ComfyUI, which must serve all
+nodes of node_list.json and all example workflows with their pictures. Fails at the first of these that is not so.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -58,6 +59,19 @@ def package(folder: Path) -> Path:
     return target
 
 
+# comfy-test's own command would install a ComfyUI for this.
+SYNTAX = """
+import sys, types, pathlib
+from comfy_test.orchestration.levels import syntax
+syntax.run(types.SimpleNamespace(node_dir=pathlib.Path(sys.argv[1]), log=print, server=None, api=None))
+"""
+
+
+def check_syntax(pack: Path) -> None:
+    """comfy-test's level SYNTAX of the unpacked package: characters, and what of torch ComfyUI has a better way for."""
+    told(sys.executable, "-c", SYNTAX, str(pack), cwd=pack.parent)
+
+
 def guard_imports(folder: Path, host: hosts.Host) -> None:
     """comfy-import-guard of the unpacked package against ``host``. It reads ComfyUI from a git repository, made here."""
     repository = folder / "guard" / "ComfyUI"
@@ -93,6 +107,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as tmp:
         folder = Path(tmp)
         pack = package(folder)
+        check_syntax(pack)
         guard_imports(folder, host)
         serve(folder, pack, host)
 

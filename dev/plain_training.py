@@ -26,7 +26,7 @@ Linear = Callable[[str, torch.Tensor], torch.Tensor]
 
 
 def signal_levels() -> torch.Tensor:
-    """``ᾱ`` of each timestep, float64: how much of the variance of a noised picture is the picture's."""
+    """``alpha_bar`` of each timestep, float64: how much of the variance of a noised picture is the picture's."""
     return torch.cumprod(1 - torch.linspace(*BETAS, TIMESTEPS, dtype=torch.float64), 0)
 
 

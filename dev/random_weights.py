@@ -96,7 +96,7 @@ def sha256(path: Path) -> str:
 
 
 def draw(shapes: dict[str, tuple[int, ...]], gain: float, chance: torch.Generator) -> Tensors:
-    """Random float32 tensors. Matrices and kernels: deviation gain / √(inputs); norms near 1; biases near 0."""
+    """Random float32 tensors. Matrices and kernels: deviation gain / sqrt(inputs); norms near 1; biases near 0."""
     tensors = {}
     for name, shape in shapes.items():
         tensor = torch.randn(shape, generator=chance)

@@ -59,7 +59,7 @@ def _fitting(lora: MotionLora, model: MotionModel, varies: bool) -> Pairs:
             f"({next(iter(lora.pairs))}, …). The motion model is {model.spec}. Use a MotionLoRA made for it."
         )
     misshapen = [
-        f"{layer} is {down.shape[1]} → {up.shape[0]}, not {weights[layer][1]} → {weights[layer][0]}"
+        f"{layer} is {down.shape[1]} \u2192 {up.shape[0]}, not {weights[layer][1]} \u2192 {weights[layer][0]}"
         for layer, (down, up) in pairs.items()
         if (up.shape[0], down.shape[1]) != weights[layer]
     ]

@@ -93,10 +93,10 @@ def low_rank(parts: Parts) -> tuple[torch.Tensor, torch.Tensor]:
         down, up = _whole(parts["diff"])
     elif "hada_w1_a" in parts:
         a, b, c, d = (parts[f"hada_{name}"].float() for name in ("w1_a", "w1_b", "w2_a", "w2_b"))
-        # (a b) ∘ (c d): the rows of a and c, and the columns of b and d, multiplied each with each
+        # (a b) * (c d), element by element: the rows of a and c, and the columns of b and d, multiplied each with each
         up, down = torch.einsum("or,os->ors", a, c).flatten(1), torch.einsum("ri,si->rsi", b, d).flatten(0, 1)
     else:
-        # (a b) ⊗ (c d) = (a ⊗ c) (b ⊗ d)
+        # kron(a b, c d) = kron(a, c) kron(b, d)
         (a, b), (c, d) = _factors(parts, "lokr_w1"), _factors(parts, "lokr_w2")
         up, down = torch.kron(a, c), torch.kron(b, d)
     return (down, up) if len(down) <= down.shape[1] else _whole(up @ down)

@@ -165,7 +165,7 @@ def _check_shapes(name: str, layers: Layers, weight_names: Mapping[str, str], mo
         if key in weights and not parts.keys() <= BESIDE_A_CHANGE:
             out, width = shape_of(parts)
             if (out, width) != (weights[key].shape[0], weights[key][0].numel()):
-                misshapen.append(f"{key} is {tuple(weights[key].shape)}, the adapter {width} → {out}")
+                misshapen.append(f"{key} is {tuple(weights[key].shape)}, the adapter {width} \u2192 {out}")
     if misshapen:
         raise LoraFileError(
             f"'{name}' is for another checkpoint family: {len(misshapen)} of {len(layers)} layers have other shapes "

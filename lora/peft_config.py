@@ -49,7 +49,7 @@ class PeftConfig:
         return _of(layer, self.ranks, self.rank)
 
     def scale_of(self, layer: str, rank: int) -> float:
-        """alpha / rank, or alpha / √rank in rank-stabilised LoRAs (Kalajdzievski, arXiv 2312.03732)."""
+        """alpha / rank, or alpha / sqrt(rank) in rank-stabilised LoRAs (Kalajdzievski, arXiv 2312.03732)."""
         return _of(layer, self.alphas, self.alpha) / (math.sqrt(rank) if self.rslora else rank)
 
 

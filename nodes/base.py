@@ -11,6 +11,10 @@ from ..host.told import Told
 from .kinds import plain, problem, source
 from .values import number_problem
 
+# What the names of ADE's nodes end with, by which people search for them: in general, of its first and of its second generation.
+MARK = "\U0001f3ad\U0001f150\U0001f153"
+MARK_1, MARK_2 = f"{MARK}\u2460", f"{MARK}\u2461"
+
 
 class EmptyInput(Told, ValueError):
     """A required input got nothing. The message names it, and what to connect."""
@@ -97,7 +101,7 @@ def node(
                 display_name=display_name,
                 category=category,
                 description=description,
-                search_aliases=[*([f"{old_name} 🎭🅐🅓"] if old_name else []), *aliases],
+                search_aliases=[*([f"{old_name} {MARK}"] if old_name else []), *aliases],
                 inputs=inputs() if callable(inputs) else inputs,
                 outputs=outputs,
                 **fields,

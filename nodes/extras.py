@@ -14,7 +14,7 @@ from ..sampling.animate import without_features
 from ..sampling.checks import check_latents
 from ..sampling.schedules import beta_schedules
 from . import sockets
-from .base import Node, node
+from .base import MARK, Node, node
 from .file_nodes import FileNode
 from .values import above
 
@@ -39,7 +39,7 @@ class LoadCheckpointWithNoiseSelect(FileNode):
             display_name="Load Checkpoint with Noise Schedule",
             category=CATEGORY,
             description="Load Checkpoint, with another noise schedule, and if need be another scale of latents.",
-            search_aliases=["Load Checkpoint w/ Noise Select 🎭🅐🅓", "beta schedule"],
+            search_aliases=[f"Load Checkpoint w/ Noise Select {MARK}", "beta schedule"],
             inputs=[
                 sockets.file_of(folders.CHECKPOINTS, "ckpt_name", "checkpoints"),
                 _noise_schedule(),
@@ -87,7 +87,7 @@ class AnimateDiffCombine(Node):
                 "Saves pictures as one animation, and the first of them as PNG. In new workflows use Save Animated WEBP, "
                 "Create Video with Save Video, or Video Combine of VideoHelperSuite."
             ),
-            search_aliases=["🚫AnimateDiff Combine [DEPRECATED, Use Video Combine (VHS) Instead!] 🎭🅐🅓"],
+            search_aliases=[f"\U0001f6abAnimateDiff Combine [DEPRECATED, Use Video Combine (VHS) Instead!] {MARK}"],
             is_deprecated=True,
             is_output_node=True,
             inputs=[

@@ -24,7 +24,7 @@ from ..motion_models.network.strength import HOLD, LINEAR, VaryingStrength
 from ..sampling.strength.multival import pictures
 from ..scheduling import strengths as schedules
 from . import sockets
-from .base import EmptyInput, Node
+from .base import MARK, EmptyInput, Node
 from .file_nodes import FileNode, read_once
 
 CATEGORY = "AnimateDiff/LoRA"
@@ -40,7 +40,7 @@ class LoadMotionLora(FileNode):
             display_name="Load AnimateDiff LoRA",
             category=CATEGORY,
             description="Loads a MotionLoRA, which adds one kind of motion (zoom, pan, …) to a motion model. Several add up.",
-            search_aliases=["Load AnimateDiff LoRA 🎭🅐🅓", "MotionLoRA", "motion lora"],
+            search_aliases=[f"Load AnimateDiff LoRA {MARK}", "MotionLoRA", "motion lora"],
             inputs=[
                 sockets.file_of(folders.MOTION_LORAS, "name", "MotionLoRAs"),
                 io.Float.Input(

@@ -105,7 +105,7 @@ NODES = [
                 min=0.0,
                 max=100.0,
                 step=0.1,
-                tooltip="min-SNR-γ: low noise, whose errors say little about the picture, counts less; 5 is the usual γ. "
+                tooltip="min-SNR-\u03b3: low noise, whose errors say little about the picture, counts less; 5 is the usual \u03b3. "
                 "0: all noise levels count alike.",
             ),
             io.Float.Input(
@@ -120,7 +120,7 @@ NODES = [
             io.Boolean.Input(
                 "rslora",
                 default=False,
-                tooltip="LoRAs act with strength alpha / √rank in place of alpha / rank: high ranks learn more.",
+                tooltip="LoRAs act with strength alpha / \u221arank in place of alpha / rank: high ranks learn more.",
             ),
             io.String.Input(
                 "ranks",

@@ -159,7 +159,9 @@ def check_fits(path: str, state: dict, parameters: dict[str, torch.nn.Parameter]
             f"{beginning}: {len(other)} of its tensors are not those that are to be trained ({min(other)}, …). Use the model, rank "
             f"and ranks that it was trained with, {advice}"
         )
-    changed = [f"{name} {before.get(name)} → {value}" for name, value in settings.items() if before.get(name) != value]
+    changed = [
+        f"{name} {before.get(name)} \u2192 {value}" for name, value in settings.items() if before.get(name) != value
+    ]
     if changed:
         logging.warning("[AnimateDiff] Training goes on with other settings than before: %s", ", ".join(changed))
 

@@ -2,7 +2,7 @@
 
 torchrun --standalone --nproc-per-node 2 -m training.cli CONFIG.json --comfyui PATH [options of ComfyUI]
 
-CONFIG.json is a graph as an API prompt: what the node Training on Several GPUs writes, or File → Export (API). What its
+CONFIG.json is a graph as an API prompt: what the node Training on Several GPUs writes, or File > Export (API). What its
 training nodes need is executed by every process, what lies behind them by the first one. Ctrl-C ends the training after the step at
 hand, and what was trained is saved. To be run in the folder of the pack, or as a file from anywhere.
 """
@@ -67,7 +67,7 @@ def read(config: Path) -> dict[str, dict]:
         raise CommandError(f"'{config}' is no JSON file: {error}.") from None
     if isinstance(prompt, dict) and isinstance(prompt.get("nodes"), list):
         raise CommandError(
-            f"'{config}' is a workflow as the editor saves it. Open it in ComfyUI and choose File → Export (API)."
+            f"'{config}' is a workflow as the editor saves it. Open it in ComfyUI and choose File \u2192 Export (API)."
         )
     nodes = prompt.values() if isinstance(prompt, dict) else [None]
     if not prompt or not all(

@@ -59,7 +59,7 @@ def new_pairs(
 ) -> dict[str, TrainedPair]:
     """One pair for each of ``layers`` (name to linear layer), of ``rank`` or of its own in ``ranks``; of rank 0: none.
 
-    The strength is ``alpha / rank`` for all, whatever their own rank is; with ``rslora`` alpha / √(own rank)
+    The strength is ``alpha / rank`` for all, whatever their own rank is; with ``rslora`` alpha / sqrt(own rank)
     (Kalajdzievski, arXiv 2312.03732).
     """
     generator = torch.Generator().manual_seed(seed)

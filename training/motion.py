@@ -26,7 +26,7 @@ LEAST_EVERY, MEASUREMENTS = 25, 10
 def motion_field(latents: torch.Tensor) -> torch.Tensor:
     """Which way a clip ``(frames, channels, height, width)`` moves in each cell of the picture, ``(2, CELLS, CELLS)`` as x, y.
 
-    The mean of ``-∂I/∂t ∇I``: what stands still is not in it, and for edges of all directions it points along the motion (the right
+    The mean of ``-dI/dt grad I``: what stands still is not in it, and for edges of all directions it points along the motion (the right
     side of the normal equations of Lucas and Kanade, 1981). Its length tells of contrast more than of speed.
     """
     height, width = (min(size, FINEST) for size in latents.shape[2:])

@@ -40,7 +40,7 @@ OBJECTIVES: dict[str, Objective] = {"epsilon": epsilon, "appearance-debiased": a
 def picture_weights(sigma: torch.Tensor) -> torch.Tensor:
     """How much the error of the noise counts at ``sigma (clips,)``, so that the picture's counts alike where noise is high.
 
-    The error of the noise is that of the picture times SNR: at σ 25 a picture that moves the wrong way costs a hundredth of what it
+    The error of the noise is that of the picture times SNR: at sigma 25 a picture that moves the wrong way costs a hundredth of what it
     does at 2.5, and is not learned. SNR + 1 of the picture (Salimans and Ho, arXiv 2202.00512, section 4), which is the error of v.
     """
     return sigma**2 + 1
@@ -49,7 +49,7 @@ def picture_weights(sigma: torch.Tensor) -> torch.Tensor:
 def min_snr_weights(sigma: torch.Tensor, gamma: float, predicts_v: bool) -> torch.Tensor:
     """How much the loss of clips at the noise levels ``sigma (clips,)`` counts (Hang et al., arXiv 2303.09556, section 3.4).
 
-    ``min(SNR, γ)`` as weight of the error of the picture; here of the error of the noise, which is that times SNR, or
+    ``min(SNR, gamma)`` as weight of the error of the picture; here of the error of the noise, which is that times SNR, or
     of v, which is that times SNR + 1. The signal has a variance of 1, so SNR is ``1 / sigma²``.
     """
     snr = sigma**-2
@@ -59,7 +59,7 @@ def min_snr_weights(sigma: torch.Tensor, gamma: float, predicts_v: bool) -> torc
 def level_weights(
     sigma: torch.Tensor, from_pure_noise: bool, predicts_v: bool, min_snr_gamma: float = 0.0
 ) -> torch.Tensor | None:
-    """The weights of clips at ``sigma (clips,)`` that the settings ask for; None: all count alike. min-SNR-γ goes first."""
+    """The weights of clips at ``sigma (clips,)`` that the settings ask for; None: all count alike. min-SNR-gamma goes first."""
     if min_snr_gamma:
         return min_snr_weights(sigma, min_snr_gamma, predicts_v)
     return picture_weights(sigma) if from_pure_noise and not predicts_v else None

@@ -63,9 +63,9 @@ class TrainingOptions:
 
     ``warmup_steps``: the learning rate rises over so many. ``accumulate``: batches whose gradients make one step.
     ``ema``: decay of the moving average of the weights that is handed on in place of the last ones; 0: none.
-    ``min_snr_gamma``: the γ of min-SNR-γ (arXiv 2303.09556); 0: every noise level counts alike.
+    ``min_snr_gamma``: the gamma of min-SNR-gamma (arXiv 2303.09556); 0: every noise level counts alike.
     ``noise_offset``: how much one number for each clip and channel is added to the noise. ``ranks``: part of a layer's
-    name to the rank of such layers, 0 to leave them alone. ``rslora``: scale alpha / √rank (arXiv 2312.03732).
+    name to the rank of such layers, 0 to leave them alone. ``rslora``: scale alpha / sqrt(rank) (arXiv 2312.03732).
     """
 
     warmup_steps: int = 0

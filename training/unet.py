@@ -70,7 +70,7 @@ class TrainingUNet:
     def share(self, sigma: torch.Tensor) -> torch.Tensor:
         """How much of what moves in a clip is there at ``sigma`` while it is sampled from pure noise, as a part of what there will be.
 
-        Euler's method would have ``1 - σ/σ_max`` if the first predictions were right, but they are blurred, since at first
+        Euler's method would have ``1 - sigma/sigma_max`` if the first predictions were right, but they are blurred, since at first
         everything is possible. The third power is what a model with a MotionLoRA has of it in the toy world (docs/toyworld.md).
         """
         return (1 - sigma / self.sampling.sigmas[-1].to(sigma)) ** BLURRED
@@ -86,13 +86,14 @@ class TrainingUNet:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What the network makes of noised clips, in its own terms, and what it should make of them; float32.
 
-        That is the noise, or v = α ε - σ x of v-prediction (Salimans and Ho, arXiv 2202.00512, section 4). At high noise the
+        That is the noise, or v = alpha eps - sigma x of v-prediction (Salimans and Ho, arXiv 2202.00512, section 4). At high noise the
         noise says next to nothing about a v-prediction model: it is nearly all of what the network is given.
         ``latents`` and ``noise (clips, frames, c, h, w)``, ``sigma (clips,)``; else as ``denoised``.
 
-        ``from_pure_noise``: there is as little of the clip in the noisy one as sampling has made of it by then, ``share(σ) x + σ ε``,
-        and none at the highest level. Else there is all of it, even there, as schedules end before pure noise (Lin et al., arXiv
-        2305.08891), and what is read from it need not be learned: when clips are sampled, chance then says what moves where.
+        ``from_pure_noise``: there is as little of the clip in the noisy one as sampling has made of it by then,
+        ``share(sigma) x + sigma eps``, and none at the highest level. Else there is all of it, even there, as schedules end before
+        pure noise (Lin et al., arXiv 2305.08891), and what is read from it need not be learned: when clips are sampled, chance
+        then says what moves where.
         """
         noisy = self.add_noise(latents, noise, sigma)
         level = sigma.view(-1, 1, 1, 1, 1)

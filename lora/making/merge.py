@@ -35,7 +35,7 @@ def merged(loras: MotionLoras, rank: int = 0) -> MotionLora:
             if shape != expected:
                 raise NotMerged(
                     f"The MotionLoRAs '{first}' and '{applied.lora.name}' are for different kinds of motion models: {layer} is "
-                    f"{expected[0]} → {expected[1]} in the first, and {shape[0]} → {shape[1]} in the second. Merge those of "
+                    f"{expected[0]} \u2192 {expected[1]} in the first, and {shape[0]} \u2192 {shape[1]} in the second. Merge those of "
                     "one kind."
                 )
             halves[layer].append((down.float(), up.float() * applied.strength.number))

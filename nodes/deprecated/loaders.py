@@ -18,7 +18,7 @@ from ...sampling.strength.multival import pictures
 from ...sampling.windows.context import Context, Contexts
 from ...sampling.windows.schedules import LOOPED_UNIFORM, WindowOptions
 from .. import sockets
-from ..base import node
+from ..base import MARK, MARK_1, node
 from ..file_nodes import FileNode
 from ..motion_models.settings import AMOUNTS, ATTENTION, GROUPS, POSITIONS, SOME
 from ..sampling.evolved import load_and_apply
@@ -39,7 +39,7 @@ class AnimateDiffLoaderWithContext(FileNode):
             display_name="AnimateDiff Loader (Legacy)",
             category=CATEGORY,
             description="All-in-One AnimateDiff Loader as it was. Use that one in new workflows.",
-            search_aliases=["AnimateDiff Loader [Legacy] 🎭🅐🅓①"],
+            search_aliases=[f"AnimateDiff Loader [Legacy] {MARK_1}"],
             is_deprecated=True,
             inputs=[
                 sockets.model("The MODEL of the checkpoint, with its LoRAs."),
@@ -146,7 +146,7 @@ def _v1(model, model_name: str, beta_schedule: str, contexts: Contexts = ()):
 class AnimateDiffLoaderV1(FileNode):
     @classmethod
     def define_schema(cls):
-        old_name = "🚫AnimateDiff Loader [DEPRECATED] 🎭🅐🅓"
+        old_name = f"\U0001f6abAnimateDiff Loader [DEPRECATED] {MARK}"
         return _v1_schema("AnimateDiffLoaderV1", "AnimateDiff Loader (V1)", old_name, [])
 
     @classmethod
@@ -160,7 +160,7 @@ class AnimateDiffLoaderV1Advanced(FileNode):
         return _v1_schema(
             "ADE_AnimateDiffLoaderV1Advanced",
             "AnimateDiff Loader (V1, Advanced)",
-            "🚫AnimateDiff Loader (Advanced) [DEPRECATED] 🎭🅐🅓",
+            f"\U0001f6abAnimateDiff Loader (Advanced) [DEPRECATED] {MARK}",
             [
                 io.Int.Input(
                     "context_length", default=16, min=0, max=1000, tooltip="Frames of a window. 0: no windows."
@@ -247,7 +247,7 @@ def _settings_node(node_id: str, kind: str, old_kind: str, groups: tuple[str, ..
         display_name=f"Motion Model Settings ({kind})",
         category=CATEGORY,
         description="Adjustments of a motion model. Use AnimateDiff Settings and the Adjust nodes in new workflows.",
-        aliases=(f"🚫[DEPR] Motion Model Settings{old_kind} 🎭🅐🅓①",),
+        aliases=(f"\U0001f6ab[DEPR] Motion Model Settings{old_kind} {MARK_1}",),
         is_deprecated=True,
         inputs=[
             *(

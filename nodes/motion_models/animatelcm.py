@@ -10,7 +10,7 @@ from ...motion_models.files.adjust import Adjustments
 from ...sampling.adapters.image_to_video import ImageToVideo
 from ...sampling.motion.applied import MotionModels
 from .. import sockets
-from ..base import node
+from ..base import MARK_2, node
 from ..file_nodes import FileNode, read_once
 from .apply import FURTHER, MOTION_MODEL, OUTPUTS, RANGE, STRENGTHS, applied
 
@@ -25,7 +25,7 @@ class LoadAnimateLCMI2VModel(FileNode):
             display_name="Load AnimateLCM-I2V Model",
             category=CATEGORY,
             description="Loads an AnimateLCM-I2V file: its motion model, and its image encoder alone.",
-            search_aliases=["Load AnimateLCM-I2V Model 🎭🅐🅓②", "image to video"],
+            search_aliases=[f"Load AnimateLCM-I2V Model {MARK_2}", "image to video"],
             inputs=[sockets.motion_model_name(), sockets.SETTINGS],
             outputs=[
                 sockets.MotionModelSocket.Output("MOTION_MODEL"),
@@ -101,7 +101,7 @@ class InjectI2VIntoAnimateDiffModel(FileNode):
             display_name="Inject I2V into AnimateDiff Model",
             category=CATEGORY,
             description="Gives a motion model the image encoder of an AnimateLCM-I2V file: an experiment, not trained so.",
-            search_aliases=["🧪Inject I2V into AnimateDiff Model 🎭🅐🅓②"],
+            search_aliases=[f"\U0001f9eaInject I2V into AnimateDiff Model {MARK_2}"],
             inputs=[
                 sockets.motion_model_name(),
                 MOTION_MODEL,

@@ -16,7 +16,7 @@ from ...sampling.motion.applied import Keyframe, MotionModels, MotionSettings, a
 from ...sampling.strength.multival import Multival
 from ...sampling.strength.per_block import PerBlock
 from .. import sockets
-from ..base import node
+from ..base import MARK_2, node
 from ..file_nodes import FileNode
 
 CATEGORY = "AnimateDiff"
@@ -30,7 +30,7 @@ class LoadAnimateDiffModel(FileNode):
             display_name="AnimateDiff: Load Model",
             category=CATEGORY,
             description="Loads a motion model: AnimateDiff v1-v3, SDXL beta, HotshotXL, AnimateLCM, diffusers adapters.",
-            search_aliases=["Load AnimateDiff Model 🎭🅐🅓②", "motion module", "motion model"],
+            search_aliases=[f"Load AnimateDiff Model {MARK_2}", "motion module", "motion model"],
             inputs=[sockets.motion_model_name(), sockets.SETTINGS],
             outputs=[sockets.MotionModelSocket.Output("MOTION_MODEL")],
         )
@@ -122,7 +122,7 @@ ApplyAnimateDiffModelSimple = node(
     display_name="AnimateDiff: Apply Model",
     category=CATEGORY,
     description="Says how strongly a motion model is applied.",
-    aliases=("Apply AnimateDiff Model 🎭🅐🅓②",),
+    aliases=(f"Apply AnimateDiff Model {MARK_2}",),
     inputs=[MOTION_MODEL, *STRENGTHS, sockets.KEYFRAMES, sockets.PER_BLOCK],
     outputs=OUTPUTS,
 )
@@ -132,7 +132,7 @@ ApplyAnimateDiffModel = node(
     display_name="AnimateDiff: Apply Model (Advanced)",
     category=CATEGORY,
     description="Says when and how strongly a motion model is applied. Chain several: the last one runs last.",
-    aliases=("Apply AnimateDiff Model (Adv.) 🎭🅐🅓②",),
+    aliases=(f"Apply AnimateDiff Model (Adv.) {MARK_2}",),
     inputs=[MOTION_MODEL, *RANGE, *STRENGTHS, *FURTHER],
     outputs=OUTPUTS,
 )

@@ -11,7 +11,7 @@ from ...host.schema import schema
 from ...metrics.camera_path import camera_path
 from ...motion_models.adapters import camera
 from ...motion_models.adapters.other_cameras import between, of_rays
-from ..base import Node, node
+from ..base import MARK_2, Node, node
 from ..sockets import Socket
 from ..values import above, at_least
 
@@ -63,11 +63,10 @@ SPEED_AND_LENGTH = [
 
 
 # the mark that ADE's names of these nodes end with
-MARK = "🎭🅐🅓②"
 
 
 def _node(run: Callable, *, old_name: str, **fields) -> type[Node]:
-    return node(run, category=CATEGORY, outputs=OUTPUTS, aliases=(f"{old_name} {MARK}",), **fields)
+    return node(run, category=CATEGORY, outputs=OUTPUTS, aliases=(f"{old_name} {MARK_2}",), **fields)
 
 
 def _moving_node(moves: Callable, *, kind: str, motions: list[io.Input], **fields) -> type[Node]:
@@ -104,7 +103,7 @@ class LoadCameraPoses(Node):
             display_name="Load CameraCtrl Poses (File)",
             category=CATEGORY,
             description="Reads camera poses from a text file in the input folder.",
-            search_aliases=[f"Load CameraCtrl Poses (File) {MARK}"],
+            search_aliases=[f"Load CameraCtrl Poses (File) {MARK_2}"],
             inputs=[
                 io.Combo.Input(
                     "pose_filename",
@@ -132,7 +131,7 @@ class LoadCameraPosesFromPath(Node):
             display_name="Load CameraCtrl Poses (Path)",
             category=CATEGORY,
             description="Reads camera poses from a text file in ComfyUI's folders, such as input.",
-            search_aliases=[f"Load CameraCtrl Poses (Path) {MARK}"],
+            search_aliases=[f"Load CameraCtrl Poses (Path) {MARK_2}"],
             inputs=[
                 io.String.Input(
                     "file_path",

@@ -10,7 +10,7 @@ from ...sampling.adapters.camera_control import MULTIVAL, CameraControl
 from ...sampling.motion.applied import MotionModels
 from ...sampling.strength.multival import Multival
 from .. import sockets
-from ..base import node
+from ..base import MARK_2, node
 from ..file_nodes import FileNode
 from .apply import FURTHER, MOTION_MODEL, OUTPUTS, RANGE, STRENGTHS, applied
 from .camera import Poses
@@ -27,7 +27,7 @@ class LoadWithCameraCtrl(FileNode):
             display_name="AnimateDiff: Load Model with CameraCtrl",
             category=CATEGORY,
             description="Loads a motion model and the CameraCtrl file that steers its camera.",
-            search_aliases=["Load AnimateDiff+CameraCtrl Model 🎭🅐🅓②"],
+            search_aliases=[f"Load AnimateDiff+CameraCtrl Model {MARK_2}"],
             inputs=[
                 sockets.motion_model_name(),
                 sockets.file_of(folders.MOTION_MODELS, "camera_ctrl", "CameraCtrl files"),
@@ -62,7 +62,7 @@ NODES = [
         _apply,
         node_id="ADE_ApplyAnimateDiffModelWithCameraCtrl",
         display_name="AnimateDiff: Apply Model with CameraCtrl",
-        aliases=("Apply AnimateDiff+CameraCtrl Model 🎭🅐🅓②",),
+        aliases=(f"Apply AnimateDiff+CameraCtrl Model {MARK_2}",),
         category=CATEGORY,
         description="Applies a motion model whose camera moves along poses.",
         inputs=[

@@ -13,7 +13,7 @@ from ...sampling.adapters.pia import PIA_INPUT, Pia
 from ...sampling.motion.applied import MotionModels
 from ...sampling.strength.multival import Multival
 from .. import sockets
-from ..base import node
+from ..base import MARK_2, node
 from ..file_nodes import FileNode, read_once
 from .apply import FURTHER, MOTION_MODEL, OUTPUTS, RANGE, STRENGTHS, applied
 from .keyframes import keyframe_node
@@ -41,7 +41,7 @@ class InjectPIAIntoAnimateDiffModel(FileNode):
             display_name="Inject PIA into AnimateDiff Model",
             category=CATEGORY,
             description="Gives a motion model the image input of a PIA file: an experiment, not trained so.",
-            search_aliases=["🧪Inject PIA into AnimateDiff Model 🎭🅐🅓②"],
+            search_aliases=[f"\U0001f9eaInject PIA into AnimateDiff Model {MARK_2}"],
             inputs=[
                 sockets.motion_model_name(),
                 MOTION_MODEL,
@@ -68,7 +68,7 @@ NODES = [
         _apply,
         node_id="ADE_ApplyAnimateDiffModelWithPIA",
         display_name="Apply AnimateDiff-PIA Model",
-        aliases=("Apply AnimateDiff-PIA Model 🎭🅐🅓②", "image to video"),
+        aliases=(f"Apply AnimateDiff-PIA Model {MARK_2}", "image to video"),
         category=CATEGORY,
         description="Applies a PIA motion model: the clip animates a picture.",
         inputs=[

@@ -87,7 +87,7 @@ def _weight_node(*, node_id: str, kind: str, operation: str, groups: tuple[str, 
         run,
         node_id=node_id,
         display_name=f"Adjust Weight ({kind}, {word})",
-        old_name=f"Adjust Weight [{kind}◆{word}]",
+        old_name=f"Adjust Weight [{kind}\u25c6{word}]",
         description="Adds to, or multiplies, groups of a motion model's weights as it is loaded. For experiments.",
         inputs=[
             *(

@@ -178,7 +178,7 @@ def _context_node(run: Callable, *, name: str, old_name: str, category: str = CA
     return node(
         run,
         display_name=f"Context Options: {name}",
-        old_name=f"Context Options◆{old_name}",
+        old_name=f"Context Options\u25c6{old_name}",
         aliases=("sliding window",),
         category=category,
         outputs=[sockets.ContextOptions.Output("CONTEXT_OPTS")],
@@ -190,7 +190,7 @@ def _view_node(run: Callable, *, name: str, **fields) -> type[Node]:
     return node(
         run,
         display_name=f"View Options: {name}",
-        old_name=f"View Options◆{name}",
+        old_name=f"View Options\u25c6{name}",
         category=f"{CATEGORY}/views",
         description="Divides the frames of a window inside the motion model, which then sees fewer at once.",
         outputs=[ViewOpts.Output("VIEW_OPTS")],
@@ -271,7 +271,7 @@ NODES = [
         _context_of(ALL_FRAMES, "flat", shown="flat"),
         node_id="ADE_ViewsOnlyContextOptions",
         name="Views Only",
-        old_name="Views Only [VRAM⇈]",
+        old_name="Views Only [VRAM\u21c8]",
         description="All frames go through the UNet together; only the motion model sees them in views. Needs most memory.",
         inputs=[ViewOpts.Input("view_opts_req", tooltip="How the motion model sees the frames."), *_scheduling()],
     ),

@@ -102,7 +102,7 @@ EXTRA_NODES = [
         _naive_reuse,
         node_id="ADE_ContextExtras_NaiveReuse",
         display_name="Context Extras: NaiveReuse",
-        old_name="Context Extras◆NaiveReuse",
+        old_name="Context Extras\u25c6NaiveReuse",
         description="Early in the sampling, pulls every part of the clip towards what the first window shows. Costs nothing.",
         inputs=[
             PREV_EXTRAS,
@@ -124,7 +124,7 @@ EXTRA_NODES = [
         _context_ref,
         node_id="ADE_ContextExtras_ContextRef",
         display_name="Context Extras: ContextRef",
-        old_name="Context Extras◆ContextRef",
+        old_name="Context Extras\u25c6ContextRef",
         description="Lets windows look at earlier windows of the same step, so that all show the same things.",
         inputs=[
             PREV_EXTRAS,
@@ -152,7 +152,7 @@ def _mode_node(run: Callable, *, name: str, **fields) -> type[Node]:
     return node(
         run,
         display_name=f"ContextRef Mode: {name}",
-        old_name=f"ContextRef Mode◆{name}",
+        old_name=f"ContextRef Mode\u25c6{name}",
         category=f"{CATEGORY}/contextref",
         outputs=[RefMode.Output("CONTEXTREF_MODE")],
         **fields,
@@ -222,7 +222,7 @@ def _tune_node(prefixes: dict[str, str], *, name: str, **fields) -> type[Node]:
     return node(
         run,
         display_name=f"ContextRef Tune: {name}",
-        old_name=f"ContextRef Tune◆{name}",
+        old_name=f"ContextRef Tune\u25c6{name}",
         category=f"{CATEGORY}/contextref",
         inputs=inputs,
         outputs=[RefTune.Output("CONTEXTREF_TUNE")],

@@ -15,7 +15,7 @@ from ...sampling.strength.multival import Multival, combined
 from ...sampling.strength.per_block import PerBlock
 from ...sampling.windows.context import Contexts
 from .. import sockets
-from ..base import Node
+from ..base import MARK_1, MARK_2, Node
 from ..file_nodes import FileNode, read_once
 from ..motion_models.apply import warn_without_picture
 
@@ -30,7 +30,7 @@ class UseEvolvedSampling(Node):
             display_name="AnimateDiff: Use Evolved Sampling",
             category=CATEGORY,
             description="Makes a model sample its latent batch as one clip, with the motion models given.",
-            search_aliases=["Use Evolved Sampling 🎭🅐🅓②", "AnimateDiff sampling"],
+            search_aliases=[f"Use Evolved Sampling {MARK_2}", "AnimateDiff sampling"],
             inputs=[
                 sockets.model("The MODEL of the checkpoint, with its LoRAs."),
                 sockets.beta_schedule(),
@@ -63,7 +63,7 @@ class AnimateDiffLoaderGen1(FileNode):
             display_name="All-in-One AnimateDiff Loader",
             category=CATEGORY,
             description="AnimateDiff: Load Model, AnimateDiff: Apply Model and Use Evolved Sampling in one node.",
-            search_aliases=["AnimateDiff Loader 🎭🅐🅓①", "AnimateDiff Loader Gen1"],
+            search_aliases=[f"AnimateDiff Loader {MARK_1}", "AnimateDiff Loader Gen1"],
             inputs=[
                 sockets.model("The MODEL of the checkpoint, with its LoRAs."),
                 sockets.motion_model_name(),

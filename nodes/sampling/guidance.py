@@ -170,7 +170,7 @@ def _extra_node(extra: type[Extra], *, kind: str, value: io.Input, **fields) -> 
     return node(
         run,
         display_name=f"CFG Extras: {kind}",
-        old_name=f"CFG Extras◆{kind.replace('(', '[').replace(')', ']')}",
+        old_name=f"CFG Extras\u25c6{kind.replace('(', '[').replace(')', ']')}",
         category=f"{CATEGORY}/cfg extras",
         inputs=[value, CfgExtras.Input("prev_extras", optional=True, tooltip="Extras that count besides this one.")],
         outputs=[CfgExtras.Output("CFG_EXTRAS")],

@@ -9,6 +9,7 @@ from ...host.told import Told
 from .schedules import Window
 
 RELATIVE = "relative"
+EXPERIMENTAL = "\U0001f52c"  # the mark of names that are none of the established ones
 # The lowest weight of the ramps of overlap-linear: never zero, as a frame may have no other window.
 LEAST = 1e-37
 STEEP = 4.0  # sigma above which the sigma-dependent weights no longer change
@@ -30,7 +31,7 @@ class FuseContext:
 
 def fuse_weights(method: str, window: Window, context: FuseContext) -> torch.Tensor:
     """Weights ``(len(window),)``, float32, all positive and finite. Raises UnknownFuseMethod."""
-    name = method.removeprefix("🔬")
+    name = method.removeprefix(EXPERIMENTAL)
     if name not in METHODS:
         raise UnknownFuseMethod(f"There is no fuse method '{method}'. Choose one of {', '.join(NAMES)}.")
     return METHODS[name](window, context)
@@ -41,7 +42,7 @@ def depends_on_sigma(method: str) -> bool:
 
 
 def depends_on_chance(method: str) -> bool:
-    return METHODS.get(method.removeprefix("🔬")) is _random
+    return METHODS.get(method.removeprefix(EXPERIMENTAL)) is _random
 
 
 def _middle(length: int) -> int:
@@ -140,7 +141,7 @@ METHODS: dict[str, Callable[[Window, FuseContext], torch.Tensor]] = {
 }
 ESTABLISHED = ("pyramid", RELATIVE, "flat", "overlap-linear")
 # As the nodes offer them: the experimental ones are marked.
-NAMES = tuple(name if name in ESTABLISHED else f"🔬{name}" for name in METHODS)
+NAMES = tuple(name if name in ESTABLISHED else f"{EXPERIMENTAL}{name}" for name in METHODS)
 
 
 def relative_bias(window: Window) -> torch.Tensor:

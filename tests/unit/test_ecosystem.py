@@ -86,7 +86,24 @@ def test_the_changelog_has_this_version():
     assert f"\n## {stated('version')}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-def test_what_the_package_leaves_out_is_there_to_be_left_out():
+def left_out() -> list[str]:
     lines = (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines()
-    patterns = [line for line in lines if not line.startswith("#")]
-    assert [pattern for pattern in patterns if not list(ROOT.glob(pattern.strip("/")))] == []
+    return [line.strip("/") for line in lines if not line.startswith("#")]
+
+
+def test_what_the_package_leaves_out_is_there_to_be_left_out():
+    assert [pattern for pattern in left_out() if not list(ROOT.glob(pattern))] == []
+
+
+def sources() -> list[Path]:
+    """The Python files of the package."""
+    without = {path for pattern in left_out() for path in ROOT.glob(pattern)}
+    files = (path for path in ROOT.rglob("*.py") if not path.relative_to(ROOT).as_posix().startswith("."))
+    return sorted(path for path in files if not without & {path, *path.parents})
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_source_files_have_characters_that_a_windows_console_has(path):
+    """What comfy-test asks for. Others are escapes in texts, and words in comments: sigma, alpha_bar."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.encode("cp1252", "ignore").decode("cp1252") != line] == []
