@@ -28,7 +28,7 @@ RANK, LOCAL_RANK, LOCAL_PROCESSES = (
 )
 
 
-class CommandError(Exception):
+class CommandError(ValueError):
     """The command cannot be carried out; the message says why, and what to do."""
 
 

@@ -16,6 +16,7 @@ from .unet import TrainingUNet
 
 CELLS = 2  # across and down: enough to tell a zoom or a turn from a pan
 FINEST = 16  # latents: movements of more than one of them between two frames cannot be told from their gradients
+CANCELS = 0.2  # of what moves in a clip: where less is left of it in sum, it goes nowhere
 AGREE = 0.3  # clips that share less than this have no motion in common
 MOST_CLIPS = 50  # that are asked for it: they may have to be read from disk
 NOISES = 4  # each once more in reverse order
@@ -29,14 +30,20 @@ def motion_field(latents: torch.Tensor) -> torch.Tensor:
     The mean of ``-dI/dt grad I``: what stands still is not in it, and for edges of all directions it points along the motion (the right
     side of the normal equations of Lucas and Kanade, 1981). Its length tells of contrast more than of speed.
     """
+    return _moved(latents).sum(1)
+
+
+def _moved(latents: torch.Tensor) -> torch.Tensor:
+    """What ``motion_field`` adds up: its positive and its negative part, ``(2, 2, CELLS, CELLS)`` with the parts second."""
     height, width = (min(size, FINEST) for size in latents.shape[2:])
     pictures = functional.adaptive_avg_pool2d(latents.float(), (height, width))
     change = pictures.diff(dim=0)[..., 1:-1, 1:-1]
     between = (pictures[1:] + pictures[:-1]) / 2
     across = (between[..., 1:-1, 2:] - between[..., 1:-1, :-2]) / 2
     down = (between[..., 2:, 1:-1] - between[..., :-2, 1:-1]) / 2
-    field = torch.stack([-(gradient * change).sum((0, 1)) for gradient in (across, down)])
-    return functional.adaptive_avg_pool2d(field, CELLS)
+    products = [-(gradient * change) for gradient in (across, down)]
+    parts = torch.stack([torch.stack((one.clamp_min(0).sum((0, 1)), one.clamp_max(0).sum((0, 1)))) for one in products])
+    return functional.adaptive_avg_pool2d(parts.flatten(0, 1), CELLS).unflatten(0, (2, 2))
 
 
 def common_direction(clips: Sequence[torch.Tensor]) -> torch.Tensor | None:
@@ -44,9 +51,12 @@ def common_direction(clips: Sequence[torch.Tensor]) -> torch.Tensor | None:
 
     There is none in a motion that looks the same backwards, as a swing to and fro does.
     """
-    fields = torch.stack([motion_field(clip) for clip in clips])
-    # every clip counts alike, whatever its contrast
-    fields = fields / fields.norm(dim=1).sum((1, 2), keepdim=True)[:, None].clamp_min(1e-12)
+    moved = torch.stack([_moved(clip) for clip in clips])
+    fields, whole = moved.sum(2), moved.abs().sum(2)
+    lengths, most = (one.norm(dim=1).sum((1, 2)) for one in (fields, whole))
+    # every clip counts alike, whatever its contrast, but for those whose movements cancel out
+    weights = torch.where(lengths > CANCELS * most, 1 / lengths.clamp_min(1e-12), 0.0)
+    fields = fields * weights.view(-1, 1, 1, 1)
     together = fields.sum(0)
     shared = together.norm(dim=0).sum() / len(clips)
     return functional.normalize(together, dim=0) if shared > AGREE else None

@@ -24,8 +24,10 @@ def nodes(pack):
 def output(tmp_path, monkeypatch):
     import folder_paths
 
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
-    return tmp_path
+    folder = tmp_path / "output"
+    folder.mkdir()
+    monkeypatch.setattr(folder_paths, "output_directory", str(folder))
+    return folder
 
 
 @pytest.fixture
@@ -104,13 +106,13 @@ def test_a_batch_that_cannot_be_shared_is_refused(run, several, output, pack):
     with pytest.raises(
         pack.submodule("training.settings").TrainingFailed, match="batch is 1, but 2 processes share it"
     ):
-        run("AnimateDiffTrainMotionLoRA", several())
+        run("AnimateDiffTrainMotionLoRA", several(), batch=1)
     assert not list(output.iterdir())
 
 
 @pytest.mark.parametrize("name", ["gpus", "machines"])
 def test_there_is_at_least_one_of_each(several, name):
-    with pytest.raises(ValueError, match=f"{name} is 0, but has to be at least 1"):
+    with pytest.raises(ValueError, match=f"{name} of Training on Several GPUs is 0, but has to be at least 1"):
         several(**{name: 0})
 
 

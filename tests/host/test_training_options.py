@@ -63,7 +63,7 @@ def test_accumulated_gradients_are_those_of_a_batch(train_lora, training, monkey
     draw = training("clips").Clips.draw
 
     def same_clip(self, epoch, clips, frames, *_):
-        picks, epoch = draw(self, epoch, 1, frames, 0.0, torch.Generator().manual_seed(0))
+        picks, _ = draw(self, epoch, 1, frames, 0.0, torch.Generator().manual_seed(0))
         return picks * clips, epoch
 
     monkeypatch.setattr(training("clips").Clips, "draw", same_clip)

@@ -9,13 +9,17 @@ import pytest
 from animatediff_dev_hosts import ROOT
 
 NEWER = "0.31.0"
+TRAINING_OPTIONS = {
+    "AnimateDiffTrainingOptions",
+    "AnimateDiffTrainingCheckpoints",
+    "AnimateDiffTrainingValidation",
+    "AnimateDiffTrainingOnSeveralGPUs",
+}
 TRAINING = {
     "AnimateDiffTrainMotionLoRA",
     "AnimateDiffTrainDomainAdapter",
     "AnimateDiffTrainMotionModule",
-    "AnimateDiffTrainingOptions",
-    "AnimateDiffTrainingCheckpoints",
-    "AnimateDiffTrainingValidation",
+    *TRAINING_OPTIONS,
 }
 OLD_LOADERS = {"ADE_AnimateDiffLoaderWithContext", "AnimateDiffLoaderV1", "ADE_AnimateDiffLoaderV1Advanced"}
 EVOLVED = {"ADE_UseEvolvedSampling", "ADE_AnimateDiffLoaderGen1", *OLD_LOADERS}
@@ -91,7 +95,7 @@ CASES = {
         "ADE_UpscaleAndVAEEncode",
         "ADE_NoisedImageInjection",
         "AnimateDiffApplySparseCtrl",
-        "AnimateDiffTrainingCheckpoints",
+        *TRAINING_OPTIONS,
         *PICTURES,
         *VIDEO_FOLDER,
     },

@@ -13,6 +13,7 @@ def of_ours(pack) -> set[type]:
     for layer in ("host", "motion_models", "lora", "metrics", "scheduling", "sampling", "training", "nodes"):
         package = pack.submodule(layer)
         modules = [name for _, name, _ in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+        modules = [name for name in modules if not name.endswith(".cli")]  # a command, which no ComfyUI shows
         for module in map(importlib.import_module, [package.__name__, *modules]):
             for thing in vars(module).values():
                 if isinstance(thing, type) and issubclass(thing, Exception) and _of_ours(thing, pack):

@@ -235,7 +235,7 @@ def test_the_record_as_a_table(training, tmp_path):
         record.add(float(step), 0.1, 2.0)
     record.validation[2] = 7.0
     record.motion[3] = 33.3
-    assert record.told() == "loss 3.0000, smoothed 2.0134, validation 7.0000, motion error 33°"
+    assert record.told() == "loss 3.0000, smoothed 2.0135, validation 7.0000, motion error 33°"
     record.write_csv(str(tmp_path / "log.csv"))
     with open(tmp_path / "log.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
