@@ -1,6 +1,6 @@
 """The weights that a training hands on: the last ones, or an average of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
@@ -16,7 +16,7 @@ class MovingAverage:
     The last step counts once the next loss has shown that it was no bad one.
     """
 
-    def __init__(self, parameters: list[torch.nn.Parameter], decay: float):
+    def __init__(self, parameters: Sequence[torch.Tensor], decay: float):
         self.parameters, self.decay = parameters, decay
         self.average = [parameter.detach().clone() for parameter in parameters]
         self.steps, self.pending = 0, False
@@ -57,7 +57,7 @@ class MovingAverage:
 
 
 @contextmanager
-def restored(parameters: list[torch.nn.Parameter]) -> Iterator[None]:
+def restored(parameters: Sequence[torch.Tensor]) -> Iterator[None]:
     """What the block makes of ``parameters`` is gone at its end. They wait in main memory, bit for bit."""
     kept = [parameter.detach().to("cpu", copy=True) for parameter in parameters]
     try:
@@ -69,7 +69,7 @@ def restored(parameters: list[torch.nn.Parameter]) -> Iterator[None]:
 
 
 @contextmanager
-def evaluated(optimizer, parameters: list[torch.nn.Parameter]) -> Iterator[None]:
+def evaluated(optimizer, parameters: Sequence[torch.Tensor]) -> Iterator[None]:
     """For optimisers that average the weights themselves (Defazio et al., arXiv 2405.15682): inside, those are in place."""
     with restored(parameters):
         optimizer.eval()

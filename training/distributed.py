@@ -105,7 +105,7 @@ _waiting: list[Callable[[], None]] | None = None  # for the end of what must not
 _stopped = False  # a training has been, and what was trained is being saved
 
 
-def _told(loss: float, trouble: Exception | None) -> torch.Tensor:
+def _told(loss: float, trouble: BaseException | None) -> torch.Tensor:
     """The mean of all losses. Raises the trouble of any process."""
     global _stopped
     told = torch.tensor([loss, *(float(isinstance(trouble, kind)) for kind in TROUBLES)])

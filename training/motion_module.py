@@ -118,9 +118,9 @@ def train_motion_module(
     motion_model.requires_grad_(True)
     # The optimisers of other packages do not know tensors in parts; nor is a gradient in parts looked through for fp16.
     in_parts = not OPTIMIZERS[settings.optimizer].package and settings.precision != "fp16"
-    units = spread(motion_model.motion_modules(), device) if in_parts else []
+    units = spread(motion_model.motion_modules(), device) if in_parts else []  # pyright: ignore[reportCallIssue]
     dtype = host.compute_dtype(settings.precision, device)
-    unet = TrainingUNet(model, [motion_model], dtype, settings.checkpointing)
+    unet = TrainingUNet(model, [motion_model], dtype, settings.checkpointing)  # pyright: ignore[reportArgumentType]
     unet.prepare(data.conditionings, data.sizes, settings.frames)
 
     def weights(copy: bool) -> dict[str, torch.Tensor]:

@@ -95,7 +95,7 @@ class _Training:
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.epoch = Epoch()
         self.record = TrainingRecord()
-        self.trouble: Exception | None = None
+        self.trouble: BaseException | None = None
         self.preview_every, self.preview_failed = settings.preview_every, False
         self.sampled = checkpoints is not None and checkpoints.settings.clip
         if checkpoints is not None and checkpoints.found is not None:
@@ -259,9 +259,10 @@ class _Training:
             if not here().first:
                 return
             if validation:
-                record.validation[done] = validation_loss(self.unet, self.data.held_out, self.settings, self.inputs)
+                held_out: Any = self.data.held_out
+                record.validation[done] = validation_loss(self.unet, held_out, self.settings, self.inputs)
             if motion:
-                record.motion[done] = self.motion.error(self.inputs)
+                record.motion[done] = self.motion.error(self.inputs)  # pyright: ignore[reportOptionalMemberAccess]
             self.progress.step(done, record.told(), self.preview() if preview else None)
             if self.log is not None:
                 self.log.step(record)

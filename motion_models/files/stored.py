@@ -59,7 +59,7 @@ def _read(path: str, offset: int, like: torch.Tensor) -> torch.Tensor:
         taken = torch.empty(like.shape, dtype=like.dtype)
         with open(path, "rb") as file:
             file.seek(offset)
-            count = file.readinto(taken.reshape(-1).view(torch.uint8).numpy())
+            count = file.readinto(taken.reshape(-1).view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
     except Exception as error:
         raise outside_cause(name, error) or error from error
     if count != like.nbytes:
