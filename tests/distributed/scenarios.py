@@ -226,14 +226,19 @@ def held(kind: str) -> Callable:
 
 
 def files(world: World) -> dict:
-    """What a training leaves in the models folder."""
+    """What a training writes in this process, and what is left of it in the models folder."""
     import folder_paths
 
     folder = os.path.join(folder_paths.models_dir, "animatediff_motion_lora")
-    world.trained(
-        "lora", steps=3, checkpoints={"prefix": "files", "every": 1, "keep": 2, "clip": True}, validation=True
-    )
-    return {"files": sorted(name for name in os.listdir(folder) if name.startswith("files"))}
+    checkpoints, written = world.module("checkpoints"), []
+    whole_file = checkpoints.whole_file
+    checkpoints.whole_file = lambda path: written.append(os.path.basename(path)) or whole_file(path)
+    try:
+        settings = {"prefix": "files", "every": 1, "keep": 2, "clip": True}
+        world.trained("lora", steps=3, checkpoints=settings, validation=True)
+    finally:
+        checkpoints.whole_file = whole_file
+    return {"written": written, "files": sorted(name for name in os.listdir(folder) if name.startswith("files"))}
 
 
 def halves(kind: str, prefix: str, **changes) -> dict[str, Callable]:

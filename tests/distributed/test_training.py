@@ -165,4 +165,7 @@ def test_of_a_motion_module_each_process_holds_a_part(alone, together):
 def test_the_first_process_writes_and_no_other(together):
     names = ["files_00001_log.csv"]
     names += [f"files_00001_step{step:06}{ending}" for step in (2, 3) for ending in (".safetensors", ".state", ".webp")]
-    assert sorted(name for name in together.of("files")["files"] if "tensorboard" not in name) == sorted(names)
+    found = together.of("files")
+    assert sorted(name for name in found["files"] if "tensorboard" not in name) == sorted(names)
+    assert len(found["written"]) == 2 * 3  # a sample and a state of each step
+    assert together.of("files", 1)["written"] == []
