@@ -39,7 +39,7 @@ MORE = {
     "PreviewAny": 160,
 }
 WIDTH, NOTE_WIDTH = 360, 440
-LINE, CHARACTERS = 22, 70  # of a note: how high a line is, and how much goes into it
+LINE, CHARACTERS = 20, 66  # of a note: how high a line is, and how much goes into it
 OPEN = """async ([api, name, note, sizes]) => {
     await app.loadApiJson(api, name);
     const text = LiteGraph.createNode("MarkdownNote");

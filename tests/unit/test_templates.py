@@ -63,8 +63,9 @@ def test_the_note_says_which_files_go_where(name, workflow):
     (text,) = (node["widgets_values"][0] for node in workflow["nodes"] if node["type"] == "MarkdownNote")
     assert text == note(name), f"run: python dev/example_workflows.py {name}"
     assert "{files}" not in text
+    assert "`" not in text  # code is blue on blue in Vue nodes
     for model in (model for node in api_form(name).values() for model in models_of(node)):
-        assert f"[{model['name']}]({model['url']}) into `models/{model['directory']}`" in text
+        assert f"[{model['name']}]({model['url']}) into **models/{model['directory']}**" in text
 
 
 def test_every_loader_has_the_address_of_its_file(name, workflow):
