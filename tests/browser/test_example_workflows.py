@@ -139,10 +139,10 @@ def test_templates_are_found_and_open_with_a_click(page, example_server):
         assert page.request.get(f"{example_server.url}/api/workflow_templates/{PACK}/{quote(title(name))}.jpg").ok
 
     page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
-    page.get_by_placeholder("Search").last.fill("animatediff")
+    page.get_by_role("dialog").get_by_placeholder("Search").first.fill("animatediff")
     for name in NAMES:
-        page.get_by_text(title(name), exact=True).first.wait_for()
-    page.get_by_text(title("txt2vid"), exact=True).first.click()
+        page.get_by_test_id(f"template-workflow-{title(name)}").wait_for()
+    page.get_by_test_id(f"template-workflow-{title('txt2vid')}").click()
     page.wait_for_function(
         "count => window.app?.isGraphReady && app.graph.nodes.length === count", arg=len(read("txt2vid")["nodes"])
     )
