@@ -1,4 +1,8 @@
-"""The example workflows' API forms, and the files that they name."""
+"""The example workflows: their API forms, what they are called, their notes, and the files that they name.
+
+`example_workflows/api/NAME.json` is the prompt; `dev/templates/NAME.md` has the title (its number is the place in the list) and
+the note. The front end shows the name of a workflow file as its title, so the file is called by it.
+"""
 
 import json
 import re
@@ -9,6 +13,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "example_workflows"
+NOTES = ROOT / "dev" / "templates"
 NAMES = sorted(path.stem for path in (EXAMPLES / "api").glob("*.json"))
 FILE_INPUTS = {
     "ckpt_name": "checkpoints",
@@ -18,6 +23,28 @@ FILE_INPUTS = {
     "control_net_name": "controlnet",
     "name": "animatediff_motion_lora",
 }
+HUGGING_FACE = "https://huggingface.co/{}/resolve/main/{}"
+# Where the files that the examples name are published.
+REPOSITORIES = {
+    "Comfy-Org/stable-diffusion-v1-5-archive": ["v1-5-pruned-emaonly-fp16.safetensors"],
+    "stabilityai/stable-diffusion-xl-base-1.0": ["sd_xl_base_1.0.safetensors"],
+    "guoyww/animatediff": [
+        "mm_sd_v14.ckpt",
+        "mm_sd_v15_v2.ckpt",
+        "v2_lora_PanRight.ckpt",
+        "v3_sd15_adapter.ckpt",
+        "v3_sd15_mm.ckpt",
+        "v3_sd15_sparsectrl_rgb.ckpt",
+    ],
+    "wangfuyun/AnimateLCM": ["AnimateLCM_sd15_t2v.ckpt", "AnimateLCM_sd15_t2v_lora.safetensors"],
+    "wangfuyun/AnimateLCM-I2V": ["AnimateLCM_sd15_i2v.ckpt"],
+    "hotshotco/Hotshot-XL": ["hsxl_temporal_layers.f16.safetensors"],
+    "Leoxing/PIA": ["pia.ckpt"],
+    "Kosinkadink/CameraCtrl": ["CameraCtrl_pruned.safetensors"],
+    "manshoety/AD_Stabilized_Motion": ["mm-Stabilized_mid.pth"],
+    "comfyanonymous/ControlNet-v1-1_fp16_safetensors": ["control_v11p_sd15_canny_fp16.safetensors"],
+}
+ADDRESSES = {file: HUGGING_FACE.format(where, file) for where, files in REPOSITORIES.items() for file in files}
 # What the examples name, as it is called in the toy world.
 TOYWORLD = {
     "ckpt_name": "toyworld.safetensors",
@@ -31,6 +58,32 @@ TOYWORLD = {
 
 def api_form(name: str) -> dict:
     return json.loads((EXAMPLES / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def title(name: str) -> str:
+    """Such as "AnimateDiff 01 Text to Video": the front end's search looks at titles only."""
+    heading = (NOTES / f"{name}.md").read_text(encoding="utf-8").partition("\n")[0]
+    return f"AnimateDiff {heading.removeprefix('# ')}"
+
+
+def workflow_file(name: str) -> Path:
+    return EXAMPLES / f"{title(name)}.json"
+
+
+def models_of(node: dict) -> list[dict[str, str]]:
+    """The published files that a node of an API form loads, as the front end reads them from a node's `properties.models`."""
+    named = [(value, FILE_INPUTS[input]) for input, value in node["inputs"].items() if input in FILE_INPUTS]
+    return [{"name": file, "url": ADDRESSES[file], "directory": folder} for file, folder in named if file in ADDRESSES]
+
+
+def note(name: str) -> str:
+    """The text of the example's note, with its files and where they go. Bold, not `code`: that is blue on blue in Vue nodes."""
+    heading, text = (NOTES / f"{name}.md").read_text(encoding="utf-8").split("\n", 1)
+    models = {model["name"]: model for node in api_form(name).values() for model in models_of(node)}
+    lines = [f"- [{file}]({model['url']}) into **models/{model['directory']}**" for file, model in models.items()]
+    files = "\n".join(["**Files** (then press **R** to refresh the lists)", "", *lines])
+    text = text.replace("{files}\n\n-", "{files}\n\n**Good to know**\n\n-").replace("{files}", files)
+    return f"## {re.sub(r'^# [0-9]+ ', '', heading)}\n{text}"
 
 
 def pack_of_nodes() -> dict[str, str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from animatediff_dev_examples import NAMES, api_form, title, workflow_file
+from animatediff_dev_pack import ROOT, import_file
 from animatediff_dev_reference import interface
 from animatediff_dev_server import PACK
 
-FOLDER = Path(__file__).resolve().parents[2] / "example_workflows"
-WORKFLOWS = sorted(path.stem for path in FOLDER.glob("*.json"))
+layout = import_file("animatediff_dev_layout", ROOT / "dev" / "layout.py")
 
 OPEN = "([workflow, name]) => app.loadGraphData(workflow, true, true, name)"
 
@@ -37,11 +38,24 @@ INTERFACES = """() => Object.fromEntries(Object.keys(LiteGraph.registered_node_t
     }]))"""
 
 
-def read(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
+VUE_NODES = "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
+
+# As they are on the screen, in the lengths of the graph; groups are drawn on the canvas in both ways of drawing nodes.
+BOXES = """() => {
+    const scale = app.canvas.ds.scale, title = LiteGraph.NODE_TITLE_HEIGHT;
+    return app.graph.nodes.map(node => {
+        const shown = document.querySelector(`[data-node-id="${node.id}"]`)?.getBoundingClientRect();
+        const height = Math.max(node.size[1] + title, (shown?.height ?? 0) / scale);
+        return [node.type, node.pos[0], node.pos[1] - title, Math.max(node.size[0], (shown?.width ?? 0) / scale), height];
+    });
+}"""
 
 
-@pytest.fixture(params=WORKFLOWS)
+def read(name: str) -> dict:
+    return json.loads(workflow_file(name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(params=NAMES)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -49,7 +63,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def workflow(name: str, page) -> dict:
     """A workflow file, opened in the front end."""
-    workflow = read(FOLDER / f"{name}.json")
+    workflow = read(name)
     page.evaluate(OPEN, [workflow, name])
     return workflow
 
@@ -77,7 +91,7 @@ def test_run_queues_the_prompt_of_the_api_form(name, workflow, page):
     assert sent.value.json()["node_errors"] == {}
 
     queued = sent.value.request.post_data_json["prompt"]
-    api = read(FOLDER / "api" / f"{name}.json")
+    api = api_form(name)
     stated = {(node["class_type"], input) for node in api.values() for input in node["inputs"]}
     wanted = [tree(api, node, stated) for node in api]
     found = [tree(queued, node, stated) for node in queued]
@@ -103,14 +117,35 @@ def tree(prompt: dict, node: str, stated: set[tuple[str, str]]) -> tuple[str, di
     return class_type, inputs
 
 
-def test_is_offered_as_a_template_with_a_picture(name, page, example_server):
-    templates = f"{example_server.url}/api/workflow_templates"
-    assert name in page.request.get(templates).json()[PACK]
-    assert page.request.get(f"{templates}/{PACK}/{name}.jpg").ok
+def test_nothing_overlaps_in_vue_nodes_either(workflow, page):
+    page.evaluate(VUE_NODES, True)
+    try:
+        page.wait_for_function(
+            "count => document.querySelectorAll('[data-node-id]').length >= count", arg=len(workflow["nodes"])
+        )
+        page.wait_for_timeout(1000)  # for texts and pictures to take their room
+        boxes = page.evaluate(BOXES)
+    finally:
+        page.evaluate(VUE_NODES, False)
+    pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
+    assert [(a, b) for a, b in pairs if layout.overlap(a[1:], b[1:])] == []
 
-    page.goto(f"{example_server.url}/?template={name}&source={PACK}")
-    nodes = len(read(FOLDER / f"{name}.json")["nodes"])
-    page.wait_for_function("count => window.app?.isGraphReady && app.graph.nodes.length === count", arg=nodes)
+
+def test_templates_are_found_and_open_with_a_click(page, example_server):
+    """All of them by the word that a user would type; the picture is one that the browser shows."""
+    served = page.request.get(f"{example_server.url}/api/workflow_templates").json()[PACK]
+    assert sorted(served) == sorted(map(title, NAMES))
+    for name in NAMES:
+        assert page.request.get(f"{example_server.url}/api/workflow_templates/{PACK}/{quote(title(name))}.jpg").ok
+
+    page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.get_by_role("dialog").get_by_placeholder("Search").first.fill("animatediff")
+    for name in NAMES:
+        page.get_by_test_id(f"template-workflow-{title(name)}").wait_for()
+    page.get_by_test_id(f"template-workflow-{title('txt2vid')}").click()
+    page.wait_for_function(
+        "count => window.app?.isGraphReady && app.graph.nodes.length === count", arg=len(read("txt2vid")["nodes"])
+    )
 
 
 def test_nodes_have_the_inputs_and_outputs_that_workflow_files_rely_on(page):

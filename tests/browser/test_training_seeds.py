@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from animatediff_dev_pack import ROOT
+from animatediff_dev_examples import workflow_file
 
 TYPES = ["AnimateDiffTrainMotionLoRA", "AnimateDiffTrainDomainAdapter", "AnimateDiffTrainMotionModule"]
-EXAMPLE = ROOT / "example_workflows" / "train_motion_lora.json"
+EXAMPLE = workflow_file("train_motion_lora")
 
 VALUES = "node => node.widgets.map(widget => [widget.name, widget.value])"
 PLACE = f"""type => {{

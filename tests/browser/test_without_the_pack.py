@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from animatediff_dev_examples import EXAMPLES, pack_of_nodes
+from animatediff_dev_examples import pack_of_nodes, workflow_file
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def example_server(browser, new_server, host):
 
 
 def test_the_front_end_says_which_pack_is_missing(page):
-    workflow = (EXAMPLES / "txt2vid.json").read_text(encoding="utf-8")
+    workflow = workflow_file("txt2vid").read_text(encoding="utf-8")
     page.evaluate("workflow => app.loadGraphData(JSON.parse(workflow), true, true, 'txt2vid')", workflow)
     page.get_by_role("button", name="View details").click()
     page.get_by_text(pack_of_nodes()["cnr_id"]).first.wait_for()

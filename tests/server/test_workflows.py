@@ -310,6 +310,15 @@ def test_hotshotxl(server):
         server.queue(text_to_clip(["use", 0], 12, nodes))
 
 
+def test_the_example_for_sdxl(server):
+    graph = in_toyworld("sdxl", model_name="hotshot.safetensors", steps=2, cfg=2.0)
+    graph["unet"] = node("UNETLoader", unet_name="three_levels.safetensors", weight_dtype="default")
+    graph["model"]["inputs"]["model"] = ["unet", 0]
+    graph["webp"] = node("SaveImage", images=["decode", 0], filename_prefix="sdxl")
+    del graph["video"], graph["mp4"]
+    check(server, graph, 16)
+
+
 def test_two_stages_of_the_advanced_sampler_with_contexts_of_their_own(server):
     nodes = gen2(context_options=["first", 0])
     nodes["use2"] = node("ADE_UseEvolvedSampling", **{**nodes["use"]["inputs"], "context_options": ["second", 0]})

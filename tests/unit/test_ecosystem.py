@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from animatediff_dev_examples import EXAMPLES, NAMES, api_form, pack_of_nodes
+from animatediff_dev_examples import NAMES, api_form, pack_of_nodes, workflow_file
 from animatediff_dev_hosts import RELEASES
 from animatediff_dev_pack import ROOT, import_file
 
@@ -32,7 +32,7 @@ def test_the_managers_list_has_all_nodes_that_are_served(pack):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_our_nodes_of_an_example_workflow_say_which_pack_they_are_of(name):
-    nodes = json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))["nodes"]
+    nodes = json.loads(workflow_file(name).read_text(encoding="utf-8"))["nodes"]
     named = {node["type"] for node in nodes if "cnr_id" in node["properties"]}
     assert named == {node["type"] for node in nodes if node["type"] in NODE_LIST}
     assert named
