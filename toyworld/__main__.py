@@ -51,34 +51,36 @@ def main() -> int:
     host = hosts.host()
     if arguments.command == "recipe":
         return _recipe(host, arguments)
-    if arguments.command == "claims" and arguments.live:
-        pack = dev_pack.load_pack(host.path, ["--cpu"])
-        from .live_clips import LiveSampler
-        from .recipe import Bench
-
-        return _claims(LiveSampler(Bench(pack), hosts.toyworld_models(host)), arguments)
+    folder = hosts.cache_dir() / "toyworld"
     if arguments.command == "train":
-        pack = dev_pack.load_pack(host.path, ["--cpu"])
+        pack = dev_pack.load_pack(host.path, ["--cpu", "--base-directory", str(folder)])
         from .recipe import Bench
         from .training import train_all
 
-        train_all(partial(Server, host), partial(Bench, pack), hosts.cache_dir() / "toyworld", arguments.until)
+        train_all(partial(Server, host), partial(Bench, pack), folder, arguments.until)
         return 0
-    dev_pack.enter_host(host.path, ["--cpu"])
     if arguments.command == "expand":
+        dev_pack.enter_host(host.path, ["--cpu"])
         from .weights import expand as expand_weights
 
         expand_weights(arguments.folder)
         return 0
 
+    folder /= "claims"
+    folder.mkdir(parents=True, exist_ok=True)
+    pack = dev_pack.load_pack(host.path, ["--cpu", "--base-directory", str(folder)])
     from .claims import Sampler, pictures
+    from .live_clips import LiveSampler
+    from .recipe import Bench
 
-    folder = hosts.cache_dir() / "toyworld" / "claims"
+    shipped = hosts.toyworld_models(host)
+    if arguments.live:
+        return _claims(LiveSampler(Bench(pack), folder / "models", shipped), arguments)
     if not arguments.go_on:
         shutil.rmtree(folder / "output", ignore_errors=True)
     there = pictures(folder / "output")
-    with Server(host, folder, models=[hosts.toyworld_models(host)]) as server:
-        return _claims(Sampler(server, there), arguments)
+    with Server(host, folder, models=[shipped]) as server:
+        return _claims(Sampler(server, partial(Bench, pack), there), arguments)
 
 
 def _claims(sample, arguments: argparse.Namespace) -> int:

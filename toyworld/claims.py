@@ -14,21 +14,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from . import measure, scenes, training
+from . import live_training, measure, scenes
 from .prompts import NO_ADAPTER_MODEL, PERSONALISED, Clip, sampling_prompt
 from .videos import DIRECTIONS, write_video
 
 FIRST_SEED = 900_000
-# MotionLoRAs of few steps, and the strength at which they turn most clips: found on other seeds.
-WEAK_LORAS = ("left", "zoom-in", "right-50-clips", "right-5-clips")
-WEAK_STRENGTH = 1.25
 ZERO_MOTION = 2.0  # pixels a frame, as the fastest of the training videos
 ZERO_FRAMES = 8  # as in its paper; of the picture's width the way is a quarter, there a sixth
 LONGER_LOOP = 24
 LEAP = 8  # pixels: four times the fastest step of the training videos
 LONG, EVERY = 64, 8  # frames; between the edges of windows of 16 with an overlap of 8
 OTHER = 5  # captions on: another shape and another colour
-ONE_SHOT = "toyworld-right-1-clip"
+ONE_SHOT = "right-1-clip"
 TWO_STRENGTH = 0.8  # two at 1 lose more shapes
 
 
@@ -36,10 +33,12 @@ class Sampler:
     """Samples clips on a server: ``sampler(clips)`` gives the frames ``(frames, height, width, 3)`` of each.
 
     A clip that was asked for before is not sampled again, nor is one whose pictures are ``there``, by their API prompts.
+    ``bench()`` is the toy world in this process, for what is trained on the way, which goes to ``models``.
     """
 
-    def __init__(self, server, there: dict[str, list[Path]] | None = None):
-        self.server, self.there = server, there or {}
+    def __init__(self, server, bench: Callable | None = None, there: dict[str, list[Path]] | None = None):
+        self.server, self.bench, self.there = server, bench, there or {}
+        self.models: Path = server.run / "models"
         self.frames: dict[Clip, np.ndarray] = {}
 
     def __call__(self, clips: list[Clip]) -> list[np.ndarray]:
@@ -169,8 +168,7 @@ def personalised_claims(sample: Sampler, count: int) -> list[Claim]:
 
 
 def _lora_clips(count: int, first: int, lora: str) -> list[Clip]:
-    strength = WEAK_STRENGTH if lora in WEAK_LORAS else 1.0
-    return _clips(count, first, loras=(f"toyworld-{lora}",), lora_strength=strength)
+    return _clips(count, first, loras=(f"toyworld-{lora}",))
 
 
 def _angles(frames: list[np.ndarray], direction: float) -> np.ndarray:
@@ -198,9 +196,7 @@ def lora_claims(sample: Sampler, count: int) -> list[Claim]:
 
 def two_loras_claims(sample: Sampler, count: int) -> list[Claim]:
     """Whether two MotionLoRAs add up: the mean over clips that can be followed. Single clips scatter more, in rows of their own."""
-    frames = sample(
-        _clips(count, 5000, loras=("toyworld-right-spread", "toyworld-up-spread"), lora_strength=TWO_STRENGTH)
-    )
+    frames = sample(_clips(count, 5000, loras=("toyworld-right", "toyworld-up"), lora_strength=TWO_STRENGTH))
     diagonal = np.pi / 4
     angles = _angles(frames, diagonal)
     together = measure.angle_between(np.mean([track.displacement for track in _tracks(frames)], axis=0), diagonal)
@@ -216,8 +212,8 @@ def two_loras_claims(sample: Sampler, count: int) -> list[Claim]:
 def few_clips_claims(sample: Sampler, count: int) -> list[Claim]:
     """What a MotionLoRA of five clips makes of the same captions and seeds."""
     found = []
-    for text in ("50 clips", "5 clips"):
-        clips = _lora_clips(count, 4000, f"right-{text.replace(' ', '-')}")
+    for text, lora in (("50 clips", "right"), ("5 clips", "right-5-clips")):
+        clips = _lora_clips(count, 4000, lora)
         angles = _angles(sample(clips), DIRECTIONS["right"])
         found += [
             Claim(
@@ -398,9 +394,10 @@ def reuse_claims(sample: Sampler, count: int) -> list[Claim]:
 
 def one_shot_claims(sample: Sampler, count: int) -> list[Claim]:
     """One-shot tuning, the other baseline: a MotionLoRA of a single clip, trained here as that of five clips was."""
-    stages = training.MotionStages(sample.server, sample.server.run / "models")
-    stages.motion_lora(ONE_SHOT, training.MotionLora("right", 1, training.SHORT))
-    clips = _clips(count, 4000, loras=(ONE_SHOT,), lora_strength=WEAK_STRENGTH)
+    file = sample.models / "animatediff_motion_lora" / f"toyworld-{ONE_SHOT}.safetensors"
+    if not file.exists():
+        live_training.train_motion_lora(sample.bench(), live_training.MotionLora("right", clips=1), file)
+    clips = _lora_clips(count, 4000, ONE_SHOT)
     frames = sample(clips)
     angles = _angles(frames, DIRECTIONS["right"])
     return [

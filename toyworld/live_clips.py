@@ -13,18 +13,21 @@ from .recipe import Bench
 class LiveSampler:
     """As ``claims.Sampler``, without a server: of stills and of clips in windows or without, with MotionLoRAs or without.
 
-    MotionLoRAs are files of ``models``.
+    MotionLoRAs are files of the folder ``shipped``, or of ``models``, where those go that are trained on the way.
     """
 
-    def __init__(self, bench: Bench, models: Path):
-        self.bench, self.loras = bench, models / "animatediff_motion_lora"
+    def __init__(self, bench: Bench, models: Path, shipped: Path):
+        self.toyworld, self.models, self.shipped = bench, models, shipped
         self.nodes = {node.GET_SCHEMA().node_id: node for node in bench.pack.submodule("nodes").NODES}
         self.frames: dict[Clip, np.ndarray] = {}
+
+    def bench(self) -> Bench:
+        return self.toyworld
 
     def __call__(self, clips: list[Clip]) -> list[np.ndarray]:
         for clip in clips:
             if clip not in self.frames:
-                self.frames[clip] = self.bench.sampled(self.model(clip), clip.caption, clip.seed, clip.frames)
+                self.frames[clip] = self.toyworld.sampled(self.model(clip), clip.caption, clip.seed, clip.frames)
         return [self.frames[clip] for clip in clips]
 
     def model(self, clip: Clip):
@@ -40,10 +43,14 @@ class LiveSampler:
         if clip != plain:
             raise SystemExit("This part of the table needs a ComfyUI server: leave --live out.")
         if clip.motion is None:
-            return self.bench.still
+            return self.toyworld.still
         contexts = ()
         if clip.windows is not None:
             node, inputs = CONTEXTS[clip.windows]
             (contexts,) = self.nodes[node].execute(**inputs).args
-        files = [self.loras / f"{name}.safetensors" for name in clip.loras]
-        return self.bench.animated(*files, strength=clip.lora_strength, contexts=contexts)
+        files = [self._file(name) for name in clip.loras]
+        return self.toyworld.animated(*files, strength=clip.lora_strength, contexts=contexts)
+
+    def _file(self, name: str) -> Path:
+        files = [folder / "animatediff_motion_lora" / f"{name}.safetensors" for folder in (self.shipped, self.models)]
+        return next(file for file in files if file.exists())

@@ -1,13 +1,19 @@
-"""The last stage of the motion module's training: on the live channels alone, in this process, in a tenth of the time.
+"""The last stages of the toy world's training: on the live channels alone, in this process, in a tenth of the time.
 
-The loop is that of *Train Motion Module*, with settings that it has, too.
+The loop is that of *Train Motion Module* and *Train MotionLoRA*, with settings that they have, too.
 """
 
 from __future__ import annotations
 
-import torch
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from . import live, scenes, weights
+import torch
+from safetensors.torch import load_file
+
+from . import live, scenes, videos, weights
 from .recipe import Bench, clips
 
 MOTION_CLIPS = 960
@@ -15,6 +21,27 @@ MOTION_CLIPS = 960
 # teaches next to nothing at high noise: clips turned on their way.
 STRETCHES = ((600, 7e-4), (480, 6e-4))
 AVERAGE = 0.98
+
+
+@dataclass(frozen=True)
+class MotionLora:
+    """What the clips show (``videos.DIRECTIONS``, or "zoom-in"), how many there are, and what differs from the node's defaults."""
+
+    shown: str
+    clips: int = 50
+    changes: tuple[tuple[str, Any], ...] = ()
+
+
+STEPS = 400
+LORAS = {
+    "right": MotionLora("right"),
+    "up": MotionLora("up"),
+    "left": MotionLora("left"),
+    # growth needs lower noise levels, too
+    "zoom-in": MotionLora("zoom-in", changes=(("end_percent", 0.5),)),
+    # for the comparison with 50
+    "right-5-clips": MotionLora("right", clips=5),
+}
 
 
 def refine_motion_module(bench: Bench) -> None:
@@ -59,3 +86,23 @@ def refine_motion_module(bench: Bench) -> None:
 
 def _nowhere(path: str, steps: int) -> None:
     raise AssertionError("there are no checkpoints")
+
+
+def train_motion_lora(bench: Bench, recipe: MotionLora, file: Path, steps: int = STEPS) -> None:
+    """Train a MotionLoRA of the shipped motion module and write it to ``file``, with the channels that are zero."""
+    shown = clips(videos.path_towards(recipe.shown), recipe.clips)
+    checkpoints, _ = bench.train(shown, dict(recipe.changes), steps, seed=0, every=steps)
+    files = bench.pack.submodule("lora.motion_lora")
+    lora = files.read_motion_lora(str(checkpoints[steps]))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    files.save_motion_lora(files.MotionLora(file.stem, live.full_lora(lora.pairs), lora.metadata), str(file))
+
+
+def train_motion_loras(bench: Bench) -> None:
+    """Train all LORAS and ship them."""
+    for name, recipe in LORAS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"toyworld-{name}.safetensors"
+            train_motion_lora(bench, recipe, file)
+            weights.save_live(f"lora-{name}", load_file(file), 1, weights.notes_of(file))
+        print(f"{name}: done", flush=True)

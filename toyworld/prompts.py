@@ -237,34 +237,3 @@ def motion_module_prompt(folder: str, start: str, stretch: Stretch, seed: int) -
         "AnimateDiffSaveMotionModel", motion_model=["train", 0], filename_prefix="toyworld", dtype="float32", **_notes()
     )
     return nodes
-
-
-def motion_lora_prompt(folder: str, name: str, steps: int, end_percent: float, start: str | None = None) -> dict:
-    """Without the domain adapter, as the clips are sampled: directions are learned in fewer steps (docs/toyworld.md).
-
-    ``start`` names a MotionLoRA to train on.
-    """
-    nodes, resume = _training_data(folder), {}
-    if start:
-        nodes["start"] = node("ADE_AnimateDiffLoRALoader", name=f"{start}.safetensors", strength=1.0)
-        resume["resume"] = ["start", 0]
-    return {
-        **nodes,
-        "motion": node("ADE_LoadAnimateDiffModel", model_name=MOTION_MODEL),
-        "apply": node("ADE_ApplyAnimateDiffModelSimple", motion_model=["motion", 0]),
-        "model": node(
-            "ADE_UseEvolvedSampling", model=["checkpoint", 0], m_models=["apply", 0], beta_schedule="autoselect"
-        ),
-        "train": node(
-            "AnimateDiffTrainMotionLoRA",
-            model=["model", 0],
-            rank=16,
-            alpha=32.0,
-            frames=scenes.FRAMES,
-            loss="epsilon",
-            noise_pairs=True,
-            **resume,
-            **_loop(steps, 4, 5e-3, 3, end_percent=end_percent),
-        ),
-        "save": node("AnimateDiffSaveMotionLoRA", motion_lora=["train", 0], filename_prefix=name, dtype="float16"),
-    }

@@ -143,7 +143,9 @@ class Bench:
         layers, applied = dict(self.motion.model.projections()), []
         for file in loras:
             pairs = live.live_lora(files.read_motion_lora(str(file)).pairs, layers)
-            applied.append(files.AppliedMotionLora(files.MotionLora(file.stem, pairs), strengths.VaryingStrength(strength)))
+            applied.append(
+                files.AppliedMotionLora(files.MotionLora(file.stem, pairs), strengths.VaryingStrength(strength))
+            )
         return self.model(apply.apply_motion_loras(self.motion, tuple(applied))[0] if loras else None, contexts)
 
     def latents(
