@@ -155,7 +155,7 @@ def fetch(version: str) -> Path:
         (folder,) = (tmp / "unpacked").glob(release.folder)
         # 0.3.75's carrier adds its own model folders here.
         (folder / "extra_model_paths.yaml").unlink(missing_ok=True)
-        folder.rename(target)
+        move(folder, target)
     return target
 
 
@@ -204,7 +204,7 @@ def made(name: str, command: list, cwd: Path) -> Path:
         print(f"Making {target} (up to a minute, once)", flush=True)
         with scratch(cache_dir()) as tmp:
             subprocess.run([*command, tmp / name], cwd=cwd, check=True)
-            (tmp / name).rename(target)
+            move(tmp / name, target)
     return target
 
 
@@ -214,6 +214,15 @@ def scratch(parent: Path) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent, prefix=".making-") as tmp:
         yield Path(tmp)
+
+
+def move(folder: Path, target: Path) -> None:
+    """Rename ``folder`` to ``target``, unless another process that was making the same has been faster."""
+    try:
+        folder.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
 
 
 def pip(python: Path, *args: str) -> None:

@@ -192,6 +192,15 @@ def noise_level_inputs(end: float = 1.0) -> list[io.Input]:
     ]
 
 
+def from_pure_noise_input(default: bool, why: str) -> io.Input:
+    return io.Boolean.Input(
+        "from_pure_noise",
+        default=default,
+        optional=True,
+        tooltip=f"Train on what sampling meets: at the highest noise level nothing is left of the clip, {why}",
+    )
+
+
 LOOP_OUTPUTS = [
     sockets.LossMap.Output("loss_map"),
     io.Int.Output("steps_done", tooltip="Steps that were trained; fewer than asked for if training was stopped."),
@@ -327,12 +336,9 @@ class TrainMotionLoRA(TrainingNode):
                 sockets.MotionLora.Input("resume", optional=True, tooltip="A MotionLoRA to train on. Its rank wins."),
             ],
             later=(
-                io.Boolean.Input(
-                    "from_pure_noise",
-                    default=True,
-                    optional=True,
-                    tooltip="Train on what sampling meets: at the highest noise level nothing is left of the clip, so that the LoRA, not "
-                    "the noise, decides what moves where. A motion is learned in a fraction of the steps.",
+                from_pure_noise_input(
+                    True,
+                    "so that the LoRA, not the noise, decides what moves where. A motion is learned in a fraction of the steps.",
                 ),
             ),
             result=sockets.MotionLora.Output("MOTION_LORA"),
@@ -395,6 +401,13 @@ class TrainMotionModule(TrainingNode):
                 *noise_level_inputs(),
                 sockets.MotionModelSocket.Input("start", optional=True, tooltip="A motion model to go on from."),
             ],
+            later=(
+                from_pure_noise_input(
+                    False,
+                    "and errors at high noise count as much as those at low noise. Best for the last third of a training: clips "
+                    "then keep going as they began instead of turning on the way.",
+                ),
+            ),
             result=sockets.MotionModelSocket.Output("MOTION_MODEL"),
         )
 

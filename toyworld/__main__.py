@@ -54,18 +54,21 @@ def main() -> int:
     if arguments.command == "claims" and arguments.live:
         pack = dev_pack.load_pack(host.path, ["--cpu"])
         from .live_clips import LiveSampler
+        from .recipe import Bench
 
-        return _claims(LiveSampler(pack), arguments)
+        return _claims(LiveSampler(Bench(pack), hosts.toyworld_models(host)), arguments)
+    if arguments.command == "train":
+        pack = dev_pack.load_pack(host.path, ["--cpu"])
+        from .recipe import Bench
+        from .training import train_all
+
+        train_all(partial(Server, host), partial(Bench, pack), hosts.cache_dir() / "toyworld", arguments.until)
+        return 0
     dev_pack.enter_host(host.path, ["--cpu"])
     if arguments.command == "expand":
         from .weights import expand as expand_weights
 
         expand_weights(arguments.folder)
-        return 0
-    if arguments.command == "train":
-        from .training import train_all
-
-        train_all(partial(Server, host), hosts.cache_dir() / "toyworld", arguments.until)
         return 0
 
     from .claims import Sampler, pictures

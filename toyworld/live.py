@@ -70,6 +70,16 @@ def live_motion_model(full: nn.Module) -> nn.Module:
     return full.eval().requires_grad_(False)
 
 
+def live_lora(
+    pairs: dict[str, tuple[torch.Tensor, torch.Tensor]], layers: dict[str, nn.Linear]
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """The inverse of ``full_lora``: the pairs of a full MotionLoRA as those of the live motion model's ``layers``."""
+    return {
+        name: (down[:, : layers[name].in_features].clone(), up[: layers[name].out_features].clone())
+        for name, (down, up) in pairs.items()
+    }
+
+
 def full_lora(pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """The pairs of a MotionLoRA of the live motion model as those of the full one."""
     return {
@@ -83,14 +93,29 @@ def _patcher(network: nn.Module) -> comfy.model_patcher.ModelPatcher:
     return comfy.model_patcher.ModelPatcher(network.eval().requires_grad_(False), cpu, cpu)
 
 
-def text_to_image() -> comfy.model_patcher.ModelPatcher:
-    """The still model as a MODEL."""
+def text_to_image(adapter: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """The still model as a MODEL, with the domain adapter in it or without."""
     config = comfy.supported_models.SD15({**unet.SHAPE, "model_channels": 32, "num_heads": 1, "context_dim": 8})
     base = comfy.model_base.BaseModel(config)
     base.diffusion_model = unet.live_unet()
     base.diffusion_model.dtype = torch.float32
     base.diffusion_model.load_state_dict(weights.load_live("stills"))
+    if adapter:
+        _add_adapter(base.diffusion_model.state_dict())
+    # with frozen weights in channels_last PyTorch 2.11 does not come through a backward pass on every processor
+    base.diffusion_model.to(memory_format=torch.contiguous_format)
     return _patcher(base)
+
+
+def _add_adapter(layers: dict[str, torch.Tensor]) -> None:
+    """Add the domain adapter to the weights of the live UNet, which are altered."""
+    pairs = weights.load_live("adapter")
+    for name in pairs:
+        layer, found, _ = name.partition(".lora_up.weight")
+        if found:
+            weight = layers[f"{layer.removeprefix('diffusion_model.')}.weight"]
+            change = pairs[name].flatten(1) @ pairs[f"{layer}.lora_down.weight"].flatten(1)
+            weight += unet.take(change, tuple(weight.shape))
 
 
 def motion_patcher(pack) -> comfy.model_patcher.ModelPatcher:

@@ -59,13 +59,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def clips(direction: str, count: int = CLIPS, seed: int = 13) -> tuple[list[torch.Tensor], list[str]]:
-    """Videos of shapes that cross the frame, and their captions; every caption in turn."""
+def clips(path_of: Callable, count: int = CLIPS, seed: int = 13) -> tuple[list[torch.Tensor], list[str]]:
+    """Videos made by ``path_of(rng, caption=...)``, and their captions; every caption in turn."""
     rng = np.random.default_rng(seed)
     captions = [scenes.CAPTIONS[i % len(scenes.CAPTIONS)] for i in range(count)]
-    paths = [scenes.random_path(rng, DIRECTIONS[direction], caption, scenes.CROSSING) for caption in captions]
+    paths = [path_of(rng, caption=caption) for caption in captions]
     # as 8 bits, which a video file has
     return [torch.from_numpy((scenes.video(path) * 255).round() / 255).float() for path in paths], captions
+
+
+def crossing(direction: str) -> Callable:
+    """For ``clips``: shapes that cross the frame."""
+    return partial(scenes.random_path, direction=DIRECTIONS[direction], travel=scenes.CROSSING)
 
 
 def _empty(frames: int) -> torch.Tensor:
@@ -116,10 +121,12 @@ class Bench:
         options = types.TrainingOptions(checkpoints=saved, **options)
         return nodes.settings_of({**values, "options": options}), rank, alpha
 
-    def train(self, direction: str, changes: dict[str, Any], steps: int, seed: int, every: int):
-        """Train one; returns the checkpoints by their steps, and the record of the training."""
+    def train(
+        self, shown: tuple[list[torch.Tensor], list[str]], changes: dict[str, Any], steps: int, seed: int, every: int
+    ):
+        """Train one on videos and their captions; returns the checkpoints by their steps, and the record of the training."""
         prefix = f"recipe-{time.time_ns()}"
-        videos, captions = clips(direction)
+        videos, captions = shown
         latents = [{"samples": self.vae.encode(video)} for video in videos]
         settings, rank, alpha = self.settings(changes, steps, seed, prefix, every)
         positive = [self.conditioning[caption] for caption in captions]
@@ -129,13 +136,15 @@ class Bench:
         files = sorted(Path(folder_paths.models_dir).rglob(f"{prefix}*.safetensors"))
         return {int(file.stem.rpartition("step")[2]): file for file in files}, record
 
-    def animated(self, lora: Path | None = None):
-        """The MODEL, with a MotionLoRA at strength 1."""
-        if lora is None:
-            return self.model()
+    def animated(self, *loras: Path, strength: float = 1.0, contexts=()):
+        """The MODEL, with MotionLoRAs, each at ``strength``; files with the channels that are zero or without."""
         files, apply = self.pack.submodule("lora.motion_lora"), self.pack.submodule("lora.apply")
-        applied = files.AppliedMotionLora(files.read_motion_lora(str(lora)))
-        return self.model(apply.apply_motion_loras(self.motion, (applied,))[0])
+        strengths = self.pack.submodule("motion_models.network.strength")
+        layers, applied = dict(self.motion.model.projections()), []
+        for file in loras:
+            pairs = live.live_lora(files.read_motion_lora(str(file)).pairs, layers)
+            applied.append(files.AppliedMotionLora(files.MotionLora(file.stem, pairs), strengths.VaryingStrength(strength)))
+        return self.model(apply.apply_motion_loras(self.motion, tuple(applied))[0] if loras else None, contexts)
 
     def latents(
         self, model, caption: str, seed: int, frames: int = scenes.FRAMES, callback: Callable | None = None
@@ -163,7 +172,7 @@ class Bench:
 
     def shares(self, count: int, lora: Path | None = None) -> list[tuple[float, float]]:
         """How much of what moves there is on the way: the noise level of each step, and the part of the finished clips."""
-        model = self.animated(lora)
+        model = self.animated(*filter(None, (lora,)))
         on_the_way: list[list[torch.Tensor]] = []
         finished = []
         for i in range(count):
@@ -183,7 +192,7 @@ class Bench:
             found.append((sigma, float((made * moving).sum() / (moving * moving).sum())))
         return found
 
-    def measured(self, direction: str, lora: Path | None, count: int) -> dict[str, float]:
+    def measured(self, direction: str, lora: Path, count: int) -> dict[str, float]:
         """Of ``count`` unseen clips: how many go within 45 degrees, and so on; one that cannot be followed counts as the opposite."""
         captions = [scenes.CAPTIONS[i % len(scenes.CAPTIONS)] for i in range(count)]
         model = self.animated(lora)
@@ -213,7 +222,7 @@ def run(
                 if any(all(row[key] == value for key, value in which.items()) for row in kept):
                     continue
                 start = time.monotonic()
-                found, record = bench.train(direction, VARIANTS[variant], steps, seed, every)
+                found, record = bench.train(clips(crossing(direction)), VARIANTS[variant], steps, seed, every)
                 taken = time.monotonic() - start
                 for step, file in found.items():
                     row = {**which, "steps": step, **bench.measured(direction, file, count)}

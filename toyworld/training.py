@@ -10,6 +10,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from . import motion, prompts, scenes, stills, text_encoder, videos, weights
+from .live_training import refine_motion_module
 
 MOTION_CLIPS = 360
 # The motion module's training, each stretch a prompt of its own: what is trained is kept after each. The first leaves
@@ -120,10 +121,10 @@ class MotionStages:
             start = done
 
 
-def train_all(new_server: Callable, work: Path, until: str | None = None) -> None:
+def train_all(new_server: Callable, new_bench: Callable, work: Path, until: str | None = None) -> None:
     """All stages, on servers that ``new_server(run folder, models=[...])`` starts; those that are done are skipped.
 
-    ``until``: "pictures", "adapter", "module", or None for all.
+    ``new_bench()`` makes the toy world in this process, of what is shipped by then. ``until``: "pictures", "adapter", "module", or None for all.
     """
     models = work / "models"
     train_pictures(work)
@@ -147,6 +148,8 @@ def train_all(new_server: Callable, work: Path, until: str | None = None) -> Non
         # for comparison only, so it comes last
         stages.module("toyworld-no-adapter", NO_ADAPTER_STRETCHES)
         keep(models)
+    # MotionLoRAs that were trained before it act on what comes out as they did
+    refine_motion_module(new_bench())
 
 
 def keep(models: Path) -> None:

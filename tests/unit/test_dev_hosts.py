@@ -73,3 +73,15 @@ def test_random_weights_other_than_those_of_the_reference_latents_are_told(tmp_p
         path.touch()
     with pytest.raises(SystemExit, match=r"drew other random weights.*animatediff_models/random_v1\.safetensors"):
         random_weights.check(tmp_path)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_two_processes_may_make_the_same_at_once(tmp_path, monkeypatch, other):
+    """The one that is later takes what the other made."""
+    monkeypatch.setattr(animatediff_dev_hosts, "cache_dir", lambda: tmp_path)
+    target = tmp_path / "things"
+    script = "import pathlib, sys; folder = pathlib.Path(sys.argv[1]); folder.mkdir(); (folder / 'mine').touch()"
+    if other:
+        script += f"; target = pathlib.Path({str(target)!r}); target.mkdir(); (target / 'theirs').touch()"
+    assert animatediff_dev_hosts.made("things", [sys.executable, "-c", script], tmp_path) == target
+    assert [file.name for file in target.iterdir()] == ["theirs" if other else "mine"]
