@@ -132,15 +132,14 @@ def make(page: Page, name: str) -> dict:
 
 
 @contextmanager
-def front_end(prompts: list[dict], front_end_root: str | None = None) -> Iterator[Page]:
+def front_end(prompts: list[dict]) -> Iterator[Page]:
     """ComfyUI's front end in Chromium, with all files that the prompts name."""
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    extra = ["--front-end-root", front_end_root] if front_end_root else []
     with tempfile.TemporaryDirectory() as tmp, sync_playwright() as playwright:
         models, run = Path(tmp) / "models", Path(tmp) / "run"
         lay_out_files(prompts, models, run)
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
-        with Server(hosts.host(), run, models=[models], extra_args=extra) as server:
+        with Server(hosts.host(), run, models=[models]) as server:
             server.post("/settings", {"Comfy.TutorialCompleted": True})
             page = browser.new_page(viewport=SCREEN)
             page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())

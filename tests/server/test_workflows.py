@@ -310,13 +310,34 @@ def test_hotshotxl(server):
         server.queue(text_to_clip(["use", 0], 12, nodes))
 
 
+def example(name: str, left_out: tuple[str, ...] = ("video", "mp4"), **changes) -> dict:
+    """An example workflow on the toy world, in few steps, that saves its frames as pictures."""
+    graph = in_toyworld(name, **{"steps": 2, "cfg": 2.0, **changes})
+    for node_name in left_out:
+        del graph[node_name]
+    return {**graph, "webp": node("SaveImage", images=["decode", 0], filename_prefix=name)}
+
+
 def test_the_example_for_sdxl(server):
-    graph = in_toyworld("sdxl", model_name="hotshot.safetensors", steps=2, cfg=2.0)
+    graph = example("sdxl", model_name="hotshot.safetensors")
     graph["unet"] = node("UNETLoader", unet_name="three_levels.safetensors", weight_dtype="default")
     graph["model"]["inputs"]["model"] = ["unet", 0]
-    graph["webp"] = node("SaveImage", images=["decode", 0], filename_prefix="sdxl")
-    del graph["video"], graph["mp4"]
     check(server, graph, 16)
+
+
+def test_the_example_of_few_steps(server):
+    check(server, example("few_steps", model_name="lcm.safetensors", cfg=1.0, batch_size=8), 8)
+
+
+def test_the_example_from_video_to_video(server, toyworld):
+    folder = server.run / "input"
+    toyworld("videos").write_clips(folder, 1, seed=0)
+    (folder / "0000.avi").rename(folder / "video.mp4")
+    given = {"control_net_name": "tiny.safetensors", "length": 8, "strength": 0.3}
+    graph = example("video_to_video", ("new_video", "mp4", "edges_preview"), **given)
+    guided = check(server, graph, 8)
+    graph["guided"]["inputs"]["strength"] = 0.0
+    assert np.abs(frames_of(server, graph) - guided).mean() > 0.001
 
 
 def test_two_stages_of_the_advanced_sampler_with_contexts_of_their_own(server):
