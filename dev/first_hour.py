@@ -163,7 +163,7 @@ class Hour:
 
     def run_into_an_error(self) -> None:
         self.run()
-        self.page.get_by_text("View details").click()
+        self.page.get_by_test_id("error-overlay-see-errors").click()
 
     def installed(self) -> None:
         # Without it the search does not know yet how often people use a node.

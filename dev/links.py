@@ -91,7 +91,8 @@ def problems(root: Path) -> list[str]:
 
 def main() -> None:
     found = problems(ROOT)
-    print(*found, sep="\n")
+    for line in found:
+        print(line)
     if found:
         sys.exit(f"{len(found)} links or names on the pages lead nowhere, see above.")
 
