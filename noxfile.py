@@ -86,9 +86,14 @@ def faults(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
+    """Style and types of the code; spelling of everything; links, and names of files and sessions, on the pages."""
     hosts.require_test_tools(hosts.host().python)
     run(session, "-m", "ruff", "check", ".")
     run(session, "-m", "ruff", "format", "--check", ".")
+    # No words: a class, the Frobenius norm, Advanced-ControlNet, two pieces of tests and a plural.
+    no_words = "inforce,fro,acn,ownload,caf,whats"
+    run(session, "-m", "codespell_lib", "--ignore-words-list", no_words, "--skip", "*.json,*.svg", ".")
+    run(session, "dev/links.py")
     # The checker takes no path of the host on its command line, so it gets a configuration that adds one to ours.
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "pyrightconfig.json"

@@ -65,6 +65,7 @@ TEST_TOOLS = (
     "hypothesis",
     "ruff",
     "basedpyright",
+    "codespell_lib",
     "diffusers",
     "peft",
     "cv2",

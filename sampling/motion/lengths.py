@@ -35,8 +35,8 @@ def check_length(run: Run, motion_models: MotionModels, contexts: Contexts) -> N
             )
         raise ValueError(
             f"The clip has {run.frames} frames, but the motion model '{motion_model.spec.name}' handles at most {most} at "
-            "once. Connect a Context Options node to context_options of Use Evolved Sampling (Looped Uniform or Standard Static, with a "
-            f"context_length of {min(16, most)}); or lower batch_size."
+            "once. Connect Context Options: Shared Windows (or another Context Options node) with a context_length of "
+            f"{min(16, most)} to context_options of Use Evolved Sampling; or lower batch_size."
         )
 
 
