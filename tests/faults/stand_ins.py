@@ -197,8 +197,8 @@ def viewer() -> dict:
 
 
 def tracks():
-    """Of the host's Generate Video Tracks, from the left to the right of 512 x 512 pixels."""
-    places = torch.linspace(128, 384, FRAMES)[:, None, None].expand(FRAMES, 2, 2)
+    """Of the host's Generate Video Tracks, through 64 x 64 pixels."""
+    places = torch.linspace(16, 48, FRAMES)[:, None, None].expand(FRAMES, 2, 2)
     return {"track_path": places, "track_visibility": torch.ones(FRAMES, 2, dtype=torch.bool)}
 
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 
@@ -40,6 +40,7 @@ def moving(paths, places):
     return make
 
 
+SLOW_MACHINES = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SAME = ((0, (0.2, 0.5)), (15, (0.8, 0.5)))
 
 
@@ -86,6 +87,7 @@ def test_errors_in_the_text_point_at_the_character(pack, places, text, where, ex
 THOUSANDTHS = st.integers(-2000, 2000).map(lambda x: x / 1000)
 
 
+@SLOW_MACHINES
 @given(st.dictionaries(st.integers(0, 9999), st.tuples(THOUSANDTHS, THOUSANDTHS), min_size=1, max_size=6))
 def test_what_is_written_is_read(places, entries):
     text = "  ".join(f"{frame}: {x},{y}" for frame, (x, y) in entries.items())
@@ -147,6 +149,7 @@ def test_tracks_of_the_host_become_the_way_of_their_middle(paths):
             paths.from_tracks(broken, 320, 240, (0.1, 0.1))
 
 
+@SLOW_MACHINES
 @given(st.integers(1, 60), st.integers(1, 40))
 def test_a_way_goes_over_as_many_frames_as_are_asked_for(paths, there, wanted):
     keys = tuple(paths.Key(i, paths.Box(i / 60, 0.5, 0.1, 0.1)) for i in range(there))
@@ -159,6 +162,7 @@ def test_a_way_goes_over_as_many_frames_as_are_asked_for(paths, there, wanted):
         assert float(places[-1]) == pytest.approx((there - 1) / 60)
 
 
+@SLOW_MACHINES
 @given(*[st.floats(-0.5, 1.5)] * 2, *[st.floats(0.02, 2)] * 2, st.integers(1, 20), st.integers(1, 20))
 def test_places_lie_in_a_box_by_their_area(paths, x, y, w, h, height, width):
     found = paths.memberships(torch.tensor([x, y, w, h], dtype=torch.float64), height, width)
