@@ -35,3 +35,40 @@ def _attention_on_cpu(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: 
     """At least in float32: PyTorch's bf16 kernel takes many times longer in the backward pass of short sequences."""
     dtype = torch.promote_types(q.dtype, torch.float32)
     return host_attention.attention_pytorch(q.to(dtype), k.to(dtype), v.to(dtype), heads).to(q.dtype)
+
+
+CHANNELS = 8  # attention kernels take heads of multiples of it
+
+
+def with_terms(
+    attend: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], torch.Tensor],
+    qkv: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    heads: int,
+    of_queries: torch.Tensor,
+    of_keys: torch.Tensor,
+) -> torch.Tensor:
+    """``softmax(q k^T / sqrt(d) + a b^T) v`` by an attention function that divides by the root of the width of its heads.
+
+    ``q``, ``k``, ``v (sequences, tokens, heads * d)``; ``a = of_queries`` and ``b = of_keys (sequences, tokens, terms)`` are for
+    all heads. They become further channels, so no matrix of queries by keys is made, and any kernel will do.
+    """
+    q, k, v = qkv
+    d = q.shape[-1] // heads
+    width = d + -(-of_queries.shape[-1] // CHANNELS) * CHANNELS
+    wide = (
+        _widened(q * (width / d) ** 0.5, of_queries * width**0.5, heads, width),
+        _widened(k, of_keys, heads, width),
+        _widened(v, None, heads, width),
+    )
+    return attend(*wide, heads).unflatten(-1, (heads, width))[..., :d].flatten(-2)
+
+
+def _widened(x: torch.Tensor, more: torch.Tensor | None, heads: int, width: int) -> torch.Tensor:
+    """``x`` with the channels ``more`` behind those of each head, and zeros up to ``width`` of them."""
+    of_heads = x.unflatten(-1, (heads, -1))
+    wide = x.new_zeros((*of_heads.shape[:-1], width))
+    d = of_heads.shape[-1]
+    wide[..., :d] = of_heads
+    if more is not None:
+        wide[..., d : d + more.shape[-1]] = more.to(x)[..., None, :]
+    return wide.flatten(-2)

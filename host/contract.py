@@ -395,6 +395,18 @@ UniCtrl and Text2Video-Zero
     'uuid' in comfy.samplers
     'model_options' in comfy.samplers
 
+Follow Path
+    comfy.sd.CLIP.tokenize(_)
+    comfy.model_sampling.ModelSamplingDiscrete.percent_to_sigma(_)
+    'attn1_patch' in comfy.ldm.modules.attention
+    'attn2_patch' in comfy.ldm.modules.attention
+    'patches' in comfy.ldm.modules.attention
+    'optimized_attention_override' in comfy.ldm.modules.attention
+    'transformer_options' in comfy.ldm.modules.attention
+    'activations_shape' in comfy.ldm.modules.attention
+    'original_shape' in comfy.ldm.modules.diffusionmodules.openaimodel
+    'cond_or_uncond' in comfy.samplers
+
 Motion Clone
     comfy.patcher_extension.WrappersMP.APPLY_MODEL
     comfy.patcher_extension.WrapperExecutor().class_obj

@@ -80,6 +80,7 @@ NEEDED_BY = {
     "custom CFG and its extras": ("sampling.guidance",),
     "UniCtrl and Text2Video-Zero": ("sampling.unictrl", "sampling.text2video_zero"),
     "Motion Clone": ("sampling.motion_clone",),
+    "Follow Path": ("AnimateDiffFollowPath",),
     "Ancestral Options": ("ADE_AncestralOptions",),
     "beta schedules": (
         "sampling.evolved",

@@ -24,6 +24,7 @@ from ..sampling.motion.applied import AppliedMotionModel, Keyframe
 from ..sampling.noise.ancestral import AncestralOptions
 from ..sampling.noise.initial import NoiseLayer
 from ..sampling.noise.iterations import Iterations
+from ..sampling.paths.path import MotionPath
 from ..sampling.sample_settings import SampleSettings
 from ..sampling.schedules.sigma_schedules import SigmaSchedule
 from ..sampling.strength.per_block import Block, PerBlock
@@ -108,6 +109,10 @@ def _rays(value: object) -> bool:
     return _tensor(5)(value) and value.shape[1] == WAN_CHANNELS * WAN_TOGETHER
 
 
+def _tracks(value: object) -> bool:
+    return isinstance(value, dict) and "track_path" in value
+
+
 def _multival(value: object) -> bool:
     return isinstance(value, Real) or _tensor(3)(value)
 
@@ -151,6 +156,8 @@ KINDS = {
     "PIA_INPUT": Kind("an input of PIA", "PIA Input (Paper Presets)", _one(PiaInput)),
     "LOAD3D_CAMERA": Kind("a camera of a 3D viewer", "camera_info of Load 3D", _camera),
     "WAN_CAMERA_EMBEDDING": Kind("the rays of a camera", "WanCameraEmbedding", _rays),
+    "MOTION_PATH": Kind("a motion path", "Motion Path", _one(MotionPath)),
+    "TRACKS": Kind("tracks", "ComfyUI's Generate Video Tracks", _tracks),
     "MULTIVAL": Kind("a multival", "Multival", _multival),
     "FLOATS": Kind("numbers", "Value Scheduling", _numbers),
     "AD_TRAINING_OPTIONS": Kind("training options", "Training Options", _one(TrainingOptions)),

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from . import live_training, measure, scenes
+from .claim import Claim
+from .path_claims import path_claims
 from .prompts import NO_ADAPTER_MODEL, PERSONALISED, Clip, sampling_prompt
 from .videos import DIRECTIONS, write_video
 
@@ -66,27 +68,6 @@ def pictures(folder: Path) -> dict[str, list[Path]]:
         prompt = json.loads(Image.open(file).info["prompt"])
         found.setdefault(json.dumps(prompt, sort_keys=True), []).append(file)
     return found
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One row of the table. ``more`` says whether higher numbers are better."""
-
-    claim: str
-    measure: str
-    value: float
-    must: float | None = None
-    target: float | None = None
-    more: bool = True
-
-    def reaches(self, limit: float | None) -> bool:
-        return limit is None or (self.value >= limit if self.more else self.value <= limit)
-
-    @property
-    def verdict(self) -> str:
-        if not self.reaches(self.must):
-            return "MISSED"
-        return "" if self.must is None else "target" if self.reaches(self.target) else "must"
 
 
 def _clips(count: int, first: int, **changes) -> list[Clip]:
@@ -457,6 +438,7 @@ PARTS = (
     (long_claims, 24, 0),
     (reuse_claims, 12, 0),
     (one_shot_claims, 8, 0),
+    (path_claims, 48, 0),
 )
 
 

@@ -32,6 +32,9 @@ CONTEXTS = {
     "shared": ("AnimateDiffSharedWindowsContextOptions", {**WINDOWS, **SHARED, "one_motion": 0.0}),
     "one motion": ("AnimateDiffSharedWindowsContextOptions", {**WINDOWS, **SHARED, "one_motion": 1.0}),
 }
+# Follow Path as its node has it, and boxes a little larger than the shapes.
+FOLLOW = {"noise": 1.0, "attention": 2.0, "end_percent": 0.4}
+BOXES = {"box_width": 0.36, "box_height": 0.36, "ease": "linear"}
 REUSE = {"start_percent": 0.1, "end_percent": 0.9}  # as its node has them
 LOOP = {"shared_noise": 0.5}  # as its node has it
 MOTION_BETAS = "sqrt_linear (AnimateDiff)"
@@ -48,7 +51,7 @@ class Clip:
     ``zero``: how many pixels a frame Text2Video-Zero moves it to the right, ``zero_delta_t``: how much freedom it leaves; None
     without that node. ``unictrl``, ``loop``: with UniCtrl, with Seamless Loop. ``windows``: those of a long clip, of CONTEXTS.
     ``cloned``: the video in the input folder whose motion Motion Clone takes. ``reuse``: in one of how many steps Reuse Motion
-    computes the motion model; 0: without that node.
+    computes the motion model; 0: without that node. ``path``: the places of Motion Path that Follow Path gets.
     """
 
     caption: str
@@ -66,6 +69,7 @@ class Clip:
     windows: str | None = None
     cloned: str | None = None
     reuse: int = 0
+    path: str | None = None
 
 
 def sampling_prompt(clip: Clip) -> dict[str, dict]:
@@ -125,6 +129,11 @@ def sampling_prompt(clip: Clip) -> dict[str, dict]:
         nodes["reference"] = node("VAEEncode", pixels=["video_frames", 0], vae=["checkpoint", 2])
         nodes["clone"] = node("AnimateDiffMotionClone", model=model, reference=["reference", 0], **CLONING)
         model = ["clone", 0]
+    if clip.path is not None:
+        nodes["path"] = node("AnimateDiffMotionPath", places=clip.path, **BOXES)
+        text = {"clip": ["checkpoint", 1], "prompt": clip.caption}
+        nodes["follow"] = node("AnimateDiffFollowPath", model=model, path=["path", 0], **text, **FOLLOW)
+        model = ["follow", 0]
     nodes["sampler"] = node(
         "KSampler",
         model=model,

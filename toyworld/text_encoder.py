@@ -37,10 +37,15 @@ def tensors() -> dict[str, torch.Tensor]:
     return {PREFIX + name: value for name, value in found.items()}
 
 
-def contexts(texts: list[str]) -> torch.Tensor:
-    """What ComfyUI's text encoder makes of each of ``texts``, ``(texts, 77, 768)``."""
+def clip() -> comfy.sd.CLIP:
+    """ComfyUI's text encoder with these weights."""
     prefix = "cond_stage_model.transformer."
     layers = {name.removeprefix(prefix): value for name, value in tensors().items()}
-    clip = comfy.sd.load_text_encoder_state_dicts([layers], clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION)
+    return comfy.sd.load_text_encoder_state_dicts([layers], clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION)
+
+
+def contexts(texts: list[str]) -> torch.Tensor:
+    """What ComfyUI's text encoder makes of each of ``texts``, ``(texts, 77, 768)``."""
+    encoder = clip()
     with torch.no_grad():
-        return torch.cat([clip.encode_from_tokens(clip.tokenize(text)) for text in texts]).clone()
+        return torch.cat([encoder.encode_from_tokens(encoder.tokenize(text)) for text in texts]).clone()

@@ -296,6 +296,21 @@ def _seen(pose: list[float], point: Any, camera: Any) -> tuple[float, float]:
     return pose[camera.FX] * x / z + pose[camera.CX], pose[camera.FY] * y / z + pose[camera.CY]
 
 
+@drawing
+def motion_path() -> Any:
+    """An arc and a way that comes nearer."""
+    paths, places = part("sampling.paths.path"), part("scheduling.places")
+    texts = {
+        "cat": "0: 0.22,0.65  3: 0.27,0.44  6: 0.41,0.32  9: 0.59,0.32  12: 0.73,0.44  15: 0.78,0.65",
+        "bus": "0: 0.5,0.6,0.1  15: 0.35,0.75,0.3",
+    }
+    bounds = paths.FARTHEST, (paths.SMALLEST, paths.LARGEST)
+    both = None
+    for word, text in texts.items():
+        both = paths.from_numbers(places.parse_places("places", text, *bounds), 0.2, 0.2, "linear", word).and_also(both)
+    return part("metrics.path_picture").path_canvas(both.at(16), list(texts), 3, 2, 280)
+
+
 def save(name: str, picture: Any) -> int:
     """Write a picture with few colours, which takes few bytes; returns how many."""
     from PIL import Image

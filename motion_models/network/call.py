@@ -109,11 +109,13 @@ class MotionInputs:
 
     ``default`` is for all modules but those that ``modules`` names (``down_blocks.0.motion_modules.1``). ``low_rank``
     changes linear layers for this call; ``merges`` are features that meet the hidden states in attention, ``projections``
-    those that meet them behind it. ``ahead`` is added to the picture ahead of modules: the sum counts by the module's effect
-    as what it makes of it does; a module of effect 0 hands on the whole sum. ``views`` divide the frames (None: all attend to
-    all), ``position_terms`` are what a module makes of its position tables for them. ``attend`` computes all temporal attention
-    of this call (None: as the modules do). ``transform`` is around each temporal transformer, unless ``attend`` looks into it;
-    ``conds`` are the names of those in the UNet call, in equal parts of its batch, where something asks for them.
+    those that meet them behind it. ``ties`` are features of each place and frame: the scalar product of those of two frames
+    is added to the logits of temporal attention between them. ``ahead`` is added to the picture ahead of modules: the sum
+    counts by the module's effect as what it makes of it does; a module of effect 0 hands on the whole sum. ``views`` divide
+    the frames (None: all attend to all), ``position_terms`` are what a module makes of its position tables for them.
+    ``attend`` computes all temporal attention of this call (None: as the modules do). ``transform`` is around each temporal
+    transformer, unless ``attend`` looks into it; ``conds`` are the names of those in the UNet call, in equal parts of its
+    batch, where something asks for them.
 
     Each cond has ``windows`` clips in the call, and masks and features have the pictures of them all, one clip behind the
     other (``parts.of_clips``).
@@ -125,6 +127,7 @@ class MotionInputs:
     merges: Merges = field(default_factory=lambda: NO_MERGES)
     projections: Projections = field(default_factory=lambda: NO_PROJECTIONS)
     ahead: Ahead = field(default_factory=lambda: NOTHING_AHEAD)
+    ties: Any = None  # FrameFeatures, or laid out
     views: Views | None = None
     position_terms: Mapping[str, Any] = field(
         default_factory=lambda: MappingProxyType({})

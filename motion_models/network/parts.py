@@ -20,7 +20,7 @@ Scales = tuple[LaidOut, ...]
 
 
 def varies_over_picture(inputs: MotionInputs, scales: tuple[Strength | None, ...]) -> bool:
-    return bool(inputs.low_rank or inputs.merges or inputs.projections) or any(
+    return bool(inputs.low_rank or inputs.merges or inputs.projections or inputs.ties) or any(
         isinstance(scale, FrameMask) for scale in scales
     )
 
@@ -77,7 +77,9 @@ def _changed(inputs: MotionInputs, scales: tuple, change: Callable) -> tuple[Mot
         name: replace(projection, features=change(projection.features))
         for name, projection in inputs.projections.items()
     }
-    return replace(inputs, low_rank=low_rank, merges=merges, projections=projections), tuple(map(change, scales))
+    ties = None if inputs.ties is None else change(inputs.ties)
+    changed = replace(inputs, low_rank=low_rank, merges=merges, projections=projections, ties=ties)
+    return changed, tuple(map(change, scales))
 
 
 def of_clips(pictures: torch.Tensor, windows: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...host.attention import temporal_attention
+from ...host.attention import temporal_attention, with_terms
 from ...host.patcher import operations
 from ..spec import MotionModelSpec
 from .call import MotionInputs
@@ -23,7 +23,7 @@ from .parts import LaidOut, Scales, in_parts, in_view, of_clips, varies_over_pic
 from .positions import PositionalEncoding
 from .projected import QKV, QKV_LAYERS, PositionTerms, Projected, changes_of
 from .strength import strength_at
-from .views import View, Views
+from .views import Place, View, Views
 
 NORM_GROUPS = 32
 # Positions x heads stays below 65,535, the largest batch that attention kernels can launch.
@@ -63,14 +63,14 @@ class TemporalAttention(nn.Module):
     def forward(self, x: torch.Tensor, inputs: MotionInputs, scale: LaidOut) -> torch.Tensor:
         """``x (positions, frames, channels)`` -> same shape. ``scale`` multiplies the keys."""
         if inputs.views is None:
-            attended = self._attend(self.projected(self.pos_encoder(x), inputs, scale), inputs)
+            attended = self._attend(self.projected(self.pos_encoder(x), inputs, scale), inputs, inputs.ties)
         else:
             attended = self._attend_in_views(Projected(self, x, inputs, scale), inputs.views, inputs)
         return self._linear("to_out.0", self.to_out[0], attended, inputs)
 
     def of_view(self, projected: Projected, view: View, inputs: MotionInputs) -> torch.Tensor:
         """What ``forward`` makes of the frames of ``view`` alone; ``inputs`` are theirs."""
-        attended = self._attend(projected.of(view.place, len(view.frames)), inputs)
+        attended = self._attend(projected.of(view.place, len(view.frames)), inputs, inputs.ties)
         return self._linear("to_out.0", self.to_out[0], attended, inputs)
 
     def project(self, x: torch.Tensor, inputs: MotionInputs) -> QKV:
@@ -92,11 +92,14 @@ class TemporalAttention(nn.Module):
         at_once = max(1, _most_positions(views.longest, channels, x.device) // positions)
         for equal in views.side_by_side(at_once, x):
             q, k, v = (y.flatten(0, 1) for y in projected.of(equal.frames, equal.frames.shape[1]))
-            attended = self._attend((q, k, v), inputs).view(positions, -1, channels)
+            ties = _of_frames(inputs.ties, equal.frames)
+            attended = self._attend((q, k, v), inputs, None if ties is None else ties.flatten(0, 1))
+            attended = attended.view(positions, -1, channels)
             for sources, weights in zip(equal.sources, equal.weights, strict=True):
                 blended[:, equal.place] += attended[:, sources].mul_(weights[:, None])
         if (one := views.one_motion) is not None:
-            in_order = attended = self._attend(projected.all_spread(one), inputs)
+            ties = _of_frames(inputs.ties, one.place)
+            in_order = attended = self._attend(projected.all_spread(one), inputs, ties)
             if not isinstance(one.place, slice):
                 in_order = torch.empty_like(attended)
                 in_order[:, one.place] = attended
@@ -104,14 +107,18 @@ class TemporalAttention(nn.Module):
             blended += basis @ (basis.T @ (in_order - blended)) * one.strength
         return blended
 
-    def _attend(self, qkv: QKV, inputs: MotionInputs) -> torch.Tensor:
-        if inputs.attend is None:
-            return self.attend(*qkv, self.heads)
-        return inputs.attend(self.layer_name, *qkv, self.heads)
+    def _attend(self, qkv: QKV, inputs: MotionInputs, ties: torch.Tensor | None) -> torch.Tensor:
+        """``ties (sequences, frames, n)``, laid out and of the frames of ``qkv``."""
+        attend = self.attend if inputs.attend is None else partial(inputs.attend, self.layer_name)
+        return attend(*qkv, self.heads) if ties is None else with_terms(attend, qkv, self.heads, ties, ties)
 
     def _linear(self, name: str, layer: Any, x: torch.Tensor, inputs: MotionInputs) -> torch.Tensor:
         changes = changes_of(self, name, inputs)
         return add_low_rank(layer(x), x, changes) if changes else layer(x)
+
+
+def _of_frames(laid_out: torch.Tensor | None, place: Place) -> torch.Tensor | None:
+    return None if laid_out is None else laid_out[:, place]
 
 
 def _add_frames(total: torch.Tensor, place: slice | list[int], frames: torch.Tensor) -> None:

@@ -70,12 +70,26 @@ NO_STRENGTHS = [
 ]
 NO_FRAMES = ["0.5: 1.0", "-1: 1.0", "first: 1", "99999: 1.0", "0: 1.0, 0: 2.0", "0-5: 1.0", "0: 1.0,, x"]
 
+NO_PLACES = [
+    "",
+    "0.5,0.5",
+    "0: 0.5",
+    "0: 0.5 0.5",
+    "0: 256,256",
+    "-1: 0,0",
+    "0: 0,0  0: 1,1",
+    "0: nan,0",
+    "99999: 0,0",
+    "0: 1,1,0",
+]
+
 PROMPTS, EVEN, VALUES = "ADE_PromptScheduling", "AnimateDiffPromptScheduling", "ADE_ValueScheduling"
 SCHEDULE = "AnimateDiffScheduleMotionLoRA"
 POSES = "ADE_LoadCameraPosesFromPath"
 
 SCHEDULES: list[Bad] = [
     *(bad(PROMPTS, prompts=text) for text in NO_PROMPTS),
+    *(bad("AnimateDiffMotionPath", places=text) for text in NO_PLACES),
     bad("ADE_PromptSchedulingLatents", prompts='"9999999": "a cat"'),
     bad(EVEN, prompts='"0": "a cat", "4" "a dog"'),
     bad(PROMPTS, prompts=7),

@@ -86,6 +86,8 @@ SOURCES: dict[str, tuple[str, int]] = {
     "CAMERACTRL_POSES": ("ADE_CameraPoseBasic", 0),
     "LOAD3D_CAMERA": ("TinyViewer", 0),
     "WAN_CAMERA_EMBEDDING": ("TinyRays", 0),
+    "MOTION_PATH": ("AnimateDiffMotionPath", 0),
+    "TRACKS": ("TinyTracks", 0),
     "FLOAT": ("ADE_ValueScheduling", 0),  # of inputs without a widget
     # of one node
     "ADE_ApplyAnimateLCMI2VModel.motion_model": ("ADE_LoadAnimateLCMI2VModel", 0),
@@ -95,7 +97,7 @@ SOURCES: dict[str, tuple[str, int]] = {
 }
 # Nodes that take the motion model of a file of their own.
 # They need a MODEL with a motion model.
-ANIMATED = ("AnimateDiffTrainMotionLoRA", "AnimateDiffMotionClone", "AnimateDiffReuseMotion")
+ANIMATED = ("AnimateDiffTrainMotionLoRA", "AnimateDiffMotionClone", "AnimateDiffReuseMotion", "AnimateDiffFollowPath")
 FILES = {"ADE_ApplyAnimateDiffModelWithPIA": "pia.safetensors", "AnimateDiffApplyFancyVideo": "fancy.safetensors"}
 # Where an output of a type goes, on its way to a sampler: the node, and which of its inputs.
 CONSUMERS: dict[str, tuple[str, str]] = {
@@ -131,6 +133,7 @@ CONSUMERS: dict[str, tuple[str, str]] = {
     "VALUES_REPLACE": ("ADE_PromptScheduling", "values_replace"),
     "AD_TRAINING_OPTIONS": ("AnimateDiffTrainMotionLoRA", "options"),
     "FLOATS": ("ADE_MultivalDynamicFloats", "floats"),
+    "MOTION_PATH": ("AnimateDiffFollowPath", "path"),
     "MODEL": ("KSampler", "model"),
     "CONDITIONING": ("KSampler", "positive"),
 }

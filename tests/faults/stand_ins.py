@@ -196,6 +196,12 @@ def viewer() -> dict:
     return {"position": {"x": 1, "y": 2, "z": 5}, "target": {"x": 0, "y": 0, "z": 0}, "fov": 40, "zoom": 1}
 
 
+def tracks():
+    """Of the host's Generate Video Tracks, through 64 x 64 pixels."""
+    places = torch.linspace(16, 48, FRAMES)[:, None, None].expand(FRAMES, 2, 2)
+    return {"track_path": places, "track_visibility": torch.ones(FRAMES, 2, dtype=torch.bool)}
+
+
 def rays() -> torch.Tensor:
     """Those of a camera that stands still for one frame, as Wan's camera node gives them."""
     x, y = torch.meshgrid(torch.arange(8) + 0.5, torch.arange(8) + 0.5, indexing="xy")
@@ -230,6 +236,7 @@ STAND_INS = {
     "TinyPictures": node(pictures, {"frames": "INT", "seed": "INT"}, ("IMAGE",)),
     "TinyMask": node(mask, {"frames": "INT", "seed": "INT"}, ("MASK",)),
     "TinyViewer": node(viewer, {}, ("LOAD3D_CAMERA",)),
+    "TinyTracks": node(tracks, {}, ("TRACKS",)),
     "TinyRays": node(rays, {}, ("WAN_CAMERA_EMBEDDING",)),
     "TinyLatent": node(latent, {"frames": "INT", "seed": "INT"}, ("LATENT",)),
     "Tiles": node(tiles, {"model": "MODEL", "together": "BOOLEAN"}, ("MODEL",)),

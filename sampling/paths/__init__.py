@@ -1,0 +1,1 @@
+"""Where in the picture things are to be, from frame to frame."""

@@ -1,0 +1,72 @@
+"""Objects that follow a path, without training: noise along it, and attention that keeps to its boxes (FreeTraj, TrailBlazer)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from ...host.compiling import is_compiled
+from ...motion_models.network.call import CALL_KEY, MotionCall
+from ...motion_models.network.injection import check_unet
+from ..animate import feature_of
+from ..feature import Call, Denoise, Feature, Pass, Predictions, Run
+from ..keyframes import ActiveRange
+from ..motion.feature import Motion
+from .attention import SpatialAttention, temporal_ties
+from .noise import along
+from .path import MotionPath
+from .words import Words
+
+DEFAULT_NOISE = 1.0
+DEFAULT_ATTENTION = 2.0
+DEFAULT_END = 0.4
+
+
+@dataclass(frozen=True)
+class FollowPath(Feature):
+    """``noise``: how much of the low frequencies in a box all frames share, 0..1. ``attention``: what is added to logits.
+
+    ``end_percent``: up to where in the sampling schedule attention is changed.
+    """
+
+    path: MotionPath
+    words: Words
+    noise: float = DEFAULT_NOISE
+    attention: float = DEFAULT_ATTENTION
+    end_percent: float = DEFAULT_END
+
+    start_percent = 0.0
+
+    def check(self, run: Run) -> None:
+        check_unet(run.patcher.get_model_object("diffusion_model"), "Follow Path is")
+        if feature_of(run.patcher, Motion) is None:
+            raise ValueError(
+                "Follow Path lets the motion model follow a path, but the MODEL is not animated. Connect it behind Use Evolved "
+                "Sampling."
+            )
+        if self.attention and is_compiled(run.model_options):
+            raise ValueError(
+                "Follow Path changes the UNet's attention in a part of the steps, which compiled code does not follow. Take "
+                "TorchCompileModel off the MODEL, or set attention to 0: the path then acts by noise alone."
+            )
+
+    def sample(self, run: Run, start: Pass, then: Callable[[Pass], torch.Tensor]) -> torch.Tensor:
+        boxes = self.path.at(run.frames)
+        if torch.any(start.noise):  # later stages of KSamplerAdvanced add none
+            start = replace(start, noise=along(start.noise, boxes, run.seed, self.noise))
+        if self.attention == 0.0 or self.end_percent == 0.0:
+            return then(start)
+        active = ActiveRange.of(self, run.model_sampling)
+        spatial = SpatialAttention(boxes, self.words, self.attention)
+
+        def around_call(call: Call, go_on: Denoise) -> Predictions:
+            if active is not None and not active.holds(call.step):
+                return go_on(call)
+            window, size = call.window or list(range(call.frames)), call.x.shape[2:]
+            ties = temporal_ties(boxes[:, window], self.attention, *size)
+            motion = MotionCall.of(call.options)
+            tied = replace(motion, motion=tuple(replace(inputs, ties=ties) for inputs in motion.motion))
+            changes = spatial.options(call.transformer_options, call.negatives, size)
+            return go_on(call.with_options(**changes, **{CALL_KEY: tied}))
+
+        return then(start.around_each_call(around_call))
