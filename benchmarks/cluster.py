@@ -1,11 +1,12 @@
 """What a batch on a cluster costs beyond the time of its ComfyUI servers.
 
-    python -m nox -s cluster -- benchmark [--jobs 10] [--only stub|toyworld]
+    python -m nox -s cluster -- benchmark [--jobs 10] [--only stub|toyworld|alone]
 
 Two workers of a Ray cluster on this machine: first with servers that sleep 10 s for each job behind ComfyUI's HTTP interface, then
 with real ones that render the toy world. The overhead of a job is the time from the moment when its worker's last job was
 in the manifest to the moment when it is itself, less the server's own time by the server's clock. Prints
-`figure NAME VALUE LIMIT` in per cent of a 10 s job; exit status 1 if one is above its limit.
+`figure NAME VALUE LIMIT` in per cent of a 10 s job; exit status 1 if one is above its limit. Last, a server alone that has three jobs
+in its queue at once: what ComfyUI itself takes between two of them, which is part of what was measured before.
 """
 
 from __future__ import annotations
@@ -63,20 +64,33 @@ def stub(jobs: int) -> list[tuple[float, float]]:
     return measure(SLEEP, jobs, "--comfyui", str(ROOT / "dev" / "stub_comfyui"), "--python", sys.executable)
 
 
-def toyworld(jobs: int) -> list[tuple[float, float]]:
+def real(folder: str) -> Server:
     comfyui = host()
+    return Server(comfyui, folder, models=[toyworld_models(comfyui)])
+
+
+def toyworld(jobs: int) -> list[tuple[float, float]]:
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(comfyui, folder, models=[toyworld_models(comfyui)])
+        server = real(folder)
         server.prepare()
         base = f'--base-directory "{server.run}" --extra-model-paths-config "{server.run / "models.yaml"}"'
-        options = ("--comfyui", str(comfyui.path), "--python", str(comfyui.python), "--comfyui-args", base)
+        options = ("--comfyui", str(server.path), "--python", str(server.python), "--comfyui-args", base)
         return measure(in_toyworld("txt2vid", cfg=3.0), jobs, *options)
+
+
+def alone(jobs: int = 3) -> list[float]:
+    """Seconds from the end of a job to the beginning of the next one in the queue of one server."""
+    with tempfile.TemporaryDirectory() as folder, real(folder) as server:
+        ids = [server.submit(in_toyworld("txt2vid", cfg=3.0, seed=seed)) for seed in range(jobs)]
+        entries = [server.wait(name) for name in ids]
+    at = [{event: data["timestamp"] / 1000 for event, data in entry["status"]["messages"]} for entry in entries]
+    return [after["execution_start"] - before["execution_success"] for before, after in itertools.pairwise(at)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=10)
-    parser.add_argument("--only", choices=("stub", "toyworld"))
+    parser.add_argument("--only", choices=("stub", "toyworld", "alone"))
     options = parser.parse_args()
     missed = False
     for name, kind in (("stub", stub), ("toyworld", toyworld)):
@@ -89,6 +103,8 @@ def main() -> None:
             percent = 100 * statistics.mean(beyond) / JOB
             print(f"figure cluster_overhead_{name} {percent:.2f} {LIMIT}", flush=True)
             missed |= percent > LIMIT
+    if options.only in (None, "alone"):
+        print(f"a server alone, between two jobs: {', '.join(f'{seconds:.3f}' for seconds in alone())} s")
     sys.exit(missed)
 
 

@@ -195,7 +195,8 @@ NODES = [
                 default=100,
                 min=1,
                 max=MOST_STEPS,
-                tooltip="Steps from one measurement to the next. One takes as long as about one and a half steps for each clip.",
+                tooltip="Steps from one measurement to the next. One takes as long as about one and a half steps of batch 1 for "
+                "each clip.",
             ),
             _previous(),
         ],

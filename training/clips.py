@@ -2,10 +2,11 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -17,6 +18,19 @@ from .settings import TrainingSettings
 
 class TrainingDataError(Told, ValueError):
     """Clips that cannot be trained on; the message says which and what to do."""
+
+
+# What sampling does with a conditioning beyond its text, from the options of an entry: what it is -> whether it is there.
+# Training goes through the UNet alone, where none of it acts.
+OF_SAMPLING: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "an area": lambda options: options.get("area") is not None,
+    "a mask": lambda options: options.get("mask") is not None,
+    "a strength other than 1": lambda options: options.get("strength", 1.0) != 1.0,
+    "a range of steps": lambda options: options.get("start_percent", 0.0) > 0 or options.get("end_percent", 1.0) < 1,
+    "a ControlNet": lambda options: options.get("control") is not None,
+    "boxes of GLIGEN": lambda options: options.get("gligen") is not None,
+    "hooks": lambda options: options.get("hooks") is not None,
+}
 
 
 @dataclass(frozen=True)
@@ -81,11 +95,16 @@ class Clips:
             raise TrainingDataError(
                 f"There are no {clips} to train on: the latents input is empty. Check the dataset folder."
             )
-        for number, sample in enumerate(samples, 1):
+        for number, (sample, latent) in enumerate(zip(samples, latents, strict=True), 1):
             if sample.ndim != 4 or sample.shape[1] != 4:
                 raise TrainingDataError(
                     f"{clip} {number} has latents of shape {tuple(sample.shape)}, but Stable Diffusion needs (frames, 4, height, "
                     "width). Encode its frames with the VAE of the checkpoint that is trained."
+                )
+            if latent.get("noise_mask") is not None:
+                raise TrainingDataError(
+                    f"The latents of {clip.lower()} {number} have a noise mask, but training takes whole pictures. Connect them as "
+                    "they come from VAE Encode."
                 )
             if sample.shape[0] < frames:
                 raise TrainingDataError(
@@ -215,13 +234,20 @@ def _check_same(clips: Clips) -> None:
 
 
 def _check_texts(conditionings: Sequence[Conditioning], name: str) -> None:
-    """Raise TrainingDataError unless each is of one text: a clip is shown with one, so others would be left out unsaid."""
+    """Raise TrainingDataError unless each is of one text and no more: what else is in it would be left out unsaid."""
     for number, conditioning in enumerate(conditionings, 1):
-        if len(conditioning) == 1:
-            continue
         which = f"Conditioning {number} of {name}" if len(conditionings) > 1 else f"The conditioning {name}"
-        holds = f"has {len(conditioning)} parts, as Conditioning (Combine) makes them" if conditioning else "is empty"
-        raise TrainingDataError(
-            f"{which} {holds}, but a clip is trained with one text. Connect that of one CLIP Text Encode; Conditioning (Concat) "
-            "joins two texts to one."
-        )
+        if len(conditioning) != 1:
+            holds = (
+                f"has {len(conditioning)} parts, as Conditioning (Combine) makes them" if conditioning else "is empty"
+            )
+            raise TrainingDataError(
+                f"{which} {holds}, but a clip is trained with one text. Connect that of one CLIP Text Encode; Conditioning (Concat) "
+                "joins two texts to one."
+            )
+        [(_, options)] = conditioning
+        if found := [what for what, there in OF_SAMPLING.items() if there(options)]:
+            raise TrainingDataError(
+                f"{which} has {' and '.join(found)}, which only sampling heeds: training would leave it out. Connect the text as "
+                "it comes from CLIP Text Encode, of a CLIP without hooks."
+            )

@@ -77,7 +77,8 @@ def test_two_processes_save_the_lora_of_one(install, launch, host):
     assert found[True].keys() == found[False].keys()
     assert max(tensor.abs().max() for tensor in found[False].values()) > 1e-3
     for name, tensor in found[False].items():
-        torch.testing.assert_close(found[True][name], tensor, rtol=0, atol=1e-6)
+        # Of float32: a batch in parts is rounded differently, and AdamW makes whole steps of small gradients.
+        assert (found[True][name] - tensor).norm() < 1e-4 * tensor.norm(), name
 
 
 def test_it_runs_in_every_release(install, launch, any_host):

@@ -6,12 +6,17 @@ from collections import Counter
 
 import pytest
 import torch
+from animatediff_dev_examples import NAMES, api_form
 from animatediff_tests_tiny import CONTEXT
 from animatediff_tests_training import assert_same_lora
 from safetensors.torch import load_file
 from torch.overrides import TorchFunctionMode
 
 SDXL_POOLED = 16
+
+
+def trains_motion_lora(name: str) -> bool:
+    return any(node["class_type"] == "AnimateDiffTrainMotionLoRA" for node in api_form(name).values())
 
 
 # -- clips of several sizes, and the same ones again and again ----------------------------------------------------------
@@ -175,6 +180,19 @@ def test_prompts_of_earlier_versions_train_as_they_did(pack):
     assert nodes.settings_of(dict(values)).from_pure_noise
     del values["from_pure_noise"]
     assert not nodes.settings_of(dict(values)).from_pure_noise
+
+
+# One clip needs settings of its own (docs/training.md).
+MOTION_LORA_EXAMPLES = [name for name in NAMES if name.startswith("train_") and trains_motion_lora(name)]
+
+
+@pytest.mark.parametrize("name", MOTION_LORA_EXAMPLES)
+def test_the_examples_train_with_the_defaults_of_the_node(pack, name):
+    inputs = pack.submodule("nodes.training").TrainMotionLoRA.GET_SCHEMA().inputs
+    defaults = {one.id: one.default for one in inputs if getattr(one, "default", None) is not None}
+    del defaults["preview_every"]
+    used = api_form(name)["train"]["inputs"]
+    assert {key: used[key] for key in defaults} == defaults
 
 
 # -- the motion error ---------------------------------------------------------------------------------------------------

@@ -38,7 +38,72 @@ def held_out(given: Given, **changes) -> object:
     return given.options(validation={**clips, **changes})
 
 
+class StandIn:
+    """In place of a ControlNet, of a CLIP or of GLIGEN, which nodes only hand on."""
+
+    def copy(self):
+        return self
+
+    def set_cond_hint(self, *_, **__):
+        return self
+
+    def set_previous_controlnet(self, _):
+        pass
+
+    def tokenize(self, text: str) -> str:
+        return text
+
+    def encode_from_tokens(self, *_, **__) -> tuple:
+        return None, torch.zeros(1, 8)
+
+
+def in_sampling(kind: str, conditioning: list) -> list:
+    """The conditioning behind a node of the host that adds what only sampling heeds."""
+    import comfy.hooks
+
+    import nodes
+
+    one, picture = StandIn(), torch.zeros(1, 8, 8, 3)
+    return {
+        "an area": lambda: nodes.ConditioningSetArea().append(conditioning, 32, 64, 0, 0, 1.0)[0],
+        "a mask": lambda: nodes.ConditioningSetMask().append(conditioning, torch.ones(1, 8, 8), "default", 1.0)[0],
+        "a strength other than 1": lambda: nodes.ConditioningSetAreaStrength().append(conditioning, 0.5)[0],
+        "a range of steps": lambda: nodes.ConditioningSetTimestepRange().set_range(conditioning, 0.2, 1.0)[0],
+        "a ControlNet": lambda: nodes.ControlNetApplyAdvanced().apply_controlnet(
+            conditioning, conditioning, one, picture, 1.0, 0.0, 1.0
+        )[0],
+        "boxes of GLIGEN": lambda: nodes.GLIGENTextBoxApply().append(conditioning, one, one, "a", 32, 32, 0, 0)[0],
+        "hooks": lambda: comfy.hooks.set_hooks_for_conditioning(conditioning, comfy.hooks.HookGroup()),
+    }[kind]()
+
+
+ONLY_IN_SAMPLING = ("an area", "a mask", "a strength other than 1", "a range of steps", "a ControlNet")
+ONLY_IN_SAMPLING += ("boxes of GLIGEN", "hooks")
+
 CLIPS: dict[str, Row] = {
+    **{
+        f"a text with {kind}": (
+            lambda g, kind=kind: g.train_lora(conditionings=[in_sampling(kind, g.positive)]),
+            f"The conditioning positive has {kind}, which only sampling heeds.*Connect the text as it comes from CLIP Text",
+        )
+        for kind in ONLY_IN_SAMPLING
+    },
+    "a text with two of them": (
+        lambda g: g.train_lora(
+            conditionings=[g.positive, in_sampling("a mask", in_sampling("an area", g.positive)), g.positive]
+        ),
+        "Conditioning 2 of positive has an area and a mask, which only",
+    ),
+    "the empty text with a mask": (
+        lambda g: g.with_gradients(g.train_with_negative, in_sampling("a mask", g.negative)),
+        "The conditioning negative has a mask",
+    ),
+    "a noise mask": (
+        lambda g: g.train_lora(
+            latents=[*g.new_latents(1), {**g.new_latents(1)[0], "noise_mask": torch.ones(1, 64, 64)}]
+        ),
+        "The latents of clip 2 have a noise mask, but training takes whole pictures",
+    ),
     "no clips": (lambda g: g.train_lora(latents=[]), "There are no clips to train on: the latents input is empty"),
     "short": (lambda g: g.train_lora(latents=g.new_latents(frames=3)), "Clip 1 has 3 frames, but training takes 4"),
     "one of them short": (
@@ -81,6 +146,10 @@ CLIPS: dict[str, Row] = {
     "held out, captions of others": (
         lambda g: g.train_lora(options=held_out(g, positive=(g.positive,) * 3)),
         "There are 2 held-out clips but 3 positive conditionings",
+    ),
+    "held out, a text with a ControlNet": (
+        lambda g: g.train_lora(options=held_out(g, positive=(in_sampling("a ControlNet", g.positive),))),
+        "The conditioning positive of Training Validation has a ControlNet",
     ),
     "held out, two texts": (
         lambda g: g.train_lora(options=held_out(g, positive=(combined(g),))),
@@ -167,6 +236,15 @@ def test_is_refused_before_anything_is_unloaded(given, row):
     given.nothing_unloaded  # noqa: B018 - from here on
     with pytest.raises(ValueError, match=words):
         train(given)
+
+
+def test_what_changes_nothing_in_sampling_is_no_reason_to_refuse(train_lora, positive):
+    """All steps, at strength 1."""
+    import nodes
+
+    whole = nodes.ConditioningSetTimestepRange().set_range(positive, 0.0, 1.0)[0]
+    whole = nodes.ConditioningSetAreaStrength().append(whole, 1.0)[0]
+    assert train_lora(conditionings=[whole])[1].steps == 2
 
 
 RESUMED: dict[str, Row] = {
@@ -299,6 +377,26 @@ NODES: dict[str, Row] = {
         lambda g: g.option("Validation", latents=g.new_latents(), positive=[g.positive], every=[1, 2]),
         "The input every got a list of 2 values, but takes one",
     ),
+    "a measurement at no step": (
+        lambda g: g.option("Validation", latents=g.new_latents(), positive=[g.positive], every=[0]),
+        "every .*has to be at least 1",
+    ),
+    **{
+        f"no {name}": (
+            lambda g, name=name: g.option(
+                "on Several GPUs", **{"filename_prefix": "x", "gpus": 2, "machines": 1, name: 0}
+            ),
+            f"{name} .*has to be at least 1",
+        )
+        for name in ("gpus", "machines")
+    },
+    **{
+        f"no {name}": (
+            lambda g, name=name: executed(g, "TrainMotionLoRA", **{name: [0]}),
+            f"{name} .*has to be at least 1",
+        )
+        for name in ("steps", "batch", "rank")
+    },
     "checkpoints of no step": (
         lambda g: g.option("Checkpoints", filename_prefix="x", every=0, keep=1, go_on=False, sample=False),
         "every .*has to be at least 1",

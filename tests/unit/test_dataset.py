@@ -327,6 +327,17 @@ def test_shots_are_told_apart_by_pyscenedetect(dataset, clips_of, shown, tmp_pat
     assert [round(clip.times[0], 2) for clip in clips] == [0.0, 0.8, 1.6]
 
 
+def test_a_video_that_breaks_while_it_is_looked_for_cuts_is_told(dataset, monkeypatch):
+    def breaking(_):
+        yield from ()
+        raise OSError("the disk is gone")
+
+    shots, video = dataset("shots"), dataset("video")
+    monkeypatch.setattr(shots, "frames", breaking)
+    with pytest.raises(video.UnusableVideo, match=r"cannot be decoded at 0.0 s \(the disk is gone\)"):
+        shots.cuts("any", video.Video(np.arange(4) / 25, 16, 16))
+
+
 @pytest.mark.parametrize("rate", [25.0, 30.0, 24.0, 7.5])
 def test_no_clip_goes_across_a_cut(dataset, new_settings, rate):
     """Also where frames are taken at another rate than the video's."""
