@@ -1,6 +1,6 @@
 """Attention that keeps an object in its box: spatial, to the text and within the picture, and temporal.
 
-Qiu et al., "FreeTraj" (arXiv 2406.16863), section 3.3, and Ma et al., "TrailBlazer" (arXiv 2401.00896), section 3: attention
+Qiu et al., "FreeTraj" (arXiv 2406.16863), and Ma et al., "TrailBlazer" (arXiv 2401.00896): attention
 maps are strengthened inside a box that moves, and weakened between inside and outside. With m how far a place lies in the box of
 an object in a frame (0..1) and c = 2 m - 1, this adds to the logits, and so multiplies the probabilities ahead of their sum:
 

@@ -1,6 +1,6 @@
 """Noise along a path: each object has one pattern of low frequencies that moves with its box, all else is fresh.
 
-Qiu et al., "FreeTraj: Tuning-Free Trajectory Control in Video Diffusion Models" (arXiv 2406.16863), section 3.2: what moves
+Qiu et al., "FreeTraj: Tuning-Free Trajectory Control in Video Diffusion Models" (arXiv 2406.16863): what moves
 in the low frequencies of the initial noise moves in the clip, and high frequencies are drawn anew, as the same ones in all
 frames show as artifacts. There frequencies are exchanged in the whole clip. Here it is done so that each frame by itself stays
 white noise of variance 1, as the model was trained on; only what frames have in common changes:
