@@ -14,7 +14,7 @@ FONT, SMALL_FONT = 17, 14
 OVERSAMPLING = 2  # Pillow draws lines with hard edges
 INK, GREY, GRID, SEAM = "#222222", "#666666", "#dddddd", "#d1495b"
 COLOURS = ("#2a6f97", "#468faf", "#61a5c2", "#6a994e", "#e09f3e", "#9a5ea1")
-# The least that an axis spans, so that rounding does not look like a swing.
+# The least that an axis of a measure spans, so that rounding does not look like a swing.
 LEAST_SPAN = 1.0
 
 
@@ -73,13 +73,13 @@ def panel(canvas: "Canvas", top: int, measure: Measure, colour: str, animation: 
             canvas.dot(point, colour, 4)
 
 
-def ticks(low: float, high: float) -> tuple[list[float], int]:
-    """Three to six round numbers around a range, and the decimals to write them with."""
-    if high - low < LEAST_SPAN:
+def ticks(low: float, high: float, least: float = LEAST_SPAN) -> tuple[list[float], int]:
+    """Three to six round numbers around a range, which is widened to ``least``, and the decimals to write them with."""
+    if high - low < least:
         middle = (low + high) / 2
-        low, high = middle - LEAST_SPAN / 2, middle + LEAST_SPAN / 2
+        low, high = middle - least / 2, middle + least / 2
         if middle >= 0 > low:
-            low, high = 0.0, LEAST_SPAN
+            low, high = 0.0, least
     size = (high - low) / 3
     power = 10.0 ** math.floor(math.log10(size))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= size)
@@ -114,7 +114,9 @@ class Canvas:
         x, y = (value * OVERSAMPLING for value in point)
         self.draw.text((x, y), text, colour, font, anchor)
 
+    def picture(self) -> Image.Image:
+        return self.image.resize(self.size, Image.Resampling.LANCZOS)
+
     def tensor(self) -> torch.Tensor:
         """``(1, height, width, 3)`` in 0..1."""
-        small = self.image.resize(self.size, Image.Resampling.LANCZOS)
-        return torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)[None]
+        return torch.from_numpy(np.asarray(self.picture(), dtype=np.float32) / 255)[None]

@@ -20,6 +20,19 @@ examples = import_file("animatediff_dev_examples", ROOT / "dev" / "examples.py")
 READY = "window.app?.extensionManager?.workflow?.activeWorkflow?.isLoaded"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--front-end", help="another front end: the folder `static` of an unpacked comfyui-frontend-package"
+    )
+
+
+@pytest.fixture(scope="session")
+def front_end(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Arguments of a server, for the front end under test."""
+    folder = request.config.getoption("--front-end")
+    return ("--front-end-root", folder) if folder else ()
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
@@ -32,10 +45,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def example_server(browser: Browser, new_server: Callable, host, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+def example_server(
+    browser: Browser, new_server: Callable, host, front_end: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator:
     """A server that lists the files the example workflows name. Asks for `browser` so that a skip costs no start."""
     models = tmp_path_factory.mktemp("models")
-    server = new_server(host, models=[models])
+    server = new_server(host, models=[models], extra_args=front_end)
     # The server lists files by name only, so empty ones will do.
     examples.lay_out_files(map(examples.api_form, examples.NAMES), models, server.run)
     with server:
