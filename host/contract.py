@@ -556,6 +556,13 @@ clips of a folder of videos
     comfy.model_management.throw_exception_if_processing_interrupted()
     comfy_api.latest.ui.PreviewText(_)
 
+Show Settings
+    comfy_api.latest.io.MultiType.Input(_, types=, tooltip=)
+    comfy_api.latest.ui.PreviewImage(_)
+    comfy.model_sampling.ModelSamplingDiscrete.percent_to_sigma(_)
+    comfy.model_sampling.ModelSamplingDiscrete.sigma_min
+    comfy.model_sampling.ModelSamplingDiscrete.sigma_max
+
 Animation Metrics
     comfy_execution.graph_utils.ExecutionBlocker(_)
     comfy.utils.ProgressBar(_)

@@ -1,6 +1,7 @@
 """The curves of an animation's measures as one picture."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -94,6 +95,33 @@ def frame_ticks(frames: int) -> range:
     return range(0, frames, step)
 
 
+def axes(
+    canvas: "Canvas",
+    box: tuple[int, int, int, int],
+    x_end: float,
+    numbers: dict[float, str],
+    y_axis: tuple[list[float], int],
+) -> Callable[[float, float], tuple[float, float]]:
+    """Axes in ``box`` (left, top, right, bottom): from 0 to ``x_end`` with ``numbers`` at their places, and ``y_axis`` of ``ticks``.
+
+    Returns the way from values to pixels; a value beyond the axis is on its end.
+    """
+    (left, top, right, bottom), (levels, decimals) = box, y_axis
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        share = (min(max(y, levels[0]), levels[-1]) - levels[0]) / (levels[-1] - levels[0])
+        return left + (right - left) * x / x_end, bottom + (top - bottom) * share
+
+    for level in levels:
+        y = at(0, level)[1]
+        canvas.line([(left, y), (right, y)], GRID, 1)
+        canvas.text((left - 8, y), f"{level:.{decimals}f}", SMALL_FONT, GREY, "rm")
+    for x, text in numbers.items():
+        canvas.text((at(x, 0)[0], bottom + 6), text, SMALL_FONT, GREY, "ma")
+    canvas.line([(left, top), (left, bottom), (right, bottom)], GREY, 1)
+    return at
+
+
 class Canvas:
     """Drawing in pixels of the finished picture, with smooth edges."""
 
@@ -105,6 +133,9 @@ class Canvas:
     def line(self, points: list[tuple[float, float]], colour: str, width: int) -> None:
         scaled = [(x * OVERSAMPLING, y * OVERSAMPLING) for x, y in points]
         self.draw.line(scaled, colour, width * OVERSAMPLING, joint="curve")
+
+    def box(self, corners: tuple[float, float, float, float], colour: str) -> None:
+        self.draw.rectangle([value * OVERSAMPLING for value in corners], colour)
 
     def dot(self, point: tuple[float, float], colour: str, radius: float) -> None:
         self.draw.circle([value * OVERSAMPLING for value in point], radius * OVERSAMPLING, colour)

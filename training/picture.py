@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from ..metrics.plot import COLOURS, GREY, GRID, INK, SEAM, SMALL_FONT, Canvas, ticks
+from ..metrics.plot import COLOURS, INK, SEAM, SMALL_FONT, Canvas, axes, ticks
 from .record import TrainingRecord
 
 WIDTH, HEIGHT = 480, 220  # pixels of the curves
@@ -29,20 +29,9 @@ def losses(record: TrainingRecord, steps: int) -> Image.Image:
     low, high = np.quantile(record.losses, SHOWN)
     curves = [record.smoothed, list(record.validation.values())]
     low, high = min(low, *map(min, filter(None, curves))), max(high, *map(max, filter(None, curves)))
-    y_axis, decimals = ticks(low, high, least=max(high, 1e-6) / 20)
-    upper, lower = ABOVE, HEIGHT - BELOW
-
-    def at(step: float, loss: float) -> tuple[float, float]:
-        share = (min(max(loss, y_axis[0]), y_axis[-1]) - y_axis[0]) / (y_axis[-1] - y_axis[0])
-        return LEFT + (WIDTH - LEFT - RIGHT) * step / steps, lower + (upper - lower) * share
-
-    for tick in y_axis:
-        canvas.line([at(0, tick), at(steps, tick)], GRID, 1)
-        canvas.text((LEFT - 8, at(0, tick)[1]), f"{tick:.{decimals}f}", SMALL_FONT, GREY, "rm")
-    for tick in ticks(0, steps)[0]:
-        if tick <= steps and tick == int(tick):
-            canvas.text((at(tick, 0)[0], lower + 5), f"{tick:.0f}", SMALL_FONT, GREY, "ma")
-    canvas.line([(LEFT, upper), (LEFT, lower), (WIDTH - RIGHT, lower)], GREY, 1)
+    y_axis = ticks(low, high, least=max(high, 1e-6) / 20)
+    numbers = {step: f"{step:.0f}" for step in ticks(0, steps)[0] if step <= steps and step % 1 == 0}
+    at = axes(canvas, (LEFT, ABOVE, WIDTH - RIGHT, HEIGHT - BELOW), steps, numbers, y_axis)
     key = {"loss": EACH_STEP, "smoothed": COLOURS[0], "validation": SEAM}
     for place, (name, colour) in enumerate(list(key.items())[: 3 if record.validation else 2]):
         canvas.line([(LEFT + 110 * place, 16), (LEFT + 110 * place + 20, 16)], colour, 4)
