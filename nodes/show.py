@@ -20,7 +20,7 @@ from ..sampling.strength.multival import Multival, as_mask
 from ..sampling.windows.context import Contexts
 from ..sampling.windows.pictures import weights_map
 from ..sampling.windows.plan import plan
-from .base import WrongInput, node
+from .base import EmptyInput, node
 from .kinds import KINDS
 
 MOST_FRAMES = 4096
@@ -119,15 +119,14 @@ SHOWN: dict[str, Callable[..., torch.Tensor]] = {
 
 
 def _show(settings: object, frames: int) -> io.NodeOutput:
-    nothing = isinstance(settings, Sequence) and not settings
-    for io_type, draw in () if nothing else SHOWN.items():
-        fits = KINDS[io_type].fits
-        if fits is not None and fits(settings):
-            picture = draw(settings, min(frames, MOST_FRAMES))
-            return io.NodeOutput(picture, ui=ui.PreviewImage(picture))
-    raise WrongInput(
-        f"The input settings of Show Settings got nothing that can be drawn. Connect one of: {', '.join(sorted(SHOWN))}."
-    )
+    if isinstance(settings, Sequence) and not settings:
+        raise EmptyInput(
+            "The input settings of Show Settings got an empty chain or list: there is nothing to draw. Connect settings that "
+            "hold something."
+        )
+    draw = next(draw for io_type, draw in SHOWN.items() if (fits := KINDS[io_type].fits) and fits(settings))
+    picture = draw(settings, min(frames, MOST_FRAMES))
+    return io.NodeOutput(picture, ui=ui.PreviewImage(picture))
 
 
 NODES = [

@@ -98,7 +98,14 @@ def test_the_picture_is_shown_on_the_node(pack):
     assert shown["type"] == "temp"
 
 
-@pytest.mark.parametrize("nothing", [(), [], "text", {"a": 1}])
-def test_something_else_is_told(node, nothing):
-    with pytest.raises(ValueError, match="Connect one of: AD_KEYFRAMES, CAMERACTRL_POSES"):
-        node("AnimateDiffShowSettings", settings=nothing, frames=16)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ((), "got an empty chain or list.*Connect settings that hold something"),
+        ([], "got an empty chain or list"),
+        ("text", "got a text in place of context options, or keyframes.*Connect Context Options: Standard Static, or"),
+    ],
+)
+def test_something_else_is_told(node, settings, message):
+    with pytest.raises(ValueError, match=message):
+        node("AnimateDiffShowSettings", settings=settings, frames=16)
