@@ -35,7 +35,7 @@ class MovingPreview:
     def show(self, draw: Callable[[], Sequence[Image.Image]]) -> None:
         """From now on the pictures that ``draw`` gives, over and over; the one whose turn it is at once.
 
-        Where nobody sees it nothing is drawn.
+        Outside of a server nothing is drawn.
         """
         with self._told():
             if self.ended.is_set() or not _state().handlers:

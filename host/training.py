@@ -147,7 +147,7 @@ class Progress:
         self.shown = self.logged = 0.0
 
     def step(self, done: int, losses: str, pictures: Callable[[], Sequence[Image.Image]]) -> None:
-        """``pictures`` draws what the node shows: only now and then, and where somebody sees it."""
+        """``pictures`` draws what the node shows: now and then, and only in a server."""
         self.bar.update_absolute(done, self.total)
         now = time.monotonic()
         pace = (done - self.first) / (now - self.start)
