@@ -1,6 +1,6 @@
 """What the moving preview costs: the time of a clip with ComfyUI's previews on over that with them off.
 
-    python -m nox -s benchmark -- preview [--steps 8] [--rounds 5] [--pixels 256] [--device cpu]
+    python -m nox -s benchmark -- preview [--steps 8] [--rounds 5] [--pixels 64] [--device cpu]
 
 API prompts of 16 frames on the toy world through a ComfyUI server that a front end listens to; the two take turns. Both the time on the
 clock and the time of all processor cores are told: the second is the less disturbed one. ComfyUI's own previews, a still for each
@@ -33,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--pixels", type=int, default=256)
+    parser.add_argument("--pixels", type=int, default=64)
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
     options = parser.parse_args()
     host = hosts.host()

@@ -85,7 +85,8 @@ def playing_clip(device: torch.device, latent_format) -> Iterator[Callable[[torc
     None where there is nobody to see it: outside of a node, or with ComfyUI's previews turned off. The pictures are those of
     the host's own previewer; another pack's, which may play clips itself, is left to it.
     """
-    context, draw = get_executing_context(), _drawer(device, latent_format)
+    context = get_executing_context()
+    draw = context and _drawer(device, latent_format)
     if context is None or draw is None:
         yield None
         return

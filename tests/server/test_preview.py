@@ -26,7 +26,7 @@ def pictures(previews: list) -> list[Image.Image]:
 
 def test_the_clip_moves_on_the_sampler(server):
     steps = 8
-    previews = seen(server.url, in_toyworld("txt2vid", batch_size=FRAMES, steps=steps, width=256, height=256))
+    previews = seen(server.url, in_toyworld("txt2vid", batch_size=FRAMES, steps=steps))
     assert {preview.node for preview in previews} == {"sampler"}
     ours = [picture.tobytes() for picture in pictures(previews) if picture.size == (256, 256)]
     assert len(previews) - len(ours) == steps  # the host's own, of the first frame
