@@ -86,7 +86,7 @@ def playing_clip(device: torch.device, latent_format) -> Iterator[Callable[[torc
     the host's own previewer; another pack's, which may play clips itself, is left to it.
     """
     context = get_executing_context()
-    draw = context and _drawer(device, latent_format)
+    draw = None if context is None else _drawer(device, latent_format)
     if context is None or draw is None:
         yield None
         return

@@ -33,7 +33,11 @@ def over_run(title: str, curves: Mapping[str, Callable[[float], float]]) -> torc
 
 
 def _curves(
-    title: str, x_name: str, x_end: float, numbers: dict[float, str], curves: Mapping[str, list[tuple[float, float]]]
+    title: str,
+    x_name: str,
+    x_end: float,
+    numbers: dict[float, str],
+    curves: Mapping[str, Sequence[tuple[float, float]]],
 ) -> torch.Tensor:
     names = list(curves)[:MOST_NAMES] if len(curves) > 1 else []
     canvas = Canvas(WIDTH, HEIGHT + KEY * len(names))
