@@ -23,10 +23,13 @@ def run(session: nox.Session, *args: str, **environment: str) -> None:
     session.run(str(hosts.host().python), *args, external=True, env=environment)
 
 
-def run_tests(session: nox.Session, *args: str, **environment: str) -> None:
+def run_tests(session: nox.Session, *args: str, folder: str = "", **environment: str) -> None:
+    """The tests of ``folder`` (none: those of pyproject.toml), or only those that follow `--`."""
     hosts.require_test_tools(hosts.host().python)
+    picked = any(argument.startswith("tests/") for argument in session.posargs)
     # -rs: the summary says why a test was skipped.
-    run(session, "-m", "pytest", "-rs", *args, *session.posargs, **environment)
+    where = [folder] if folder and not picked else []
+    run(session, "-m", "pytest", "-rs", *args, *where, *session.posargs, **environment)
 
 
 def comparing(session: nox.Session, what: str) -> tuple[str, ...]:
@@ -69,19 +72,19 @@ def tests(session: nox.Session) -> None:
 def conformance(session: nox.Session) -> None:
     """Our latents against the incumbent's, with each case's error; fails unless all were compared."""
     # -s: a case prints its error when it passes too.
-    run_tests(session, "tests/conformance", "-v", "-s", *comparing(session, "reference latents"))
+    run_tests(session, "-v", "-s", *comparing(session, "reference latents"), folder="tests/conformance")
 
 
 @nox.session(venv_backend="none", name="hosts")
 def hosts_(session: nox.Session) -> None:
     """The pack in every supported ComfyUI release."""
-    run_tests(session, "tests/hosts", *comparing(session, "ComfyUI releases"))
+    run_tests(session, *comparing(session, "ComfyUI releases"), folder="tests/hosts")
 
 
 @nox.session(venv_backend="none")
 def faults(session: nox.Session) -> None:
     """Faults at every stage, prompts in random order, bad inputs; with `-- --write-numbers` docs/reliability.md gets its numbers."""
-    run_tests(session, "tests/faults")
+    run_tests(session, folder="tests/faults")
 
 
 @nox.session(venv_backend="none")
@@ -105,13 +108,13 @@ def lint(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def browser(session: nox.Session) -> None:
     """The example workflows and all nodes in ComfyUI's own front end; needs chromium on the PATH."""
-    run_tests(session, "tests/browser", *comparing(session, "stored nodes"))
+    run_tests(session, *comparing(session, "stored nodes"), folder="tests/browser")
 
 
 @nox.session(venv_backend="none")
 def distributed(session: nox.Session) -> None:
     """Training on two processes of this machine (docs/training.md, several GPUs): as one, and through torchrun from a graph."""
-    run_tests(session, "tests/distributed")
+    run_tests(session, folder="tests/distributed")
 
 
 @nox.session(venv_backend="venv", reuse_venv=True)

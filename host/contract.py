@@ -511,7 +511,7 @@ training
     comfy.ldm.modules.attention.GEGLU
     'optimized_attention_override' in comfy.ldm.modules.attention
     comfy.utils.ProgressBar(_, node_id=)
-    comfy.utils.ProgressBar.update_absolute(_, _, _)
+    comfy.utils.ProgressBar.update_absolute(_, _)
     comfy.model_patcher.ModelPatcher.is_dynamic()  since 0.16.3
     comfy.model_patcher.ModelPatcher.clone(disable_dynamic=)  since 0.16.3
 
@@ -533,6 +533,16 @@ training by command
     nodes.NODE_CLASS_MAPPINGS
     nodes.interrupt_processing()
     nodes.load_custom_node(_)
+
+moving previews of clips
+    comfy_execution.progress.get_progress_state()
+    comfy_execution.progress.ProgressRegistry().handlers
+    comfy_execution.progress.ProgressRegistry.ensure_entry(_)
+    comfy_execution.progress.ProgressRegistry.update_progress(_, _, _, image)
+    comfy_execution.utils.get_executing_context()
+    comfy_execution.utils.ExecutionContext().node_id
+    latent_preview.get_previewer(_, _)
+    latent_preview.LatentPreviewer.decode_latent_to_preview(_)
 
 previews of training
     comfy.latent_formats.SD15().latent_rgb_factors
@@ -557,6 +567,13 @@ clips of a folder of videos
     comfy.utils.ProgressBar.update(_)
     comfy.model_management.throw_exception_if_processing_interrupted()
     comfy_api.latest.ui.PreviewText(_)
+
+Show Settings
+    comfy_api.latest.io.MultiType.Input(_, types=, tooltip=)
+    comfy_api.latest.ui.PreviewImage(_)
+    comfy.model_sampling.ModelSamplingDiscrete.percent_to_sigma(_)
+    comfy.model_sampling.ModelSamplingDiscrete.sigma_min
+    comfy.model_sampling.ModelSamplingDiscrete.sigma_max
 
 Animation Metrics
     comfy_execution.graph_utils.ExecutionBlocker(_)

@@ -4,7 +4,7 @@ import copy
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from . import vae
 from .device import training_device as training_device
 from .gradients import differentiable
 from .patcher import is_dynamic
+from .preview import FRAMES_PER_SECOND, MovingPreview
 from .progress import show_text
 
 Conditioning = list  # the host's CONDITIONING: [[tensor, options], ...]
@@ -128,33 +129,50 @@ class PreparedConds:
         return {name: cond.clone() if isinstance(cond, torch.Tensor) else cond for name, cond in conds.items()}
 
 
-TEXT_EVERY, LOG_EVERY = 1.0, 15.0  # seconds
+SHOW_EVERY, LOG_EVERY = 2.0, 15.0  # seconds
+PICTURE_SIZE = 480  # pixels of the longer side
 
 
 class Progress:
-    """The node's progress bar, its line of text, its previews, and now and then a line in the log."""
+    """The node's progress bar, its line of text, its moving picture, and now and then a line in the log."""
 
     def __init__(self, total: int, node_id: str | None, done: int = 0):
         """``done``: how many of ``total`` were done before."""
         self.first = done
         self.bar = comfy.utils.ProgressBar(total, node_id=node_id)
         self.node_id = node_id
+        self.preview = None if node_id is None else MovingPreview(node_id, PICTURE_SIZE)
         self.total = total
         self.start = time.monotonic()
-        self.texted = self.logged = 0.0
+        self.shown = self.logged = 0.0
 
-    def step(self, done: int, losses: str, preview: Image.Image | None = None) -> None:
-        image = None if preview is None else ("JPEG", preview, max(preview.size))
-        self.bar.update_absolute(done, self.total, image)
+    def step(self, done: int, losses: str, pictures: Callable[[], Sequence[Image.Image]]) -> None:
+        """``pictures`` draws what the node shows: now and then, and only in a server."""
+        self.bar.update_absolute(done, self.total)
         now = time.monotonic()
-        text = f"step {done} of {self.total}, {losses}, {(done - self.first) / (now - self.start):.2f} steps/s"
-        if now - self.texted > TEXT_EVERY or done == self.total:
-            self.texted = now
-            if self.node_id is not None:
+        pace = (done - self.first) / (now - self.start)
+        text = f"step {done} of {self.total}, {losses}, {pace:.2f} steps/s, {time_left((self.total - done) / pace)}"
+        if now - self.shown > SHOW_EVERY or done == self.total:
+            self.shown = now
+            if self.node_id is not None and self.preview is not None:
                 show_text(text, self.node_id)
+                self.preview.show(pictures)
         if now - self.logged > LOG_EVERY or done == self.total:
             self.logged = now
             logging.info("AnimateDiff training: %s", text)
+
+    def close(self) -> None:
+        if self.preview is not None:
+            self.preview.close()
+
+
+def time_left(seconds: float) -> str:
+    """In words, of a clock's shape where it is long: "40 s left", "12:05 min left", "3:20 h left"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s left"
+    large, small, unit = (*divmod(seconds, 60), "min") if seconds < 3600 else (*divmod(seconds // 60, 60), "h")
+    return f"{large}:{small:02d} {unit} left"
 
 
 # Raised by the host's layers and progress bar once the user has pressed Stop. With it the request counts as served:
@@ -163,9 +181,6 @@ Stopped = comfy.model_management.InterruptProcessingException
 check_stopped = comfy.model_management.throw_exception_if_processing_interrupted
 forget_stop = partial(comfy.model_management.interrupt_current_processing, False)
 OutOfMemory = comfy.model_management.OOM_EXCEPTION
-
-
-FRAME_MS = 125  # of a sample: 8 frames a second, as AnimateDiff's clips are mostly shown
 
 
 def _rough_colours(base: Any, latents: torch.Tensor) -> torch.Tensor:
@@ -184,16 +199,6 @@ def _picture(pixels: torch.Tensor, scale: int) -> Image.Image:
     return picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.BICUBIC)
 
 
-def frames_preview(base: Any) -> Callable[[torch.Tensor], Image.Image]:
-    """A function from latents ``(frames, channels, height, width)`` to one picture of some frames side by side."""
-
-    def draw(latents: torch.Tensor) -> Image.Image:
-        chosen = _rough_colours(base, latents[:: max(1, len(latents) // 4)][:4])
-        return _picture(chosen.transpose(0, 1).flatten(1, 2), scale=4)
-
-    return draw
-
-
 def clip_pictures(base: Any, latents: torch.Tensor, autoencoder: Any = None) -> list[Image.Image]:
     """The frames of a clip, of latents ``(frames, channels, height, width)`` in the UNet's scale.
 
@@ -208,4 +213,6 @@ def clip_pictures(base: Any, latents: torch.Tensor, autoencoder: Any = None) -> 
 
 def save_clip(pictures: list[Image.Image], path: str) -> None:
     """Write an animated WebP, whatever ``path`` ends with."""
-    pictures[0].save(path, format="WEBP", save_all=True, append_images=pictures[1:], duration=FRAME_MS, loop=0)
+    pictures[0].save(
+        path, format="WEBP", save_all=True, append_images=pictures[1:], duration=1000 // FRAMES_PER_SECOND, loop=0
+    )

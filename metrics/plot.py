@@ -1,6 +1,7 @@
 """The curves of an animation's measures as one picture."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ FONT, SMALL_FONT = 17, 14
 OVERSAMPLING = 2  # Pillow draws lines with hard edges
 INK, GREY, GRID, SEAM = "#222222", "#666666", "#dddddd", "#d1495b"
 COLOURS = ("#2a6f97", "#468faf", "#61a5c2", "#6a994e", "#e09f3e", "#9a5ea1")
-# The least that an axis spans, so that rounding does not look like a swing.
+# The least that an axis of a measure spans, so that rounding does not look like a swing.
 LEAST_SPAN = 1.0
 
 
@@ -73,13 +74,13 @@ def panel(canvas: "Canvas", top: int, measure: Measure, colour: str, animation: 
             canvas.dot(point, colour, 4)
 
 
-def ticks(low: float, high: float) -> tuple[list[float], int]:
-    """Three to six round numbers around a range, and the decimals to write them with."""
-    if high - low < LEAST_SPAN:
+def ticks(low: float, high: float, least: float = LEAST_SPAN) -> tuple[list[float], int]:
+    """Three to six round numbers around a range, which is widened to ``least``, and the decimals to write them with."""
+    if high - low < least:
         middle = (low + high) / 2
-        low, high = middle - LEAST_SPAN / 2, middle + LEAST_SPAN / 2
+        low, high = middle - least / 2, middle + least / 2
         if middle >= 0 > low:
-            low, high = 0.0, LEAST_SPAN
+            low, high = 0.0, least
     size = (high - low) / 3
     power = 10.0 ** math.floor(math.log10(size))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= size)
@@ -94,6 +95,33 @@ def frame_ticks(frames: int) -> range:
     return range(0, frames, step)
 
 
+def axes(
+    canvas: "Canvas",
+    box: tuple[int, int, int, int],
+    x_end: float,
+    numbers: dict[float, str],
+    y_axis: tuple[list[float], int],
+) -> Callable[[float, float], tuple[float, float]]:
+    """Axes in ``box`` (left, top, right, bottom): from 0 to ``x_end`` with ``numbers`` at their places, and ``y_axis`` of ``ticks``.
+
+    Returns the way from values to pixels; a value beyond the axis is on its end.
+    """
+    (left, top, right, bottom), (levels, decimals) = box, y_axis
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        share = (min(max(y, levels[0]), levels[-1]) - levels[0]) / (levels[-1] - levels[0])
+        return left + (right - left) * x / x_end, bottom + (top - bottom) * share
+
+    for level in levels:
+        y = at(0, level)[1]
+        canvas.line([(left, y), (right, y)], GRID, 1)
+        canvas.text((left - 8, y), f"{level:.{decimals}f}", SMALL_FONT, GREY, "rm")
+    for x, text in numbers.items():
+        canvas.text((at(x, 0)[0], bottom + 6), text, SMALL_FONT, GREY, "ma")
+    canvas.line([(left, top), (left, bottom), (right, bottom)], GREY, 1)
+    return at
+
+
 class Canvas:
     """Drawing in pixels of the finished picture, with smooth edges."""
 
@@ -106,6 +134,9 @@ class Canvas:
         scaled = [(x * OVERSAMPLING, y * OVERSAMPLING) for x, y in points]
         self.draw.line(scaled, colour, width * OVERSAMPLING, joint="curve")
 
+    def box(self, corners: tuple[float, float, float, float], colour: str) -> None:
+        self.draw.rectangle([value * OVERSAMPLING for value in corners], colour)
+
     def dot(self, point: tuple[float, float], colour: str, radius: float) -> None:
         self.draw.circle([value * OVERSAMPLING for value in point], radius * OVERSAMPLING, colour)
 
@@ -114,7 +145,9 @@ class Canvas:
         x, y = (value * OVERSAMPLING for value in point)
         self.draw.text((x, y), text, colour, font, anchor)
 
+    def picture(self) -> Image.Image:
+        return self.image.resize(self.size, Image.Resampling.LANCZOS)
+
     def tensor(self) -> torch.Tensor:
         """``(1, height, width, 3)`` in 0..1."""
-        small = self.image.resize(self.size, Image.Resampling.LANCZOS)
-        return torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)[None]
+        return torch.from_numpy(np.asarray(self.picture(), dtype=np.float32) / 255)[None]

@@ -199,10 +199,14 @@ PLAIN = {
 }
 
 
+def kinds(entry: io.Input) -> list[Kind]:
+    """Of each type that the input ``entry`` takes, of those that are known."""
+    return [KINDS[name] for name in str(entry.get_io_type()).split(",") if name in KINDS]
+
+
 def source(entry: io.Input) -> str:
     """What to connect to the input ``entry``."""
-    io_type = str(entry.get_io_type())
-    return KINDS[io_type].source if io_type in KINDS else f"a node that gives {io_type}"
+    return ", or ".join(kind.source for kind in kinds(entry)) or f"a node that gives {entry.get_io_type()}"
 
 
 def _takes_lists(entry: io.Input) -> bool:
@@ -221,16 +225,16 @@ def plain(entry: io.Input, value: object) -> object:
 
 def problem(entry: io.Input, value: object) -> str | None:
     """Why ``value`` cannot be what the input ``entry`` gets; None if it can."""
-    io_type = str(entry.get_io_type())
-    kind = KINDS.get(io_type)
-    if kind is None or kind.fits is None:
+    io_type, allowed = str(entry.get_io_type()), kinds(entry)
+    if not allowed or any(kind.fits is None for kind in allowed):
         return None
     if _takes_lists(entry) and _numbers(value):
         return (
             None if isinstance(value, Real) or len(value) else "got an empty list in place of a number for each frame"
         )
-    if not kind.fits(value):
-        return f"got {_described(value)} in place of {kind.name}"
+    names = ", or ".join(kind.name for kind in allowed)
+    if not any(kind.fits(value) for kind in allowed if kind.fits):
+        return f"got {_described(value)} in place of {names}"
     # the host compares what is typed with the choices, not what is linked
     choices = entry.options if isinstance(entry, io.Combo.Input) and not isinstance(entry, OpenCombo) else None
     if choices and value not in choices:
@@ -238,9 +242,9 @@ def problem(entry: io.Input, value: object) -> str | None:
         return f"got '{value}', which is none of its choices: {shown}"
     content = value["samples"] if io_type == "LATENT" else value
     if isinstance(content, torch.Tensor) and not content.numel():
-        return f"got an empty tensor of the shape {tuple(content.shape)} in place of {kind.name}"
+        return f"got an empty tensor of the shape {tuple(content.shape)} in place of {names}"
     if io_type == "CONDITIONING" and not content:
-        return f"got an empty list in place of {kind.name}"
+        return f"got an empty list in place of {names}"
     return None
 
 

@@ -12,6 +12,7 @@ from .image_injection.feature import ImageInjection
 from .motion.applied import MotionModels
 from .motion.feature import Motion
 from .noise.start import StartNoise
+from .preview import ClipPreview
 from .sample_settings import SampleSettings
 from .schedules import beta_schedules
 from .schedules.noise_schedule import NoiseSchedule
@@ -48,6 +49,7 @@ def animate(
         check_fit(motion_model.spec, model.model.diffusion_model)
     features: list[Feature] = [
         Compiled(),
+        ClipPreview(),
         _noise_schedule(model, motion_models, beta_schedule, settings),
         StartNoise(settings.noise, settings.iterations, partial(noise_window, contexts)),
     ]

@@ -60,7 +60,7 @@ def animated(animate, new_model, new_motion):
 
 @pytest.fixture
 def train_lora(training, animated, new_latents, positive, negative, settings, with_gradients):
-    def run(model=None, latents=None, conditionings=None, rank=4, alpha=4.0, resume=None, **changes):
+    def run(model=None, latents=None, conditionings=None, rank=4, alpha=4.0, resume=None, node_id=None, **changes):
         return with_gradients(
             training("motion_lora").train_motion_lora,
             model or animated(),
@@ -71,6 +71,7 @@ def train_lora(training, animated, new_latents, positive, negative, settings, wi
             rank,
             alpha,
             resume,
+            node_id,
         )
 
     return run

@@ -17,6 +17,7 @@ from .event_log import EventLog
 from .motion import MotionCheck
 from .objectives import level_weights, weighted
 from .optimizers import OPTIMIZERS
+from .picture import pictures
 from .place import here
 from .record import TrainingRecord
 from .settings import TrainingFailed, TrainingSettings
@@ -97,6 +98,7 @@ class _Training:
         self.record = TrainingRecord()
         self.trouble: BaseException | None = None
         self.preview_every, self.preview_failed = settings.preview_every, False
+        self.clip: list = []  # the pictures of the latest preview
         self.sampled = checkpoints is not None and checkpoints.settings.clip
         if checkpoints is not None and checkpoints.found is not None:
             self.resume(*checkpoints.found)
@@ -126,6 +128,7 @@ class _Training:
         except host.OutOfMemory:
             record.ended_early, advice = "memory ran out", AGAINST_OUT_OF_MEMORY
         finally:
+            self.progress.close()
             if self.log is not None:
                 self.log.close()
         if record.ended_early:
@@ -263,7 +266,9 @@ class _Training:
                 record.validation[done] = validation_loss(self.unet, held_out, self.settings, self.inputs)
             if motion:
                 record.motion[done] = self.motion.error(self.inputs)  # pyright: ignore[reportOptionalMemberAccess]
-            self.progress.step(done, record.told(), self.preview() if preview else None)
+            if preview:
+                self.preview()
+            self.progress.step(done, record.told(), lambda: pictures(record, self.settings.steps, self.clip))
             if self.log is not None:
                 self.log.step(record)
             if state is not None:
@@ -275,34 +280,33 @@ class _Training:
         first = torch.randn(self.settings.frames, *self.data.clips.latents[0].shape[1:], generator=noise)
         return self.unet.draw(first, 0, self.inputs, PREVIEW_STEPS)
 
-    def preview(self):
-        """The picture. One that fails is the last, and does not end the training."""
+    def preview(self) -> None:
+        """Draw a clip. One that fails is the last, and does not end the training."""
         if self.preview_failed:
-            return None
+            return
         try:
-            return host.frames_preview(self.unet.base)(self.sample())
+            self.clip = host.clip_pictures(self.unet.base, self.sample())
         except host.Stopped:
             raise
         except Exception:
             self.preview_failed = True
             logging.warning("[AnimateDiff] A preview failed. Training goes on without previews.", exc_info=True)
-            return None
 
     # -- checkpoints
 
     def save(self, state: dict, sample: bool) -> None:
         """Save a checkpoint of the weights at hand."""
         assert self.checkpoints is not None
-        pictures = None
+        clip = None
         if sample:
             try:
-                pictures = host.clip_pictures(self.unet.base, self.sample(), self.checkpoints.settings.vae)
+                clip = host.clip_pictures(self.unet.base, self.sample(), self.checkpoints.settings.vae)
             except host.Stopped:
                 raise
             except Exception:
                 self.sampled = False
                 logging.warning("[AnimateDiff] A sample failed. Checkpoints go on without them.", exc_info=True)
-        self.checkpoints.save(self.record, state, self.save_weights, pictures)
+        self.checkpoints.save(self.record, state, self.save_weights, clip)
 
     def state(self) -> dict:
         """All that changes from step to step, copied: of PyTorch's and Python's own types only."""

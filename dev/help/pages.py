@@ -147,7 +147,7 @@ def _is_socket(entry: Any) -> bool:
 
 def _facts(entry: Any, others: set[str], source: Source) -> str:
     """What stands in brackets behind the name of an input: its default and range, or which of ``others`` to connect."""
-    io_type = str(entry.get_io_type())
+    io_type = str(entry.get_io_type()).replace(",", ", ")  # of several types
     if hasattr(entry, "key"):
         return f"a file in `models/{entry.key}`"
     if io_type == "COMBO":

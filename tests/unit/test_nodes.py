@@ -62,7 +62,8 @@ def test_messages_send_users_to_nodes_that_give_what_is_missing(nodes, pack):
     for node in nodes:
         schema = node.GET_SCHEMA()
         gives[schema.display_name] = {str(output.io_type) for output in schema.outputs}
-    types = {str(entry.get_io_type()) for node in nodes for entry in node.GET_SCHEMA().inputs}
+    inputs = (entry for node in nodes for entry in node.GET_SCHEMA().inputs)
+    types = {name for entry in inputs for name in str(entry.get_io_type()).split(",")}
     assert types <= sources.keys()
     ours = {kind: sources[kind] for kind in types & set.union(*gives.values()) if sources[kind] in gives}
     assert len(ours) > 15
