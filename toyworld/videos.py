@@ -6,6 +6,7 @@ Written losslessly: at 64 pixels, what a usual codec does to colours is larger t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import av
@@ -41,17 +42,8 @@ def write_clips(folder: Path, count: int, seed: int, path_of: Callable = scenes.
             video.with_suffix(".txt").write_text(caption)
 
 
-def path_towards(motion: str, spread: float = 0.0) -> Callable:
-    """What the clips of a MotionLoRA show: a zoom-in, or the shape crossing the frame in one of ``DIRECTIONS``.
-
-    ``spread``: up to how many degrees off that direction; small turns are more common.
-    """
+def path_towards(motion: str) -> Callable:
+    """What the clips of a MotionLoRA show: a zoom-in, or the shape crossing the frame in one of ``DIRECTIONS``."""
     if motion == "zoom-in":
         return scenes.random_zoom
-    limit = np.radians(spread)
-
-    def path(rng: np.random.Generator, caption: str) -> list[scenes.Scene]:
-        turn = rng.triangular(-limit, 0, limit) if spread else 0.0
-        return scenes.random_path(rng, DIRECTIONS[motion] + turn, caption, scenes.CROSSING)
-
-    return path
+    return partial(scenes.random_path, direction=DIRECTIONS[motion], travel=scenes.CROSSING)

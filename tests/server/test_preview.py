@@ -34,7 +34,7 @@ def test_the_clip_moves_on_the_sampler(server):
 
 
 def test_losses_and_the_preview_move_on_the_training(server):
-    small = {"folder": "clips", "rank": 4, "alpha": 4.0, "batch": 1, "steps": 12, "preview_every": 4}
+    small = {"folder": "clips", "rank": 4, "alpha": 4.0, "batch": 1, "frames": 4, "steps": 8, "preview_every": 2}
     prompt = in_toyworld("train_motion_lora", **small)
     (train,) = (name for name, node in prompt.items() if node["class_type"] == "AnimateDiffTrainMotionLoRA")
     shown = pictures([preview for preview in seen(server.url, prompt) if preview.node == train])
