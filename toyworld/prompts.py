@@ -33,7 +33,7 @@ CONTEXTS = {
     "one motion": ("AnimateDiffSharedWindowsContextOptions", {**WINDOWS, **SHARED, "one_motion": 1.0}),
 }
 # Follow Path as its node has it, and boxes a little larger than the shapes.
-FOLLOW = {"noise": 1.0, "attention": 2.0, "end_percent": 0.4}
+FOLLOW = {"noise": 0.0, "attention": 30.0, "end_percent": 0.7}
 BOXES = {"box_width": 0.36, "box_height": 0.36, "ease": "linear"}
 REUSE = {"start_percent": 0.1, "end_percent": 0.9}  # as its node has them
 LOOP = {"shared_noise": 0.5}  # as its node has it

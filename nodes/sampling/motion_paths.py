@@ -214,8 +214,8 @@ NODES = [
                 "attention",
                 default=DEFAULT_ATTENTION,
                 min=0.0,
-                max=20.0,
-                step=0.1,
+                max=100.0,
+                step=0.5,
                 tooltip=(
                     "How strongly attention keeps things in their boxes. Raise it if they stray, lower it if they break. "
                     "0: not at all."

@@ -17,9 +17,9 @@ from .noise import along
 from .path import MotionPath
 from .words import Words
 
-DEFAULT_NOISE = 1.0
-DEFAULT_ATTENTION = 2.0
-DEFAULT_END = 0.4
+DEFAULT_NOISE = 0.0
+DEFAULT_ATTENTION = 30.0
+DEFAULT_END = 0.7
 
 
 @dataclass(frozen=True)
