@@ -195,8 +195,8 @@ NODES = [
         display_name="Follow Path",
         category=CATEGORY,
         description=(
-            "Things move where a path says, without training: noise moves along it, and attention keeps to its boxes. Connect it behind "
-            "Use Evolved Sampling."
+            "Things move where a path says, without training: attention keeps them in its boxes, and noise can move along. Connect it "
+            "behind Use Evolved Sampling."
         ),
         aliases=("trajectory", "FreeTraj", "TrailBlazer"),
         inputs=[
