@@ -2,8 +2,8 @@
 
 Looked at in all .md files, without a network: relative links with their anchors; files in code marks and code blocks whose path begins
 with a folder of ours, such as `sampling/run.py`; sessions of `nox -s`, and benchmarks behind `-s benchmark --`. In .py files: the pages
-of docs/ that they name. dev/help is left out: its texts become the pages in web/docs, which are looked at. Only the standard library is
-needed.
+of docs/ that they name. dev/help and dev/training_log.md are left out: their texts become pages in web/docs and docs, which are looked at.
+Only the standard library is needed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from urllib.parse import unquote
 ROOT = Path(__file__).resolve().parent.parent
 # Made by the reader of adding-a-feature.md.
 OF_THE_READER = {"sampling/print_sigmas.py", "nodes/print_sigmas.py", "tests/host/test_print_sigmas.py"}
+# Texts that other files are made of, which have the links of those.
+PARTS_OF_PAGES = {("dev", "help"), ("dev", "training_log.md")}
 
 BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`[^`\n]+`")
@@ -31,7 +33,7 @@ def files(root: Path, ending: str) -> Iterator[Path]:
     """Those in hidden folders are not ours."""
     for path in sorted(root.rglob(f"*{ending}")):
         parts = path.relative_to(root).parts
-        if not any(part.startswith(".") for part in parts) and parts[:2] != ("dev", "help"):
+        if not any(part.startswith(".") for part in parts) and parts[:2] not in PARTS_OF_PAGES:
             yield path
 
 

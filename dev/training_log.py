@@ -1,4 +1,4 @@
-"""The artist's log of docs/training.md, made again: `python dev/training_log.py [--steps 400] [--stop 150] [--clips 16]`.
+"""The artist's log of docs/training.md, made again: `python dev/training_log.py [--steps 100] [--stop 40] [--clips 8]`.
 
 A camera that pans, as video files: a real ComfyUI makes clips of them, trains a MotionLoRA as its own front end queues it (needs
 Chromium), is stopped, goes on, and samples with what was learned. That is measured on clips of other seeds. Pictures go to
@@ -22,12 +22,13 @@ from pathlib import Path
 
 import hosts
 import numpy as np
+from first_hour import SETTINGS
 from pack import load_pack
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Page, sync_playwright
 from server import PromptError, Server, seconds
 
-from example_workflows import OPEN, READY, numbered
+from example_workflows import READY, numbered
 from examples import in_toyworld
 
 sys.path.append(str(hosts.ROOT))  # last: ComfyUI has modules that are named like folders of ours
@@ -41,12 +42,9 @@ TEXT = hosts.ROOT / "dev" / "training_log.md"
 BEGIN, END = "<!-- log -->\n", "<!-- /log -->\n"
 DIRECTION = "left"  # where all that is seen goes, while the camera pans to the right
 VIDEOS, HELD_OUT = 20, 4
-RATE, STRIDE, LARGER = (
-    24,
-    3,
-    4,
-)  # of the files: frames a second, frames for one of the clip, pixels for one of the toy world
-EVERY = 50
+# Of the files: frames a second, frames for one of the clip, pixels for one of the toy world.
+RATE, STRIDE, LARGER = 24, 3, 4
+EVERY = 20
 USED = ("a red circle", "a blue square", "a yellow triangle")
 SEED = 900
 MEASURES = {
@@ -150,7 +148,14 @@ def looking(**changes) -> dict:
 
 # -- the front end ------------------------------------------------------------------------------------------------------
 
+# A fixed seed: what is queued twice is the same training, which goes on.
+OPEN = """async ([api, name]) => {
+    await app.loadApiJson(api, name);
+    for (const node of app.graph.nodes)
+        for (const widget of node.widgets ?? []) if (widget.name === "control_after_generate") widget.value = "fixed";
+}"""
 QUEUE = "async () => { await app.queuePrompt(0, 1) }"
+STOP = "async () => { await app.extensionManager.command.execute('Comfy.Interrupt') }"  # of the button
 NODE = "title => app.graph.nodes.find(node => node.title === title || node.type === title)"
 # Where a node is on the page, moved to its left upper corner.
 SHOW = f"""title => {{
@@ -174,6 +179,9 @@ class Artist:
     def queues(self) -> None:
         self.page.evaluate(QUEUE)
 
+    def stops(self) -> None:
+        self.page.evaluate(STOP)
+
     def waits(self) -> dict:
         """Until nothing is queued; the history entry of what ended last. Raises PromptError."""
         while any(self.server.get("/queue").values()):
@@ -196,7 +204,7 @@ def front_end(server: Server) -> Iterator[Artist]:
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
-        server.post("/settings", {"Comfy.TutorialCompleted": True})
+        server.post("/settings", SETTINGS)
         page = browser.new_page(viewport={"width": 1700, "height": 1300})
         page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
         page.goto(server.url)
@@ -283,8 +291,9 @@ def curve(rows: list[dict[str, str]], stopped: int) -> Image.Image:
 def look(server: Server) -> dict[str, str]:
     """From the folder to clips, and once more: what the node says of the folder, and how long both took."""
     entry = server.queue(looking())
-    (sheet,) = (file for file in server.outputs(entry) if file.suffix == ".png")
-    save(Image.open(sheet), "contact_sheet")
+    sheets = [Image.open(file) for file in server.outputs(entry) if file.suffix == ".png"]
+    first = sheets[0]  # of some that are alike
+    save(first.crop((0, 0, first.width, first.height // 2)), "contact_sheet")
     # another default caption, which none of the videos needs: ComfyUI runs the node anew
     again = server.queue(looking(default_caption="another"))
     told = entry["outputs"]["summary"]["text"][0].splitlines()
@@ -302,7 +311,7 @@ def train(artist: Artist, results: Path, steps: int, stop: int) -> dict[str, str
             raise SystemExit(f"The training ended before step {stop}.")
         time.sleep(0.1)
     artist.photographs("Train MotionLoRA", "training")
-    artist.server.interrupt()
+    artist.stops()
     first = artist.waits()
     (state,) = sorted(results.glob("*.state"))[-1:]
     reached = int(state.stem.rpartition("step")[2])
@@ -341,11 +350,11 @@ def write_page(figures: dict[str, str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument(
-        "--stop", type=int, default=150, help=f"the step behind which Stop is pressed, a multiple of {EVERY}"
+        "--stop", type=int, default=40, help=f"the step behind which Stop is pressed, a multiple of {EVERY}"
     )
-    parser.add_argument("--clips", type=int, default=16, help="unseen clips that are measured")
+    parser.add_argument("--clips", type=int, default=8, help="unseen clips that are measured")
     options = parser.parse_args()
     if not shutil.which("chromium"):
         raise SystemExit("This needs the program chromium on the PATH, for pictures of the nodes.")
@@ -362,6 +371,7 @@ def main() -> None:
         print(figures["summary"], flush=True)
         with front_end(server) as artist:
             figures |= train(artist, results, options.steps, options.stop)
+        print(figures, flush=True)
         # what was saved behind the part that was stopped, and behind the whole
         lora = sorted(results.glob("pan_?????_.safetensors"))[-1]
         save(use(server, lora.stem), "used")

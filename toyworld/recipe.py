@@ -194,10 +194,10 @@ class Bench:
             found.append((sigma, float((made * moving).sum() / (moving * moving).sum())))
         return found
 
-    def measured(self, direction: str, lora: Path, count: int) -> dict[str, float]:
+    def measured(self, direction: str, lora: Path | None, count: int) -> dict[str, float]:
         """Of ``count`` unseen clips: how many go within 45 degrees, and so on; one that cannot be followed counts as the opposite."""
         captions = [scenes.CAPTIONS[i % len(scenes.CAPTIONS)] for i in range(count)]
-        model = self.animated(lora)
+        model = self.animated(*filter(None, [lora]))
         frames = [self.sampled(model, caption, FIRST_SEED + i) for i, caption in enumerate(captions)]
         tracks = map(measure.follow, frames)
         errors = np.array([180.0 if t is None else t.angle_to(DIRECTIONS[direction]) for t in tracks])
