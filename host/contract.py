@@ -514,6 +514,14 @@ training
     comfy.utils.ProgressBar.update_absolute(_, _)
     comfy.model_patcher.ModelPatcher.is_dynamic()  since 0.16.3
     comfy.model_patcher.ModelPatcher.clone(disable_dynamic=)  since 0.16.3
+    'area' in comfy.samplers
+    'mask' in comfy.samplers
+    'strength' in comfy.samplers
+    'start_percent' in comfy.samplers
+    'end_percent' in comfy.samplers
+    'control' in comfy.samplers
+    'gligen' in comfy.samplers
+    'hooks' in comfy.samplers
 
 lines of text on nodes
     comfy_execution.utils.get_executing_context()

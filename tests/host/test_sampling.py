@@ -264,7 +264,10 @@ def test_the_note_of_one_frame_stands_on_the_node_that_samples_until_it_is_mende
 
 def test_too_many_frames_names_the_node_to_add(new_model, new_motion, animate, sample):
     model = new_model()
-    with pytest.raises(ValueError, match=r"at most 8 at once. Connect a Context Options node"):
+    with pytest.raises(
+        ValueError,
+        match=r"at most 8 at once. Connect Context Options: Shared Windows \(or another Context Options node\)",
+    ):
         sample(animate(model, new_motion(frames=8)), frames=9)
     assert pristine(model)
 

@@ -79,7 +79,9 @@ def test_accumulated_gradients_are_those_of_a_batch(train_lora, training, monkey
     batch, _ = train_lora(steps=2, batch=2)
     accumulated, _ = train_lora(steps=2, options=options(accumulate=2))
     for name, pair in batch.pairs.items():
-        torch.testing.assert_close(accumulated.pairs[name], pair, rtol=1e-3, atol=1e-4)
+        for found, expected in zip(accumulated.pairs[name], pair, strict=True):
+            # Adam makes whole steps of gradients that are all but zero, whose sign is one of rounding
+            assert (found - expected).norm() <= 1e-3 * expected.norm()
 
 
 def test_a_noise_offset_is_one_number_for_each_clip_and_channel(train_lora, training, monkeypatch, options):

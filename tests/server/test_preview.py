@@ -33,6 +33,7 @@ def test_the_clip_moves_on_the_sampler(server):
     assert len(set(ours)) > 2 * steps  # it moves between steps as well
 
 
+@pytest.mark.long
 def test_losses_and_the_preview_move_on_the_training(server):
     small = {"folder": "clips", "rank": 4, "alpha": 4.0, "batch": 1, "frames": 4, "steps": 8, "preview_every": 2}
     prompt = in_toyworld("train_motion_lora", **small)

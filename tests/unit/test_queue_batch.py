@@ -125,7 +125,7 @@ def test_a_second_start_makes_what_is_not_there_yet(start, batch):
 
 def test_after_ctrl_c_the_same_command_goes_on(start, batch):
     server = start()
-    batch.table(*seeds(3, seconds=0.5))
+    batch.table(*seeds(3, seconds=2))
     process = batch.start(server)
     for line in process.stdout:
         if line.startswith("00002:"):
