@@ -102,7 +102,7 @@ def _drawer(device: torch.device, latent_format) -> Callable[[torch.Tensor], Ima
     host = sys.modules.get("latent_preview")
     make = getattr(host, "get_previewer", None)
     previewer = make and make(device, latent_format)
-    if type(previewer).__module__ != "latent_preview":
+    if not previewer or type(previewer).__module__ != "latent_preview":
         return None
     return previewer.decode_latent_to_preview
 
