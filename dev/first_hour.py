@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import hosts
 from PIL import Image
@@ -24,8 +25,8 @@ sys.path.insert(0, str(hosts.ROOT))
 from toyworld.videos import path_towards, write_clips
 
 # What other files call what is shown here: the templates, their widgets, and the toy world's files.
-TEXT_TO_VIDEO = "txt2vid"
-TRAINING = "train_from_video_folder"
+TEXT_TO_VIDEO = "AnimateDiff 01 Text to Video"
+TRAINING = "AnimateDiff 19 Train from a Folder of Videos"
 MODEL = "toyworld.safetensors"
 MOTION_LORA = "toyworld-right.safetensors"
 CLIPS = "my_clips"
@@ -141,7 +142,7 @@ class Hour:
 
     def template(self, name: str, **values) -> None:
         """A template as a click on it opens it, with the toy world's files and sizes chosen in it."""
-        workflow = self.server.get(f"/api/workflow_templates/{PACK}/{name}.json")
+        workflow = self.server.get(f"/api/workflow_templates/{PACK}/{quote(name)}.json")
         for node in workflow["nodes"]:
             node["properties"].pop("models", None)  # else the front end asks for the files that it names
             if isinstance(node.get("widgets_values"), list):

@@ -404,8 +404,8 @@ class TrainMotionModule(TrainingNode):
             later=(
                 from_pure_noise_input(
                     False,
-                    "and errors at high noise count as much as those at low noise. Best for the last third of a training: clips "
-                    "then keep going as they began instead of turning on the way.",
+                    "and errors at high noise count as much as those at low noise. Best for the last third of a training: fewer "
+                    "clips then turn on their way.",
                 ),
             ),
             result=sockets.MotionModelSocket.Output("MOTION_MODEL"),
