@@ -1,5 +1,6 @@
 """Weights that cannot be right: what is no finite real number makes every picture black, or is no weight at all."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -50,7 +51,7 @@ def is_finite(value: torch.Tensor) -> bool:
     if value.element_size() == 1:  # other float8 types
         value = value.float()
     # Not isfinite(value).all(): extremes take one pass, need no memory, do not overflow, and are NaN if anything is.
-    return bool(torch.isfinite(torch.stack(value.aminmax())).all())
+    return all(math.isfinite(extreme) for extreme in value.aminmax())
 
 
 def _is_integer(value: torch.Tensor) -> bool:

@@ -10,21 +10,27 @@ VRAM, so do ours: ``weights.as_weights``.)
 import json
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 
 from .errors import MotionModelFileError, outside_cause
 
-# The attribute of a tensor that holds the function which reads its values. What is computed from the tensor has none.
-READ = "_animatediff_read"
+# The attributes of a tensor that hold the functions which read its values. What is computed from the tensor has none.
+READ, READ_PIECES = "_animatediff_read", "_animatediff_read_pieces"
 Read = Callable[[], torch.Tensor]
+ReadPieces = Callable[[], Iterator[torch.Tensor]]
+PIECE = 1 << 22  # bytes: it stays in the processor's cache from being read to being cast
 
 
-def stored(like: torch.Tensor, read: Read) -> torch.Tensor:
-    """A tensor that looks like ``like``, and whose values ``read`` gives, in memory of their own."""
+def stored(like: torch.Tensor, read: Read, read_pieces: ReadPieces | None = None) -> torch.Tensor:
+    """A tensor that looks like ``like``, and whose values ``read`` gives, in memory of their own, or ``read_pieces`` bit by bit."""
     stands_in = like.view_as(like)
     setattr(stands_in, READ, read)
+    if read_pieces is not None:
+        setattr(stands_in, READ_PIECES, read_pieces)
     return stands_in
 
 
@@ -37,6 +43,15 @@ def values(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if read is None else read()
 
 
+def pieces(tensor: torch.Tensor) -> Iterator[torch.Tensor] | None:
+    """What a ``tensor`` in a file holds, flat, in pieces one after the other, in memory that the next one reuses. Else None.
+
+    Raises what ``values`` raises.
+    """
+    read: ReadPieces | None = getattr(tensor, READ_PIECES, None)
+    return None if read is None else read()
+
+
 def places(header: bytes) -> dict[str, int]:
     """Where in a .safetensors file with the ``header`` (without its length) each tensor begins, in bytes, by name."""
     begin = struct.calcsize("<Q") + len(header)
@@ -47,23 +62,43 @@ def places(header: bytes) -> dict[str, int]:
 def in_file(path: str, tensors: Mapping[str, torch.Tensor], offsets: Mapping[str, int]) -> dict[str, torch.Tensor]:
     """``tensors``, which a reader has mapped from the .safetensors file ``path``, as ones that are read from it."""
 
-    def reader(like: torch.Tensor, offset: int) -> Read:
-        return lambda: _read(path, offset, like)
-
-    return {name: stored(like, reader(like, offsets[name])) for name, like in tensors.items()}
+    found = {}
+    for name, like in tensors.items():
+        place = path, offsets[name], like
+        found[name] = stored(like, partial(_read, *place), partial(_read_pieces, *place))
+    return found
 
 
 def _read(path: str, offset: int, like: torch.Tensor) -> torch.Tensor:
+    with _reading(path, offset) as fill:
+        return fill(torch.empty(like.shape, dtype=like.dtype))
+
+
+def _read_pieces(path: str, offset: int, like: torch.Tensor) -> Iterator[torch.Tensor]:
+    with _reading(path, offset) as fill:
+        memory = torch.empty(min(PIECE // like.element_size(), like.numel()), dtype=like.dtype)
+        for begin in range(0, like.numel(), len(memory) or 1):
+            yield fill(memory[: like.numel() - begin])
+
+
+@contextmanager
+def _reading(path: str, offset: int) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+    """A function that fills a tensor with what comes next in the file, from ``offset`` bytes on, and returns it."""
     name = os.path.basename(path)
+
+    def fill(tensor: torch.Tensor) -> torch.Tensor:
+        count = file.readinto(tensor.reshape(-1).view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
+        if count != tensor.nbytes:
+            raise MotionModelFileError(
+                f"'{name}' became shorter while it was read. Wait until it is complete, and run again."
+            )
+        return tensor
+
     try:
-        taken = torch.empty(like.shape, dtype=like.dtype)
         with open(path, "rb") as file:
             file.seek(offset)
-            count = file.readinto(taken.reshape(-1).view(torch.uint8).numpy())  # pyright: ignore[reportArgumentType]
+            yield fill
+    except MotionModelFileError:
+        raise
     except Exception as error:
         raise outside_cause(name, error) or error from error
-    if count != like.nbytes:
-        raise MotionModelFileError(
-            f"'{name}' became shorter while it was read. Wait until it is complete, and run again."
-        )
-    return taken

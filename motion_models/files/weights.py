@@ -1,6 +1,6 @@
 """Tensors of a file -> the weights of a network, each of them touched once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from ...host.memory import let_go_of_earlier_prompts
 from ...host.patcher import weight_dtype
 from ..layouts import TABLE, Tensors
 from .numbers import impossible, refuse
-from .stored import values
+from .stored import pieces, values
 
 # From the name of a tensor and its values to other ones.
 Change = Callable[[str, torch.Tensor], torch.Tensor]
@@ -36,8 +36,13 @@ def as_weights(file_name: str, tensors: Tensors, change: Change | None = None, m
     for name in list(tensors):
         tensor = tensors.pop(name)
         dtype = dtype_of(name)
-        value = tensor if mapped and tensor.dtype == dtype and change is None else values(tensor)
-        if (what := impossible(value)) is not None:
+        read = pieces(tensor) if change is None and tensor.is_floating_point() and tensor.dtype != dtype else None
+        if read is not None:
+            value, what = _cast(read, tensor.shape, dtype)
+        else:
+            value = tensor if mapped and tensor.dtype == dtype and change is None else values(tensor)
+            what = impossible(value)
+        if what is not None:
             found[name] = what
             continue
         if change is not None:
@@ -45,6 +50,18 @@ def as_weights(file_name: str, tensors: Tensors, change: Change | None = None, m
         weights[name] = _own(value.to(dtype), taken)
     refuse(file_name, found, count)
     return weights
+
+
+def _cast(pieces: Iterator[torch.Tensor], shape: torch.Size, dtype: torch.dtype) -> tuple[torch.Tensor, str | None]:
+    """Pieces of a tensor as one of another dtype, and what is wrong with their values; they are never there all at once."""
+    made = torch.empty(shape, dtype=dtype)
+    left = made.view(-1)
+    for piece in pieces:
+        if (what := impossible(piece)) is not None:
+            return made, what
+        left[: len(piece)].copy_(piece)
+        left = left[len(piece) :]
+    return made, None
 
 
 def _own(value: torch.Tensor, taken: set[int]) -> torch.Tensor:

@@ -31,7 +31,9 @@ class PositionalEncoding(nn.Module):
     def __init__(self, length: int, channels: int):
         super().__init__()
         # float32 whatever the weights are: small, and fp8 would ruin it
-        self.register_buffer("pe", sinusoidal_table(length, channels))
+        table = torch.empty(1, length, channels)
+        # what is built to be given weights needs no table of its own, and there may be 60 of them
+        self.register_buffer("pe", table if table.is_meta else sinusoidal_table(length, channels))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Add the table to ``x (positions, frames, channels)``; a clip or window always starts at its first row."""

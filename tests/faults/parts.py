@@ -39,6 +39,7 @@ GOOD: dict[str | tuple[str, str], object] = {
     "rank": 2,
     "alpha": 2.0,
     "batch": 1,
+    "gpus": 1,  # they share the batch
     "frame_length": 3,
     "width": 64,
     "height": 64,

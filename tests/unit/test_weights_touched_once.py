@@ -56,6 +56,23 @@ def test_each_number_is_cast_once(files, motion_tensors, write, reading, layout,
     assert copied == size(patcher.model)
 
 
+def test_pieces_come_in_their_order(pack, files, motion_tensors, write, monkeypatch):
+    """Tensors that are cast are read bit by bit, and checked so."""
+    stored = pack.submodule("motion_models.files.stored")
+    monkeypatch.setattr(stored, "PIECE", 2 * 100)  # which divides hardly any of them
+    tensors = {
+        name: torch.arange(value.numel()).remainder(2048).reshape(value.shape).half()
+        for name, value in motion_tensors().items()
+    }
+    network = files.load_motion_model(write(tensors)).model
+    name = next(name for name in tensors if name.endswith("ff.net.2.weight"))
+    assert tensors[name].nbytes > stored.PIECE
+    assert torch.equal(network.state_dict()[name], tensors[name].float())
+    tensors[name].view(-1)[-1] = float("nan")
+    with pytest.raises(files.MotionModelFileError, match="ff.net.2.weight holds NaN"):
+        files.load_motion_model(write(tensors))
+
+
 def test_adjusted_motion_models_too(pack, files, motion_tensors, write):
     adjust = pack.submodule("motion_models.files.adjust")
     adjustments = adjust.Adjustments(
@@ -228,8 +245,9 @@ def test_the_file_may_be_overwritten_afterwards(pack, written, reading, name):
             assert torch.equal(value, expected[key]), key
 
 
-def test_a_file_that_is_cut_off_while_it_is_read_is_told(pack, files, written, monkeypatch):
-    path = written[torch.float32]["motion"]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])  # read at once, and in pieces
+def test_a_file_that_is_cut_off_while_it_is_read_is_told(pack, files, written, monkeypatch, dtype):
+    path = written[dtype]["motion"]
     weights = pack.submodule("motion_models.files.motion_model")
     real = weights.check_tensors
 
