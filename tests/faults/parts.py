@@ -95,6 +95,7 @@ SOURCES: dict[str, tuple[str, int]] = {
     "ADE_ApplyAnimateDiffModelWithCameraCtrl.motion_model": ("ADE_LoadAnimateDiffModelWithCameraCtrl", 0),
     "AnimateDiffApplyMotionCtrlCamera.motion_model": ("AnimateDiffLoadMotionModelWithMotionCtrl", 0),
     "AnimateDiffApplySparseCtrl.control_net": ("AnimateDiffLoadSparseCtrl", 0),
+    "AnimateDiffShowSettings.settings": ("ADE_StandardStaticContextOptions", 0),
 }
 # Nodes that take the motion model of a file of their own.
 # They need a MODEL with a motion model.

@@ -69,7 +69,7 @@ def test_pieces_come_in_their_order(pack, files, motion_tensors, write, monkeypa
     assert tensors[name].nbytes > stored.PIECE
     assert torch.equal(network.state_dict()[name], tensors[name].float())
     tensors[name].view(-1)[-1] = float("nan")
-    with pytest.raises(files.MotionModelFileError, match="ff.net.2.weight holds NaN"):
+    with pytest.raises(files.MotionModelFileError, match=r"ff\.net\.2\.weight holds NaN"):
         files.load_motion_model(write(tensors))
 
 
