@@ -5,6 +5,7 @@ from functools import partial
 from comfy_api.latest import io
 
 from ..sampling.checks import check_latents
+from ..sampling.prompts_apart import Apart, kept_apart, together
 from ..scheduling.grammar import ScheduledText, parse_prompts, parse_values
 from ..scheduling.prompts import (
     INTERPOLATIONS,
@@ -12,15 +13,18 @@ from ..scheduling.prompts import (
     Replacements,
     Texts,
     frame_of,
+    prompt_of_each_frame,
     scheduled_conditioning,
     with_replacement,
 )
 from ..scheduling.values import log_schedule, values_per_frame, whole_numbers
 from .base import node
 from .sockets import FloatOrMore, Floats, Socket
+from .values import at_least, at_most
 
 CATEGORY = "AnimateDiff/scheduling"
 LARGEST = 9007199254740991
+LONGEST_TRANSITION = 256
 COMPOUNDING, LINEAR = "compounding", "linear"
 Ints = io.Custom("INTS")
 ValuesReplace = Socket(
@@ -80,6 +84,27 @@ COURSE = io.Combo.Input(
     tooltip="linear: even change from prompt to prompt, of the pooled output too. compounding: as in Prompt Scheduling, "
     "where most of the change comes early.",
 )
+# Behind all others: workflow files keep the values of widgets by their places.
+APART = [
+    io.Float.Input(
+        "keep_apart",
+        default=0.0,
+        min=0.0,
+        max=100.0,
+        step=0.5,
+        optional=True,
+        tooltip="How strongly frames of different prompts are kept from mixing in the motion model, so that a prompt shows in its own "
+        "frames only. 0: off.",
+    ),
+    io.Int.Input(
+        "transition",
+        default=4,
+        min=0,
+        max=LONGEST_TRANSITION,
+        optional=True,
+        tooltip="With keep_apart: over how many frames one prompt goes over into the next. More is smoother. 0: at once.",
+    ),
+]
 
 
 _node = partial(node, category=CATEGORY)
@@ -95,15 +120,16 @@ def _conditioning(
     print_schedule: bool = False,
     tensor_interp: str = "lerp",
     interpolation: str = COMPOUNDING,
+    keep_apart: float = 0.0,
+    transition: int = 0,
 ) -> Conditioning:
-    return scheduled_conditioning(
-        clip,
-        parse_prompts("prompts", prompts, frames),
-        Texts(prepend_text, append_text, values_replace),
-        INTERPOLATIONS[tensor_interp],
-        compounding=interpolation == COMPOUNDING,
-        log=print_schedule,
-    )
+    at_least("keep_apart", keep_apart, 0)
+    at_most("transition", transition, LONGEST_TRANSITION, "longer ones keep nothing apart")
+    schedule, compounding = parse_prompts("prompts", prompts, frames), interpolation == COMPOUNDING
+    apart = Apart.of(prompt_of_each_frame(schedule, compounding), keep_apart, transition) if keep_apart else None
+    texts, interpolate = Texts(prepend_text, append_text, values_replace), INTERPOLATIONS[tensor_interp]
+    conditioning = scheduled_conditioning(clip, schedule, texts, interpolate, compounding, log=print_schedule)
+    return conditioning if apart is None else kept_apart(conditioning, apart)
 
 
 def _schedule_prompts(max_length: int = 0, **inputs) -> Conditioning:
@@ -180,7 +206,7 @@ NODES = [
         display_name="Prompt Scheduling (Even)",
         aliases=("prompt travel", "linear interpolation"),
         description="Prompt Scheduling whose prompts change evenly from one to the next, instead of early.",
-        inputs=[PROMPTS, CLIP, COURSE, *PARTS, PRINT, MAX_LENGTH, INTERPOLATION],
+        inputs=[PROMPTS, CLIP, COURSE, *PARTS, PRINT, MAX_LENGTH, INTERPOLATION, *APART],
         outputs=[PER_FRAME],
     ),
     _node(
@@ -202,7 +228,7 @@ NODES = [
         outputs=NUMBERS,
     ),
     _node(
-        lambda conditioning, index: frame_of(conditioning, index),
+        lambda conditioning, index: together(frame_of(conditioning, index)),
         node_id="ADE_ConditionExtraction",
         display_name="Condition Step Extraction",
         old_name="Condition Step Extraction",

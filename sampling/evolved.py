@@ -13,6 +13,7 @@ from .motion.applied import MotionModels
 from .motion.feature import Motion
 from .noise.start import StartNoise
 from .preview import ClipPreview
+from .prompts_apart import PromptsApart
 from .sample_settings import SampleSettings
 from .schedules import beta_schedules
 from .schedules.noise_schedule import NoiseSchedule
@@ -57,6 +58,7 @@ def animate(
         features.append(Guidance(settings.custom_cfg))
     features.append(Windows(contexts))
     features.append(Motion(motion_models, contexts, _joint_group_norm(motion_models, apply_v2_properly)))
+    features.append(PromptsApart())
     if settings.pictures:
         features.append(ImageInjection(settings.pictures))
     if settings.ancestral is not None:

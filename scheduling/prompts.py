@@ -142,6 +142,17 @@ def blends_per_run(schedule: ScheduledText, text: Callable[[str, int], str]) -> 
     return [*filled, [Blend(frame, written, written, 0.0) for frame, written in rest]]
 
 
+def prompt_of_each_frame(schedule: ScheduledText, compounding: bool) -> list[str]:
+    """The prompt, as it is written in the schedule, that each frame of the clip shows most of; see scheduled_conditioning."""
+    shown = {}
+    for run in blends_per_run(schedule, lambda prompt, _frame: prompt):
+        left = 1.0  # of the first prompt of the run
+        for blend in run:
+            left = (left if compounding else 1.0) * (1 - blend.weight)
+            shown[blend.frame] = blend.start if left >= 0.5 else blend.end
+    return [shown[frame] for frame in range(schedule.frames)]
+
+
 def lerp(start: torch.Tensor, end: torch.Tensor, weight: float) -> torch.Tensor:
     return start * (1 - weight) + end * weight
 

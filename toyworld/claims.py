@@ -15,9 +15,11 @@ import numpy as np
 from PIL import Image
 
 from . import live_training, measure, scenes
+from .amount_claims import amount_claims
 from .claim import Claim
 from .path_claims import path_claims
 from .prompts import NO_ADAPTER_MODEL, PERSONALISED, Clip, sampling_prompt
+from .travel_claims import travel_claims
 from .videos import DIRECTIONS, write_video
 
 FIRST_SEED = 900_000
@@ -439,6 +441,8 @@ PARTS = (
     (reuse_claims, 12, 0),
     (one_shot_claims, 8, 0),
     (path_claims, 48, 0),
+    (amount_claims, 12, 0),
+    (travel_claims, 24, 0),
 )
 
 

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from . import text_encoder
-from .prompts import BOXES, CONTEXTS, FOLLOW, Clip
+from .prompts import BOXES, CONTEXTS, FOLLOW, TRAVEL, Clip
 from .recipe import Bench
+from .unet import LIVE_TEXT
 
 
 class LiveSampler:
-    """As ``claims.Sampler``, without a server: of stills and of clips in windows or without, with MotionLoRAs or along a path.
+    """As ``claims.Sampler``, without a server: of stills and of clips in windows or without, with MotionLoRAs or along a path, of
+    prompts that travel, with more motion or less.
 
     MotionLoRAs are files of the folder ``shipped``, or of ``models``, where those go that are trained on the way.
     """
@@ -30,7 +33,7 @@ class LiveSampler:
     def __call__(self, clips: list[Clip]) -> list[np.ndarray]:
         for clip in clips:
             if clip not in self.frames:
-                self.frames[clip] = self.toyworld.sampled(self.model(clip), clip.caption, clip.seed, clip.frames)
+                self.frames[clip] = self.toyworld.sampled(self.model(clip), self.text(clip), clip.seed, clip.frames)
         return [self.frames[clip] for clip in clips]
 
     def model(self, clip: Clip):
@@ -43,6 +46,10 @@ class LiveSampler:
             frames=clip.frames,
             windows=clip.windows,
             path=clip.path,
+            travel=clip.travel,
+            keep_apart=clip.keep_apart,
+            scale=clip.scale,
+            amount=clip.amount,
         )
         if clip != plain:
             raise SystemExit("This part of the table needs a ComfyUI server: leave --live out.")
@@ -50,12 +57,23 @@ class LiveSampler:
             return self.toyworld.still
         contexts = () if clip.windows is None else self.run(*CONTEXTS[clip.windows])
         files = [self._file(name) for name in clip.loras]
-        model = self.toyworld.animated(*files, strength=clip.lora_strength, contexts=contexts)
-        if clip.path is None:
-            return model
-        path = self.run("AnimateDiffMotionPath", {"places": clip.path, **BOXES})
-        text = {"clip": self.clip, "prompt": clip.caption}
-        return self.run("AnimateDiffFollowPath", {"model": model, "path": path, **text, **FOLLOW})
+        model = self.toyworld.animated(*files, strength=clip.lora_strength, contexts=contexts, scale=clip.scale)
+        if clip.path is not None:
+            path = self.run("AnimateDiffMotionPath", {"places": clip.path, **BOXES})
+            text = {"clip": self.clip, "prompt": clip.caption}
+            model = self.run("AnimateDiffFollowPath", {"model": model, "path": path, **text, **FOLLOW})
+        if clip.amount is not None:
+            model = self.run("AnimateDiffMotionAmount", {"model": model, "amount": clip.amount})
+        return model
+
+    def text(self, clip: Clip) -> str | list:
+        """The caption, or the CONDITIONING of its prompts."""
+        if clip.travel is None:
+            return clip.caption
+        asked = {"prompts": clip.travel, "max_length": clip.frames, "keep_apart": clip.keep_apart, **TRAVEL}
+        with torch.inference_mode():
+            made = self.run("AnimateDiffPromptScheduling", {"clip": self.clip, **asked})
+        return [[cond[..., :LIVE_TEXT].clone(), options] for cond, options in made]
 
     def run(self, node_id: str, inputs: dict[str, Any]):
         """The first output of a node."""

@@ -37,6 +37,8 @@ FOLLOW = {"noise": 0.0, "attention": 30.0, "end_percent": 0.7}
 BOXES = {"box_width": 0.36, "box_height": 0.36, "ease": "linear"}
 REUSE = {"start_percent": 0.1, "end_percent": 0.9}  # as its node has them
 LOOP = {"shared_noise": 0.5}  # as its node has it
+# Prompt travel: Prompt Scheduling (Even) as its node has it, in windows as long-clips.md recommends them for prompt travel.
+TRAVEL = {"interpolation": "linear", "tensor_interp": "lerp", "transition": 4}
 MOTION_BETAS = "sqrt_linear (AnimateDiff)"
 
 
@@ -51,7 +53,9 @@ class Clip:
     ``zero``: how many pixels a frame Text2Video-Zero moves it to the right, ``zero_delta_t``: how much freedom it leaves; None
     without that node. ``unictrl``, ``loop``: with UniCtrl, with Seamless Loop. ``windows``: those of a long clip, of CONTEXTS.
     ``cloned``: the video in the input folder whose motion Motion Clone takes. ``reuse``: in one of how many steps Reuse Motion
-    computes the motion model; 0: without that node. ``path``: the places of Motion Path that Follow Path gets.
+    computes the motion model; 0: without that node. ``path``: the places of Motion Path that Follow Path gets. ``travel``: the
+    prompts of Prompt Scheduling, in place of the caption; ``keep_apart``: its option. ``scale``: a scale_multival; ``amount``: that
+    of Motion Amount; None without that node.
     """
 
     caption: str
@@ -70,6 +74,10 @@ class Clip:
     cloned: str | None = None
     reuse: int = 0
     path: str | None = None
+    travel: str | None = None
+    keep_apart: float = 0.0
+    scale: float = 1.0
+    amount: float | None = None
 
 
 def sampling_prompt(clip: Clip) -> dict[str, dict]:
@@ -80,6 +88,9 @@ def sampling_prompt(clip: Clip) -> dict[str, dict]:
         "negative": node("CLIPTextEncode", text="", clip=["checkpoint", 1]),
         "latent": node("EmptyLatentImage", width=scenes.SIZE, height=scenes.SIZE, batch_size=clip.frames),
     }
+    if clip.travel is not None:
+        asked = {"prompts": clip.travel, "max_length": clip.frames, "keep_apart": clip.keep_apart, **TRAVEL}
+        nodes["positive"] = node("AnimateDiffPromptScheduling", clip=["checkpoint", 1], **asked)
     model = ["checkpoint", 0]
     if clip.adapter:
         nodes["adapter"] = node("AnimateDiffLoadDomainAdapter", model=model, lora_name=ADAPTER, scale=clip.adapter)
@@ -92,6 +103,9 @@ def sampling_prompt(clip: Clip) -> dict[str, dict]:
             )
             lora = {"prev_motion_lora": [f"lora{i}", 0]}
         last = {"motion_lora": lora["prev_motion_lora"]} if lora else {}
+        if clip.scale != 1.0:
+            nodes["scale"] = node("ADE_MultivalDynamic", float_val=clip.scale)
+            last["scale_multival"] = ["scale", 0]
         around = {}
         if clip.loop:
             nodes["loop"] = node("AnimateDiffSeamlessLoop", context_length=16, context_overlap=4, **LOOP)
@@ -134,6 +148,9 @@ def sampling_prompt(clip: Clip) -> dict[str, dict]:
         text = {"clip": ["checkpoint", 1], "prompt": clip.caption}
         nodes["follow"] = node("AnimateDiffFollowPath", model=model, path=["path", 0], **text, **FOLLOW)
         model = ["follow", 0]
+    if clip.amount is not None:
+        nodes["amount"] = node("AnimateDiffMotionAmount", model=model, amount=clip.amount)
+        model = ["amount", 0]
     nodes["sampler"] = node(
         "KSampler",
         model=model,

@@ -102,9 +102,9 @@ class Bench:
         texts = [*scenes.CAPTIONS, ""]
         self.conditioning = dict(zip(texts, live.conditionings(texts), strict=True))
 
-    def model(self, motion=None, contexts=()):
+    def model(self, motion=None, contexts=(), scale: float = 1.0):
         applied = self.pack.submodule("sampling.motion.applied")
-        motion_models = applied.apply(motion or self.motion, applied.MotionSettings())
+        motion_models = applied.apply(motion or self.motion, applied.MotionSettings(scale=scale))
         return self.animate(self.still, motion_models, "autoselect", contexts)
 
     def settings(self, changes: dict[str, Any], steps: int, seed: int, prefix: str, every: int):
@@ -136,7 +136,7 @@ class Bench:
         files = sorted(Path(folder_paths.models_dir).rglob(f"{prefix}*.safetensors"))
         return {int(file.stem.rpartition("step")[2]): file for file in files}, record
 
-    def animated(self, *loras: Path, strength: float = 1.0, contexts=()):
+    def animated(self, *loras: Path, strength: float = 1.0, contexts=(), scale: float = 1.0):
         """The MODEL, with MotionLoRAs, each at ``strength``; files with the channels that are zero or without."""
         files, apply = self.pack.submodule("lora.motion_lora"), self.pack.submodule("lora.apply")
         strengths = self.pack.submodule("motion_models.network.strength")
@@ -146,12 +146,20 @@ class Bench:
             applied.append(
                 files.AppliedMotionLora(files.MotionLora(file.stem, pairs), strengths.VaryingStrength(strength))
             )
-        return self.model(apply.apply_motion_loras(self.motion, tuple(applied))[0] if loras else None, contexts)
+        return self.model(apply.apply_motion_loras(self.motion, tuple(applied))[0] if loras else None, contexts, scale)
 
     def latents(
-        self, model, caption: str, seed: int, frames: int = scenes.FRAMES, callback: Callable | None = None
+        self,
+        model,
+        text: str | list,
+        seed: int,
+        frames: int = scenes.FRAMES,
+        callback: Callable | None = None,
     ) -> torch.Tensor:
-        """A clip of a MODEL, sampled as KSampler samples it; ``callback(step, denoised, noisy, steps)`` sees it on its way."""
+        """A clip of a MODEL, sampled as KSampler samples it; ``callback(step, denoised, noisy, steps)`` sees it on its way.
+
+        ``text``: a caption, or a CONDITIONING.
+        """
         with torch.inference_mode():
             return comfy.sample.sample(
                 model,
@@ -160,7 +168,7 @@ class Bench:
                 cfg=SAMPLING["cfg"],
                 sampler_name=SAMPLING["sampler_name"],
                 scheduler=SAMPLING["scheduler"],
-                positive=self.conditioning[caption],
+                positive=self.conditioning[text] if isinstance(text, str) else text,
                 negative=self.conditioning[""],
                 latent_image=_empty(frames),
                 callback=callback,
@@ -168,9 +176,9 @@ class Bench:
                 seed=seed,
             )
 
-    def sampled(self, model, caption: str, seed: int, frames: int = scenes.FRAMES) -> np.ndarray:
+    def sampled(self, model, text: str | list, seed: int, frames: int = scenes.FRAMES) -> np.ndarray:
         """The frames of it, ``(frames, height, width, 3)``."""
-        return self.vae.decode(self.latents(model, caption, seed, frames)).numpy()
+        return self.vae.decode(self.latents(model, text, seed, frames)).numpy()
 
     def shares(self, count: int, lora: Path | None = None) -> list[tuple[float, float]]:
         """How much of what moves there is on the way: the noise level of each step, and the part of the finished clips."""

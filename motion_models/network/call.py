@@ -11,7 +11,7 @@ import torch
 
 from ...host.told import Told
 from .features import FrameFeatures
-from .strength import FrameMask, Strength
+from .strength import FrameMask, Strength, times
 from .views import Views
 
 # Of the call in the host's transformer_options.
@@ -102,6 +102,11 @@ class ModuleInputs:
         )
         return ModuleInputs(tuple(scale), effect)
 
+    def scaled(self, factor: float, attention_blocks: int) -> ModuleInputs:
+        """With ``factor`` times the keys in each of its ``attention_blocks``."""
+        scales = self.scale or (None,) * attention_blocks
+        return replace(self, scale=tuple(times(scale, factor) for scale in scales))
+
 
 @dataclass(frozen=True, eq=False)
 class MotionInputs:
@@ -154,6 +159,15 @@ class MotionInputs:
             features = one.features.in_batch(conds, clips)
             projections[name] = replace(one, features=features)
         return replace(self, projections=projections, conds=tuple(conds))
+
+    def scaled(self, factor: float, attention_blocks: int) -> MotionInputs:
+        """With ``factor`` times the keys in all modules of a motion model that has so many attention blocks in each."""
+        modules = {name: module.scaled(factor, attention_blocks) for name, module in self.modules.items()}
+        return replace(self, default=self.default.scaled(factor, attention_blocks), modules=modules)
+
+    def tied(self, ties: FrameFeatures) -> MotionInputs:
+        """With ``ties`` beside those that are there."""
+        return replace(self, ties=ties if self.ties is None else self.ties.beside(ties))
 
     def in_window(self, window: list[int] | None) -> MotionInputs:
         """Their masks for the frames ``window`` of the clip."""

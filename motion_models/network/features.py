@@ -30,6 +30,12 @@ class FrameFeatures:
             return self
         return replace(self, clips=tuple(conds[i * len(conds) // clips] not in self.without for i in range(clips)))
 
+    def beside(self, other: FrameFeatures) -> FrameFeatures:
+        """The channels of both, of the same frames, at the larger of their sizes."""
+        size = max(self.values.shape[2:], other.values.shape[2:], key=lambda one: one.numel())
+        values = torch.cat([features.at(*size, like=self.values) for features in (self, other)], dim=1)
+        return replace(self, values=values)
+
     def at(self, height: int, width: int, like: torch.Tensor) -> torch.Tensor:
         """``(frames, channels, height, width)``, in the dtype and on the device of ``like``."""
         values = self.values.to(like)

@@ -74,6 +74,11 @@ def strength_of(value: float | torch.Tensor, frames: int) -> Strength:
     return FrameMask(value, frames) if isinstance(value, torch.Tensor) else value
 
 
+def times(value: Strength | None, factor: float) -> Strength:
+    """``value`` (None: 1) times ``factor``."""
+    return factor if value is None else value.times(factor) if isinstance(value, FrameMask) else value * factor
+
+
 def strength_at(value: Strength, height: int, width: int, like: torch.Tensor) -> float | torch.Tensor:
     """The number, or the mask at that size: ``(frames asked for, 1, height, width)``."""
     return value.at(height, width, like) if isinstance(value, FrameMask) else value

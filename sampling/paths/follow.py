@@ -65,7 +65,7 @@ class FollowPath(Feature):
             window, size = call.window or list(range(call.frames)), call.x.shape[2:]
             ties = temporal_ties(boxes[:, window], self.attention, *size)
             motion = MotionCall.of(call.options)
-            tied = replace(motion, motion=tuple(replace(inputs, ties=ties) for inputs in motion.motion))
+            tied = replace(motion, motion=tuple(inputs.tied(ties) for inputs in motion.motion))
             changes = spatial.options(call.transformer_options, call.negatives, size)
             return go_on(call.with_options(**changes, **{CALL_KEY: tied}))
 

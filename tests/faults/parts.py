@@ -99,7 +99,13 @@ SOURCES: dict[str, tuple[str, int]] = {
 }
 # Nodes that take the motion model of a file of their own.
 # They need a MODEL with a motion model.
-ANIMATED = ("AnimateDiffTrainMotionLoRA", "AnimateDiffMotionClone", "AnimateDiffReuseMotion", "AnimateDiffFollowPath")
+ANIMATED = (
+    "AnimateDiffTrainMotionLoRA",
+    "AnimateDiffMotionClone",
+    "AnimateDiffReuseMotion",
+    "AnimateDiffFollowPath",
+    "AnimateDiffMotionAmount",
+)
 FILES = {"ADE_ApplyAnimateDiffModelWithPIA": "pia.safetensors", "AnimateDiffApplyFancyVideo": "fancy.safetensors"}
 # Where an output of a type goes, on its way to a sampler: the node, and which of its inputs.
 CONSUMERS: dict[str, tuple[str, str]] = {
