@@ -90,5 +90,5 @@ def test_a_model_without_motion_is_told(layouts, new_model, put_on, sample):
 
 @pytest.mark.parametrize("amount", [-0.1, 2.5, math.nan])
 def test_what_cannot_be_meant_is_told(small, put_on, amount):
-    with pytest.raises(ValueError, match="amount( of Motion Amount)? is"):
+    with pytest.raises(ValueError, match=r"amount( of Motion Amount)? is"):
         put_on(small(), amount)
