@@ -98,7 +98,7 @@ APART = [
     ),
     io.Int.Input(
         "transition",
-        default=4,
+        default=8,
         min=0,
         max=LONGEST_TRANSITION,
         optional=True,

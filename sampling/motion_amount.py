@@ -1,9 +1,9 @@
 """How much moves in a clip, by one number: the scale of temporal attention's keys, and what the frames' noise has in common.
 
-Both are known to change the amount of motion, and neither does so evenly (toyworld/amount_claims.py). Noise that frames share
-makes them alike: Ge et al., "Preserve Your Own Correlation" (arXiv 2305.10474), section 4.1, mixed noise. What they share here may
-also turn in the course of the clip from one noise to another, so that frames far from each other have nothing in common, or the
-opposite. Each frame by itself stays white noise of variance 1.
+Noise that frames share holds them together: Ge et al., "Preserve Your Own Correlation" (arXiv 2305.10474), section 4.1, mixed
+noise. Here what they share turns in the course of the clip from one noise towards another and on to the opposite of the first: so
+neighbours have much in common, which calms the clip, and the clip as a whole has not, which on the toy world made shapes go further
+instead. Each frame by itself stays white noise of variance 1.
 """
 
 import math
@@ -23,8 +23,8 @@ from .noise.initial import NoiseLayer, Source
 STANDS_STILL, AS_IT_WAS, MOST = 0.0, 1.0, 2.0
 # What each amount means; between them, on the straight line. Chosen on the toy world, on other seeds than those of its claims.
 AMOUNTS = (STANDS_STILL, AS_IT_WAS, MOST)
-SCALES = (0.5, 1.0, 1.5)
-SHARED = (0.5, 0.0, 0.5)
+SCALES = (0.3, 1.0, 2.0)
+SHARED = (0.5, 0.0, 0.0)
 # How far what frames share turns from the first to the last, in radians.
 TURN = math.pi
 # Added to the sampler's seed: frames do not share the noise of the first.
@@ -58,8 +58,7 @@ class MotionAmount(Feature):
         if self.amount == AS_IT_WAS or motion is None:
             return then(start)
         if torch.any(start.noise):  # later stages of KSamplerAdvanced add none
-            turn = TURN if self.amount > AS_IT_WAS else 0.0
-            start = replace(start, noise=with_shared(start.noise, run.seed, self.shared, turn))
+            start = replace(start, noise=with_shared(start.noise, run.seed, self.shared))
         blocks = [applied.spec.attention_blocks for applied in motion.motion_models]
 
         def around_call(call: Call, go_on: Denoise) -> Predictions:
@@ -70,11 +69,11 @@ class MotionAmount(Feature):
         return then(start.around_each_call(around_call))
 
 
-def with_shared(noise: torch.Tensor, seed: int, share: float, turn: float = 0.0) -> torch.Tensor:
+def with_shared(noise: torch.Tensor, seed: int, share: float, turn: float = TURN) -> torch.Tensor:
     """``noise (frames, channels, height, width)`` mixed with noise that the frames share, at the weight ``share`` (0..1).
 
-    ``turn``: how far that turns from the first frame to the last, in radians: from one noise towards another and on to the
-    opposite of the first. Two frames that are ``a`` apart have the correlation ``cos(a) share^2 / (share^2 + (1 - share)^2)``.
+    ``turn``: how far that turns from the first frame to the last, in radians. Two frames between which it turns by ``a`` have the
+    correlation ``cos(a) share^2 / (share^2 + (1 - share)^2)``.
     """
     if share == 0.0:
         return noise

@@ -35,6 +35,7 @@ def main() -> int:
     claims.add_argument("--quick", action="store_true")
     claims.add_argument("--only", default=None, help="one part of the table, as in: --only one-shot")
     claims.add_argument("--live", action="store_true", help="without a server; for parts that need none, such as long")
+    claims.add_argument("--clips", type=int, help="of each kind, in place of the part's own number; with --only")
     claims.add_argument("--go-on", action="store_true", help="take the clips that a run which was stopped left")
     recipe = commands.add_parser("recipe")
     recipe.add_argument("--variant", nargs="+", default=["defaults"], help="of toyworld/recipe.py")
@@ -87,7 +88,7 @@ def _claims(sample, arguments: argparse.Namespace) -> int:
     """Print the table of what ``sample`` samples; 1 if a `must` is missed."""
     from . import claims
 
-    found = claims.run(sample, arguments.quick, arguments.only)
+    found = claims.run(sample, arguments.quick, arguments.only, arguments.clips)
     print(claims.table(found))
     return 1 if any(claim.verdict == "MISSED" for claim in found) else 0
 

@@ -451,14 +451,17 @@ def name_of(part: Callable) -> str:
     return part.__name__.removesuffix("_claims").replace("_", "-")
 
 
-def run(sample: Sampler, quick: bool, only: str | None = None) -> list[Claim]:
-    """All claims, or the quick form of those that have limits, or those of one part; each is printed as it comes."""
+def run(sample: Sampler, quick: bool, only: str | None = None, count: int | None = None) -> list[Claim]:
+    """All claims, or the quick form of those that have limits, or those of one part; each is printed as it comes.
+
+    ``count``: how many clips each part takes, in place of its own number.
+    """
     names = [name_of(part) for part, *_ in PARTS]
     if only not in (None, *names):
         raise SystemExit(f"There is no part '{only}' of the table. Choose one of {', '.join(names)}.")
     claims = []
-    for part, count, quick_count in PARTS:
-        if only in (None, name_of(part)) and (clips := quick_count if quick else count):
+    for part, whole, quick_count in PARTS:
+        if only in (None, name_of(part)) and (clips := count or (quick_count if quick else whole)):
             found = part(sample, clips)
             for claim in found:
                 print(f"{claim.measure}: {claim.value:.2f} {claim.verdict}", flush=True)

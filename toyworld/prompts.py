@@ -38,7 +38,7 @@ BOXES = {"box_width": 0.36, "box_height": 0.36, "ease": "linear"}
 REUSE = {"start_percent": 0.1, "end_percent": 0.9}  # as its node has them
 LOOP = {"shared_noise": 0.5}  # as its node has it
 # Prompt travel: Prompt Scheduling (Even) as its node has it, in windows as long-clips.md recommends them for prompt travel.
-TRAVEL = {"interpolation": "linear", "tensor_interp": "lerp", "transition": 4}
+TRAVEL = {"interpolation": "linear", "tensor_interp": "lerp", "transition": 8}
 MOTION_BETAS = "sqrt_linear (AnimateDiff)"
 
 

@@ -47,8 +47,7 @@ def test_one_is_as_without_it(small, put_on, sample):
 def test_it_is_scale_and_noise_in_one(small, put_on, feature, sample, amount):
     """Two motion models, one of which is scaled by itself, too."""
     one = feature.MotionAmount(amount)
-    turn = feature.TURN if amount > 1 else 0.0
-    shared = feature.with_shared(noise(), 3, one.shared, turn)
+    shared = feature.with_shared(noise(), 3, one.shared)
     expected = sample(small(one.scale, 0.5 * one.scale), noise=shared)
     made = sample(put_on(small(1.0, 0.5), amount))
     torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-4)
