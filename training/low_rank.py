@@ -82,8 +82,8 @@ def ranks_of(layers: Iterable[str], of_parts: Mapping[str, int]) -> dict[str, in
         if not found:
             words = ", ".join(sorted({word for name in layers for word in name.split(".") if not word.isdigit()}))
             raise TrainingFailed(
-                f"ranks of Training Options says {part}, but no layer that is trained has that in its name. Their names are made "
-                f"of {words}."
+                f"ranks of Training Options says {part}, but no layer that is trained has that in its name. Write one of these in its "
+                f"place: {words}."
             )
     ranks = {}
     for part, found in fits.items():

@@ -481,7 +481,6 @@ TRAINING = [
     bad(TRAIN, "MODEL", model=two_motion_models),
     *(bad(node, "checkpoint", model=other_network) for node in (ADAPTER, MODULE)),
     bad(TRAIN, "Clip 1", latents=clips("of 16 channels", seeded(FRAMES, 16, 8, 8))),
-    bad(TRAIN, "Clip 2", latents=clips("of two sizes", GOOD_CLIP, seeded(FRAMES, 4, 16, 8))),
     bad(TRAIN, "Clip 1", latents=clips("too short", GOOD_CLIP[:2])),
     bad(TRAIN, "clip 1", latents=clips("NaN", GOOD_CLIP * NAN)),
     bad(TRAIN, "latents", latents=clips("none")),
@@ -496,7 +495,6 @@ TRAINING = [
     bad(CHECKPOINTS, filename_prefix="../elsewhere"),
     bad(VALIDATION, every=0),
     bad(VALIDATION, "held-out", latents=clips("held out, too short", GOOD_CLIP[:2])),
-    bad(VALIDATION, "held-out", latents=clips("held out, of another size", seeded(FRAMES, 4, 16, 8))),
     bad(VALIDATION, "every", every=several),
     bad(TRAIN, "conditioning", latents=clips("three", GOOD_CLIP, GOOD_CLIP, GOOD_CLIP), positive=two_captions),
 ]

@@ -30,7 +30,8 @@ PARTS = ("running", "stand_ins", "parts", "graphs")
 def main(host: str, base: str, folder: str, names: list[str]) -> None:
     pack = dev_pack.load_pack(host, ["--cpu", "--base-directory", base])
     torch.set_num_threads(1)
-    import_file("animatediff_tests_tiny", HERE.parent / "tiny.py")
+    for part in ("tiny", "videos"):
+        import_file(f"animatediff_tests_{part}", HERE.parent / f"{part}.py")
     for part in PARTS:
         import_file(f"animatediff_faults_{part}", HERE / f"{part}.py")
     stand_ins = sys.modules["animatediff_faults_stand_ins"]
