@@ -304,10 +304,10 @@ def motion_path() -> Any:
         "cat": "0: 0.22,0.65  3: 0.27,0.44  6: 0.41,0.32  9: 0.59,0.32  12: 0.73,0.44  15: 0.78,0.65",
         "bus": "0: 0.5,0.6,0.1  15: 0.35,0.75,0.3",
     }
-    bounds = paths.FARTHEST, (paths.SMALLEST, paths.LARGEST)
+    form = places.boxes(paths.FARTHEST, (paths.SMALLEST, paths.LARGEST))
     both = None
     for word, text in texts.items():
-        both = paths.from_numbers(places.parse_places("places", text, *bounds), 0.2, 0.2, "linear", word).and_also(both)
+        both = paths.from_numbers(places.parse_places("places", text, form), 0.2, 0.2, "linear", word).and_also(both)
     return part("metrics.path_picture").path_canvas(both.at(16), list(texts), 3, 2, 280)
 
 
