@@ -311,6 +311,16 @@ def motion_path() -> Any:
     return part("metrics.path_picture").path_canvas(both.at(16), list(texts), 3, 2, 280)
 
 
+@drawing
+def camera_path() -> Any:
+    """A pan to the right, in which the camera comes nearer and rolls."""
+    camera = part("sampling.paths.camera")
+    moves = [(0, (0.0, 0.0)), (8, (0.35, 0.0)), (15, (0.6, -0.1, 1.8, 20.0))]
+    outlines = camera.outlines(camera.from_moves(moves, "linear", 1.0).at(16), 3, 2)
+    no_boxes = part("sampling.paths.path").MotionPath().at(16)
+    return part("metrics.path_picture").path_canvas(no_boxes, [], 3, 2, 280, outlines)
+
+
 def save(name: str, picture: Any) -> int:
     """Write a picture with few colours, which takes few bytes; returns how many."""
     from PIL import Image

@@ -5,7 +5,8 @@ from comfy_api.latest import io
 from ...motion_models.adapters.camera import Poses as PoseList
 from ...motion_models.adapters.camera import check_poses
 from ...sampling.paths.camera import MOST_ROLL, ZOOMS, from_moves, from_poses
-from ...sampling.paths.path import FARTHEST, MotionPath
+from ...sampling.paths.keys import FARTHEST
+from ...sampling.paths.path import MotionPath
 from ...sampling.schedules.interpolation import METHODS
 from ...scheduling.places import parse_places, views
 from .. import sockets
@@ -35,7 +36,7 @@ def _check_noise(noise: float) -> None:
 def _moves(moves: str, ease: str, noise: float, prev_path: MotionPath | None = None) -> MotionPath:
     _check_noise(noise)
     found = parse_places("moves", moves, views(FARTHEST, ZOOMS, MOST_ROLL))
-    return from_moves(found, ease, noise).and_also(prev_path)
+    return MotionPath(camera=from_moves(found, ease, noise)).and_also(prev_path)
 
 
 def _poses(
@@ -44,7 +45,7 @@ def _poses(
     _check_noise(noise)
     above("depth", depth, 0)
     check_poses(poses, "poses")
-    return from_poses(poses, depth, width / height, noise).and_also(prev_path)
+    return MotionPath(camera=from_poses(poses, depth, width / height, noise)).and_also(prev_path)
 
 
 NODES = [

@@ -10,16 +10,8 @@ from ...sampling.animate import with_inner_feature
 from ...sampling.paths.camera import middles, outlines
 from ...sampling.paths.follow import DEFAULT_ATTENTION, DEFAULT_END, DEFAULT_NOISE, FollowPath
 from ...sampling.paths.found import from_clip
-from ...sampling.paths.path import (
-    FARTHEST,
-    LARGEST,
-    SMALLEST,
-    MotionPath,
-    PathError,
-    from_masks,
-    from_numbers,
-    from_tracks,
-)
+from ...sampling.paths.keys import FARTHEST, PathError
+from ...sampling.paths.path import LARGEST, SMALLEST, MotionPath, from_masks, from_numbers, from_tracks
 from ...sampling.paths.words import words_of
 from ...sampling.schedules.interpolation import METHODS
 from ...scheduling.places import boxes, parse_places

@@ -15,7 +15,7 @@ import torch
 
 from ...motion_models.adapters.camera import CX, CY, Poses
 from ...motion_models.adapters.plucker import focal_lengths, to_world
-from .path import FARTHEST, Key, MotionPath, PathError, between, check_keys
+from .keys import FARTHEST, Key, PathError, between, check_keys
 
 ZOOMS = (0.25, 4.0)
 MOST_ROLL = 3600.0  # degrees
@@ -68,9 +68,9 @@ class MovingView:
         return between(self.keys, frames)
 
 
-def from_moves(moves: Sequence[tuple[int, tuple[float, ...]]], ease: str, noise: float) -> MotionPath:
+def from_moves(moves: Sequence[tuple[int, tuple[float, ...]]], ease: str, noise: float) -> MovingView:
     """Out of frames, each with x and y, and perhaps zoom and roll."""
-    return MotionPath(camera=MovingView(tuple(Key(frame, View(*numbers), ease) for frame, numbers in moves), noise))
+    return MovingView(tuple(Key(frame, View(*numbers), ease) for frame, numbers in moves), noise)
 
 
 def seen_places(views: torch.Tensor, places: torch.Tensor, width: float, height: float) -> torch.Tensor:
@@ -103,7 +103,7 @@ def middles(views: torch.Tensor, width: float, height: float) -> torch.Tensor:
     return (torch.cat(turned) / size + 0.5).float()
 
 
-def from_poses(poses: Poses, depth: float, ratio: float, noise: float) -> MotionPath:
+def from_poses(poses: Poses, depth: float, ratio: float, noise: float) -> MovingView:
     """What a camera in space makes of a scene that lies ``depth`` away on all sides of where it stands at first.
 
     So a turn of the camera is a pan or a roll without zoom. ``ratio``: width / height of the clip. Of each frame the similarity that
@@ -137,7 +137,7 @@ def from_poses(poses: Poses, depth: float, ratio: float, noise: float) -> Motion
     rolls = np.degrees(np.unwrap(np.angle(similar)))
     numbers = zip(shifts.real / ratio, shifts.imag, 1 / abs(similar), rolls, strict=True)
     keys = [Key(frame, _view(frame, *map(float, one))) for frame, one in enumerate(numbers)]
-    return MotionPath(camera=MovingView(tuple(keys), noise))
+    return MovingView(tuple(keys), noise)
 
 
 def _view(frame: int, *numbers: float) -> View:

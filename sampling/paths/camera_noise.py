@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from ..noise.generator import seeded
 from .camera import seen_places
+from .keys import PathError
 from .noise import CUT_OFF
-from .path import PathError
 
 SEED_OFFSET = 0xCA3
 SPREAD = 1 / (2 * math.pi * CUT_OFF)  # standard deviation of the low-pass, in latent pixels

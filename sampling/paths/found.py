@@ -7,7 +7,8 @@ the thing, in the middle between the two frames.
 import numpy as np
 import torch
 
-from .path import LARGEST, SMALLEST, Box, Key, MotionPath, MovingBox, PathError
+from .keys import Key, PathError
+from .path import LARGEST, SMALLEST, Box, MotionPath, MovingBox
 
 FAINT = 0.3  # of the largest difference in the usual frame: what is less is noise
 CUT = 0.03  # of the difference, at each side of a box
@@ -19,6 +20,15 @@ def from_clip(clip: torch.Tensor, margin: float = 0.0, word: str = "") -> Motion
 
     ``margin``: how much larger the boxes are at each side, as a share of their own. Raises PathError if nothing moves.
     """
+    if len(clip) < 2:
+        raise PathError(
+            f"The clip has {len(clip)} frames, but a path is found by how frames differ. Connect two or more."
+        )
+    if clip.ndim != 4 or not torch.isfinite(clip).all():
+        raise PathError(
+            f"The clip has the shape {tuple(clip.shape)}, or holds infinite values or NaN. Connect the frames of a clip, or its latents "
+            "as VAE Encode makes them."
+        )
     if len(clip) < 2:
         raise PathError(
             f"The clip has {len(clip)} frames, but a path is found by how frames differ. Connect two or more."

@@ -24,11 +24,16 @@ def poses(pack):
 
 
 @pytest.fixture(scope="session")
-def moves(pack, cameras):
+def moves(pack, cameras, paths):
     """A path out of a text."""
     places = pack.submodule("scheduling.places")
     form = places.views(2.0, cameras.ZOOMS, cameras.MOST_ROLL)
-    return lambda text, noise=1.0: cameras.from_moves(places.parse_places("moves", text, form), "linear", noise)
+
+    def make(text: str, noise: float = 1.0):
+        moved = cameras.from_moves(places.parse_places("moves", text, form), "linear", noise)
+        return paths.MotionPath(camera=moved)
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +112,7 @@ MOVES = {
 @pytest.mark.parametrize("motion", MOVES)
 def test_camera_poses_move_the_picture_as_they_are_called(cameras, poses, motion):
     made = poses.moving([(motion, 1.0)], 0.5, 16)
-    x, y, zoom, roll = cameras.from_poses(made, 6.0, 1.0, 1.0).camera.at(16)[-1].tolist()
+    x, y, zoom, roll = cameras.from_poses(made, 6.0, 1.0, 1.0).at(16)[-1].tolist()
     right, down, nearer, clockwise = MOVES[motion]
     for found, asked in ((x, right), (y, down), (zoom, math.log(nearer))):
         assert found * asked > 0.03 if asked else abs(found) < 0.03
@@ -119,7 +124,7 @@ def test_a_pan_of_the_poses_is_as_far_as_the_lens_and_the_depth_say(cameras, pos
     made = poses.moving([("Pan Right", 1.0)], 1.0, 16)
     fx = poses.INTRINSICS[0]
     for ratio, seen in ((16 / 9, 1.0), (1.0, 9 / 16)):
-        x = cameras.from_poses(made, 6.0, ratio, 1.0).camera.at(16)[-1, 0]
+        x = cameras.from_poses(made, 6.0, ratio, 1.0).at(16)[-1, 0]
         assert float(x) == pytest.approx(1.5 * 15 / 16 * fx / 6 / seen, rel=0.01)
 
 
@@ -197,7 +202,7 @@ def test_a_strength_below_one_leaves_frames_more_of_their_own(drawn, moves):
 def test_the_frames_behind_a_start_are_those_of_the_path(cameras, drawn, moves, paths):
     """A clip that begins at a later frame goes on from there."""
     path = moves("0: 0,0  9: 0.9,0")
-    later = cameras.from_moves([(0, (0.4, 0.0)), (5, (0.9, 0.0))], "linear", 1.0)
+    later = paths.MotionPath(camera=cameras.from_moves([(0, (0.4, 0.0)), (5, (0.9, 0.0))], "linear", 1.0))
     noise = torch.randn(FRAMES, 4, SIDE, SIDE)
     torch.testing.assert_close(drawn(noise, path, 3, start=4), drawn(noise, later, 3))
 

@@ -147,7 +147,9 @@ def test_what_moves_in_a_clip_is_found(from_clip, kind):
     for frame, left in zip(clip, ways, strict=True):
         frame[:, 12:18, left : left + 10] = 0.9
     boxes = from_clip(clip).at(9)[0] * torch.tensor([60, 40, 60, 40])
-    torch.testing.assert_close(boxes[:, 0], torch.tensor(ways) + 5.0, rtol=0, atol=1.2)
+    # around a pause the way is rounded off
+    close = 1.2 if kind == "with a pause" else 0.4
+    torch.testing.assert_close(boxes[:, 0], torch.tensor(ways) + 5.0, rtol=0, atol=close)
     torch.testing.assert_close(boxes[:, 1], torch.full((9,), 15.0), rtol=0, atol=0.5)
     torch.testing.assert_close(boxes[:, 2], torch.full((9,), 10.0), rtol=0, atol=2.5)
     torch.testing.assert_close(boxes[:, 3], torch.full((9,), 6.0), rtol=0, atol=1)
