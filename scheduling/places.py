@@ -54,7 +54,7 @@ def boxes(farthest: float, sizes: tuple[float, float]) -> Form:
     return Form((place, place, size, size), "Write frames and places, x and y from 0 to 1: 0: 0.2,0.5  15: 0.8,0.5")
 
 
-def views(farthest: float, zooms: tuple[float, float], most_roll: float) -> Form:
+def cameras(farthest: float, zooms: tuple[float, float], most_roll: float) -> Form:
     """How far a camera goes, at most ``farthest``, its zoom between the two of ``zooms``, and its roll."""
     place = Bounds(-farthest, farthest)
     zoom = Bounds(*zooms, "a zoom from {:g} to {:g} (2 is twice as near)")

@@ -8,7 +8,7 @@ from ...sampling.paths.camera import MOST_ROLL, ZOOMS, from_moves, from_poses
 from ...sampling.paths.keys import FARTHEST
 from ...sampling.paths.path import MotionPath
 from ...sampling.schedules.interpolation import METHODS
-from ...scheduling.places import parse_places, views
+from ...scheduling.places import cameras, parse_places
 from .. import sockets
 from ..base import node
 from ..motion_models.camera import Poses
@@ -35,7 +35,7 @@ def _check_noise(noise: float) -> None:
 
 def _moves(moves: str, ease: str, noise: float, prev_path: MotionPath | None = None) -> MotionPath:
     _check_noise(noise)
-    found = parse_places("moves", moves, views(FARTHEST, ZOOMS, MOST_ROLL))
+    found = parse_places("moves", moves, cameras(FARTHEST, ZOOMS, MOST_ROLL))
     return MotionPath(camera=from_moves(found, ease, noise)).and_also(prev_path)
 
 

@@ -1,6 +1,6 @@
 """A camera that pans, zooms and rolls: what it sees in each frame, as a part of one large picture.
 
-A view is a similarity: the place p of a frame, seen from its middle, is the place ``shift + R(roll) p / zoom`` of the picture, seen
+A framing is a similarity: the place p of a frame, seen from its middle, is the place ``shift + R(roll) p / zoom`` of the picture, seen
 from the middle of the first frame's. Such a camera sees a flat scene that it faces; poses of one in space (CameraCtrl) are fitted.
 """
 
@@ -25,7 +25,7 @@ NEIGHBOURHOOD = 0.1  # of a side
 
 
 @dataclass(frozen=True)
-class View:
+class Framing:
     """How far the camera has gone, to the right and down, as shares of the picture; zoom; roll in degrees, clockwise."""
 
     x: float = 0.0
@@ -54,7 +54,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class MovingView:
+class MovingCamera:
     """What the camera sees, ``keys`` at ascending frames. ``noise``: how much of the coarse noise moves with it, 0..1."""
 
     keys: tuple[Key, ...]
@@ -68,47 +68,47 @@ class MovingView:
         return between(self.keys, frames)
 
 
-def from_moves(moves: Sequence[tuple[int, tuple[float, ...]]], ease: str, noise: float) -> MovingView:
+def from_moves(moves: Sequence[tuple[int, tuple[float, ...]]], ease: str, noise: float) -> MovingCamera:
     """Out of frames, each with x and y, and perhaps zoom and roll."""
-    return MovingView(tuple(Key(frame, View(*numbers), ease) for frame, numbers in moves), noise)
+    return MovingCamera(tuple(Key(frame, Framing(*numbers), ease) for frame, numbers in moves), noise)
 
 
-def seen_places(views: torch.Tensor, places: torch.Tensor, width: float, height: float) -> torch.Tensor:
-    """Where in the large picture a camera of ``views (frames, 4)`` sees ``places (n, 2)``: ``(frames, n, 2)``.
+def seen_places(framings: torch.Tensor, places: torch.Tensor, width: float, height: float) -> torch.Tensor:
+    """Where in the large picture a camera of ``framings (frames, 4)`` sees ``places (n, 2)``: ``(frames, n, 2)``.
 
     Both as x and y, measured from the middles in units of which a frame is ``width`` by ``height``.
     """
-    x, y, zoom, roll = views.double().unbind(-1)
+    x, y, zoom, roll = framings.double().unbind(-1)
     cos, sin = (f(torch.deg2rad(roll)) / zoom.exp() for f in (torch.cos, torch.sin))
     turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # (frames, 2, 2)
     shift = torch.stack([x * width, y * height], -1)
     return places.double() @ turn.transpose(-1, -2) + shift[:, None]
 
 
-def outlines(views: torch.Tensor, width: float, height: float) -> torch.Tensor:
+def outlines(framings: torch.Tensor, width: float, height: float) -> torch.Tensor:
     """The corners of what the camera sees in each frame, ``(frames, 4, 2)``, as shares of the first frame's picture."""
     size = torch.tensor([width, height], dtype=torch.float64)
     corners = (torch.tensor(CORNERS, dtype=torch.float64) - 0.5) * size
-    return (seen_places(views, corners, width, height) / size + 0.5).float()
+    return (seen_places(framings, corners, width, height) / size + 0.5).float()
 
 
-def middles(views: torch.Tensor, width: float, height: float) -> torch.Tensor:
+def middles(framings: torch.Tensor, width: float, height: float) -> torch.Tensor:
     """Where the middle half of the first frame's picture is in each frame: its corners ``(frames, 4, 2)``, as shares."""
     size = torch.tensor([width, height], dtype=torch.float64)
-    x, y, zoom, roll = views.double().unbind(-1)
+    x, y, zoom, roll = framings.double().unbind(-1)
     from_middle = ((torch.tensor(CORNERS, dtype=torch.float64) - 0.5) / 2 - torch.stack([x, y], -1)[:, None]) * size
-    # the inverse of a view turns and scales the other way, behind the shift
+    # the inverse of a framing turns and scales the other way, behind the shift
     back = torch.stack([torch.zeros_like(x), torch.zeros_like(x), -zoom, -roll], -1)
     turned = [seen_places(one[None], places, 1, 1) for one, places in zip(back, from_middle, strict=True)]
     return (torch.cat(turned) / size + 0.5).float()
 
 
-def from_poses(poses: Poses, depth: float, ratio: float, noise: float) -> MovingView:
+def from_poses(poses: Poses, depth: float, ratio: float, noise: float) -> MovingCamera:
     """What a camera in space makes of a scene that lies ``depth`` away on all sides of where it stands at first.
 
     So a turn of the camera is a pan or a roll without zoom. ``ratio``: width / height of the clip. Of each frame the similarity that
     fits the neighbourhood of its middle best (least squares in complex numbers).
-    Raises PathError where the camera leaves that scene, or goes farther than a View can.
+    Raises PathError where the camera leaves that scene, or goes farther than a Framing can.
     """
     scale = np.array([ratio, 1.0])  # of shares, so that a turn is one
     middle = NEIGHBOURHOOD * (np.array(CORNERS) - 0.5) + 0.5
@@ -136,12 +136,12 @@ def from_poses(poses: Poses, depth: float, ratio: float, noise: float) -> Moving
     similar = similar / similar[0]
     rolls = np.degrees(np.unwrap(np.angle(similar)))
     numbers = zip(shifts.real / ratio, shifts.imag, 1 / abs(similar), rolls, strict=True)
-    keys = [Key(frame, _view(frame, *map(float, one))) for frame, one in enumerate(numbers)]
-    return MovingView(tuple(keys), noise)
+    keys = [Key(frame, _framing(frame, *map(float, one))) for frame, one in enumerate(numbers)]
+    return MovingCamera(tuple(keys), noise)
 
 
-def _view(frame: int, *numbers: float) -> View:
+def _framing(frame: int, *numbers: float) -> Framing:
     try:
-        return View(*numbers)
+        return Framing(*numbers)
     except PathError as error:
         raise PathError(f"At frame {frame}: {error} Raise depth, or let the poses move less.") from None

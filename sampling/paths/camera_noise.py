@@ -1,4 +1,4 @@
-"""Noise that a camera moves over: coarse noise is that of one large picture, seen through the views of a path; fine noise is fresh.
+"""Noise that a camera moves over: coarse noise is that of one large picture, seen through the framings of a path; fine noise is fresh.
 
 White noise of the large picture stays white noise where it is moved, turned, and scaled with the root of the area that it is spread
 over. Each frame takes its low frequencies from there, at its own resolution, with the low-pass ``a (f)`` of ``noise.py``: a Gaussian,
@@ -24,8 +24,8 @@ MOST_CELLS = 1 << 24
 PADDING = 4  # latent pixels: behind those, a and its images on the other side do not overlap
 
 
-def seen(noise: torch.Tensor, views: torch.Tensor, seed: int, strength: float = 1.0) -> torch.Tensor:
-    """``noise (frames, channels, height, width)`` as a camera sees it through ``views (frames, 4)`` (``MovingView.at``).
+def seen(noise: torch.Tensor, framings: torch.Tensor, seed: int, strength: float = 1.0) -> torch.Tensor:
+    """``noise (frames, channels, height, width)`` as a camera sees it through ``framings (frames, 4)`` (``MovingCamera.at``).
 
     ``strength`` 0 leaves it as it is; with 1 the low frequencies of all frames are those of one picture. Same shape, dtype and
     device. Raises PathError if the large picture would be too large.
@@ -33,7 +33,7 @@ def seen(noise: torch.Tensor, views: torch.Tensor, seed: int, strength: float = 
     if strength == 0.0:
         return noise
     generator = seeded(seed + SEED_OFFSET)
-    moved = _coarse(noise.shape, views, generator)
+    moved = _coarse(noise.shape, framings, generator)
     *beside, height, width = noise.shape
     # with a border, as the Fourier transform takes opposite edges for neighbours, which those of the picture are not
     bordered = torch.randn(*beside, height + 2 * PADDING, width + 2 * PADDING, generator=generator)
@@ -51,13 +51,13 @@ def _power(size: int) -> torch.Tensor:
     return torch.exp(-(frequencies**2) / CUT_OFF**2).sum(0)
 
 
-def _coarse(shape: torch.Size, views: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _coarse(shape: torch.Size, framings: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """The low frequencies of all frames, ``(frames, channels, height, width)``."""
     _, channels, height, width = shape
-    zooms = views[:, 2].double().exp()
+    zooms = framings[:, 2].double().exp()
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     pixels = torch.stack([x + 0.5 - width / 2, y + 0.5 - height / 2], -1).flatten(0, 1)
-    places = seen_places(views, pixels, width, height)
+    places = seen_places(framings, pixels, width, height)
     margin = (REACH * SPREAD + 2) / float(zooms.min())
     low, high = places.amin((0, 1)) - margin, places.amax((0, 1)) + margin
     fineness = math.ceil(FINENESS * float(zooms.max()))

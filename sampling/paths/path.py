@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .camera import MovingView
+from .camera import MovingCamera
 from .keys import FARTHEST, Key, PathError, between, check_keys
 
 SMALLEST = 0.02  # of a side: nothing that a model draws is smaller
@@ -72,7 +72,7 @@ class MotionPath:
     """The ways of all objects, and of the camera that sees them."""
 
     objects: tuple[MovingBox, ...] = ()
-    camera: MovingView | None = None
+    camera: MovingCamera | None = None
 
     def at(self, frames: int) -> torch.Tensor:
         """Boxes ``(objects, frames, 4)``."""

@@ -27,7 +27,7 @@ def poses(pack):
 def moves(pack, cameras, paths):
     """A path out of a text."""
     places = pack.submodule("scheduling.places")
-    form = places.views(2.0, cameras.ZOOMS, cameras.MOST_ROLL)
+    form = places.cameras(2.0, cameras.ZOOMS, cameras.MOST_ROLL)
 
     def make(text: str, noise: float = 1.0):
         moved = cameras.from_moves(places.parse_places("moves", text, form), "linear", noise)
@@ -171,20 +171,20 @@ def test_each_frame_stays_white_noise(drawn, moves, text):
 
 @pytest.mark.parametrize("text", ["0: 0,0  5: 0.4,0.13", "0: 0,0  5: 0,0,1.5,60", ALL])
 def test_coarse_noise_is_where_the_camera_sees_it(pack, cameras, drawn, moves, text):
-    """The noise of two frames is as alike as the Gaussians that their places look through overlap, by the views."""
+    """The noise of two frames is as alike as the Gaussians that their places look through overlap, by the framings."""
     path = moves(text)
     noise, _ = made(drawn, path, 1000)
-    views = path.camera.at(FRAMES)
+    framings = path.camera.at(FRAMES)
     y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
     pixels = torch.stack([x + 0.5 - SIDE / 2, y + 0.5 - SIDE / 2], -1).flatten(0, 1)
-    places = cameras.seen_places(views, pixels, SIDE, SIDE)
-    spread = 1 / (2 * math.pi * 0.25) / views[:, 2].double().exp()
+    places = cameras.seen_places(framings, pixels, SIDE, SIDE)
+    spread = 1 / (2 * math.pi * 0.25) / framings[:, 2].double().exp()
     for first, later in ((0, 1), (0, 5), (2, 4)):
         found = noise[first].flatten(1).T @ noise[later].flatten(1) / 1000
         both = spread[first] ** 2 + spread[later] ** 2
         away = torch.cdist(places[first], places[later]).square()
         # of unit power in each frame: sqrt of the areas of their pixels times the normal density at their distance
-        zooms = views[[first, later], 2].double().exp()
+        zooms = framings[[first, later], 2].double().exp()
         expected = torch.exp(-away / (2 * both)) / (2 * math.pi * both) / zooms.prod()
         scale = (1 / 1000) ** 0.5
         assert (found - expected).abs().max() < 6.5 * scale
