@@ -47,6 +47,10 @@ ImageInject = Socket(
 TrainingOptions = Socket(
     "AD_TRAINING_OPTIONS", "For options of a training node, or prev_options of another node like this one."
 )
+MotionPath = Socket(
+    "MOTION_PATH",
+    "The path, for Follow Path, Draw Motion Path or Training Paths, or prev_path of another node that makes one.",
+)
 # The host's own types: its nodes for them (loss graph, LoRA saving and loading) work on what we return.
 LossMap = Socket("LOSS_MAP", "The loss of each step, for ComfyUI's Plot Loss Graph.")
 LoraModel = Socket("LORA_MODEL", "The LoRA, for Save Domain Adapter, or ComfyUI's Load LoRA Model.")

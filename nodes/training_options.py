@@ -5,7 +5,7 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..host.told import Told
-from ..training.settings import CheckpointSettings, CommandSettings, TrainingOptions, ValidationSettings
+from ..training.settings import CheckpointSettings, CommandSettings, PathSettings, TrainingOptions, ValidationSettings
 from . import sockets
 from .base import node
 from .training import CATEGORY, only_lists
@@ -39,6 +39,14 @@ def _validation(**inputs) -> TrainingOptions:
     found = only_lists(("latents", "positive"), inputs)
     validation = ValidationSettings(tuple(found["latents"]), tuple(found["positive"]), found["every"])
     return replace(found.get("prev_options") or EMPTY, validation=validation)
+
+
+def _paths(**inputs) -> TrainingOptions:
+    found = only_lists(("paths",), inputs)
+    noise = found["noise"]
+    at_least("noise", noise, 0)
+    at_most("noise", noise, 1, "1 is the same coarse noise for all frames")
+    return replace(found.get("prev_options") or EMPTY, paths=PathSettings(tuple(found["paths"]), noise))
 
 
 def _by_command(filename_prefix: str, prev_options: TrainingOptions = EMPTY, **values) -> TrainingOptions:
@@ -197,6 +205,34 @@ NODES = [
                 max=MOST_STEPS,
                 tooltip="Steps from one measurement to the next. One takes as long as about one and a half steps of batch 1 for "
                 "each clip.",
+            ),
+            _previous(),
+        ],
+        outputs=OUTPUTS,
+    ),
+    node(
+        _paths,
+        node_id="AnimateDiffTrainingPaths",
+        display_name="Training Paths",
+        category=CATEGORY,
+        description=(
+            "Draws the noise of each clip along the path of what moves in it, as Follow Path does in sampling: what is trained learns "
+            "that things go where the noise goes."
+        ),
+        aliases=("trajectory", "FreeTraj", "motion path"),
+        is_input_list=True,
+        inputs=[
+            sockets.MotionPath.Input(
+                "paths",
+                tooltip="The path of each clip, in the same order, such as those of Motion Path from Clip; or one for all.",
+            ),
+            io.Float.Input(
+                "noise",
+                default=1.0,
+                min=0.0,
+                max=1.0,
+                step=0.01,
+                tooltip="How much of the coarse noise in boxes moves along. Sample with the same noise of Follow Path.",
             ),
             _previous(),
         ],

@@ -3,6 +3,7 @@
 python -m toyworld train            everything, from seeds (hours); resumes where it was stopped
 python -m toyworld expand FOLDER    the shipped weights as model files of ComfyUI
 python -m toyworld recipe           which settings teach a MotionLoRA its direction soonest: a table
+python -m toyworld lora NAME        one of the shipped MotionLoRAs anew (toyworld/live_training.py), such as path
 python -m toyworld claims [--quick] measure the claims of the paper on the shipped weights; --only PART: those of one part;
                                     --go-on: with the clips that a run of the same code left when it was stopped;
                                     --live: in this process, without the dead channels: ten times as fast, for some parts
@@ -31,6 +32,8 @@ def main() -> int:
     train.add_argument("--until", default=None, help="stop after this stage")
     expand = commands.add_parser("expand")
     expand.add_argument("folder", type=Path)
+    lora = commands.add_parser("lora")
+    lora.add_argument("name", nargs="+")
     claims = commands.add_parser("claims")
     claims.add_argument("--quick", action="store_true")
     claims.add_argument("--only", default=None, help="one part of the table, as in: --only one-shot")
@@ -59,6 +62,13 @@ def main() -> int:
         from .training import train_all
 
         train_all(partial(Server, host), partial(Bench, pack), folder, arguments.until)
+        return 0
+    if arguments.command == "lora":
+        pack = dev_pack.load_pack(host.path, ["--cpu", "--base-directory", str(folder)])
+        from .live_training import train_motion_loras
+        from .recipe import Bench
+
+        train_motion_loras(Bench(pack), arguments.name)
         return 0
     if arguments.command == "expand":
         dev_pack.enter_host(host.path, ["--cpu"])

@@ -6,6 +6,7 @@ The loop is that of *Train Motion Module* and *Train MotionLoRA*, with settings 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,15 @@ AVERAGE = 0.98
 
 @dataclass(frozen=True)
 class MotionLora:
-    """What the clips show (``videos.DIRECTIONS``, or "zoom-in"), how many there are, and what differs from the node's defaults."""
+    """What the clips show (``videos.DIRECTIONS``, "zoom-in" or "ways"), how many there are, and what differs from the node's defaults.
+
+    ``paths``: the noise of each clip goes along what moves in it.
+    """
 
     shown: str
     clips: int = 50
     changes: tuple[tuple[str, Any], ...] = ()
+    paths: bool = False
 
 
 STEPS = 400
@@ -41,6 +46,8 @@ LORAS = {
     "zoom-in": MotionLora("zoom-in", changes=(("end_percent", 0.5),)),
     # for the comparison with 50
     "right-5-clips": MotionLora("right", clips=5),
+    # which follows the noise; its clips go everywhere, straight on and on curves
+    "path": MotionLora("ways", clips=240, changes=(("rank", 48), ("alpha", 96.0)), paths=True),
 }
 
 
@@ -91,16 +98,20 @@ def _nowhere(path: str, steps: int) -> None:
 def train_motion_lora(bench: Bench, recipe: MotionLora, file: Path, steps: int = STEPS) -> None:
     """Train a MotionLoRA of the shipped motion module and write it to ``file``, with the channels that are zero."""
     shown = clips(videos.path_towards(recipe.shown), recipe.clips)
-    checkpoints, _ = bench.train(shown, dict(recipe.changes), steps, seed=0, every=steps)
+    changes = dict(recipe.changes)
+    if recipe.paths:
+        changes["paths"] = bench.paths(shown[0])
+    checkpoints, _ = bench.train(shown, changes, steps, seed=0, every=steps)
     files = bench.pack.submodule("lora.motion_lora")
     lora = files.read_motion_lora(str(checkpoints[steps]))
     file.parent.mkdir(parents=True, exist_ok=True)
     files.save_motion_lora(files.MotionLora(file.stem, live.full_lora(lora.pairs), lora.metadata), str(file))
 
 
-def train_motion_loras(bench: Bench) -> None:
-    """Train all LORAS and ship them."""
-    for name, recipe in LORAS.items():
+def train_motion_loras(bench: Bench, names: Sequence[str] = tuple(LORAS)) -> None:
+    """Train LORAS and ship them."""
+    for name in names:
+        recipe = LORAS[name]
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"toyworld-{name}.safetensors"
             train_motion_lora(bench, recipe, file)

@@ -121,6 +121,12 @@ class Bench:
         options = types.TrainingOptions(checkpoints=saved, **options)
         return nodes.settings_of({**values, "options": options}), rank, alpha
 
+    def paths(self, videos: list[torch.Tensor]):
+        """What Training Paths hands on for the paths that Motion Path from Clip finds in ``videos``."""
+        find = self.pack.submodule("sampling.paths.found").from_clip
+        found = tuple(find(video.movedim(-1, 1)) for video in videos)
+        return self.pack.submodule("training.settings").PathSettings(found)
+
     def train(
         self, shown: tuple[list[torch.Tensor], list[str]], changes: dict[str, Any], steps: int, seed: int, every: int
     ):

@@ -23,6 +23,7 @@ DARK_GROUND = np.array((0.10, 0.11, 0.16), np.float32)
 RADIUS = (9.0, 12.0)
 TRAVEL = (16.0, 30.0)  # pixels over a clip
 CROSSING = (34.0, 44.0)  # nearly from edge to edge, whatever the size of the shape
+BEND = 0.8  # of a way: how far the place that it bends towards lies aside, as a part of its length
 MARGIN = 1.0
 OUTLINE = 3.5
 # Gap between videos and stills: what a domain adapter has to absorb.
@@ -128,6 +129,23 @@ def random_path(
     start = [rng.uniform(*sorted((low - min(m, 0), high - max(m, 0)))) for m in move]
     ends = np.linspace(0, 1, FRAMES)[:, None] * move + start
     return [replace(first, x=x, y=y) for x, y in ends]
+
+
+def random_way(
+    rng: np.random.Generator, caption: str | None = None, travel: tuple[float, float] = (TRAVEL[0], CROSSING[1])
+) -> list[Scene]:
+    """A shape on a straight or curved way through the frame: a parabola (Bézier curve) from a place to another one, ``travel`` apart."""
+    first = random_scene(rng, caption)
+    low, high = _range(first.radius)
+    while True:
+        start, end = rng.uniform(low, high, size=(2, 2))
+        move, bend = end - start, rng.uniform(-BEND, BEND)
+        aside = (start + end) / 2 + bend * np.array((-move[1], move[0]))
+        if travel[0] <= np.hypot(*move) <= travel[1] and ((low <= aside) & (aside <= high)).all():
+            break
+    t = np.linspace(0, 1, FRAMES)[:, None]
+    places = (1 - t) ** 2 * start + 2 * t * (1 - t) * aside + t**2 * end
+    return [replace(first, x=x, y=y) for x, y in places]
 
 
 def random_zoom(rng: np.random.Generator, caption: str | None = None) -> list[Scene]:

@@ -43,7 +43,9 @@ def write_clips(folder: Path, count: int, seed: int, path_of: Callable = scenes.
 
 
 def path_towards(motion: str) -> Callable:
-    """What the clips of a MotionLoRA show: a zoom-in, or the shape crossing the frame in one of ``DIRECTIONS``."""
+    """What the clips of a MotionLoRA show: a zoom-in, ways of all kinds, or the shape crossing the frame in one of ``DIRECTIONS``."""
     if motion == "zoom-in":
         return scenes.random_zoom
+    if motion == "ways":
+        return scenes.random_way
     return partial(scenes.random_path, direction=DIRECTIONS[motion], travel=scenes.CROSSING)

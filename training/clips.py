@@ -12,8 +12,9 @@ import torch
 
 from ..host.told import Told
 from ..host.training import Conditioning
+from ..sampling.paths.path import MotionPath
 from .distributed import difference
-from .settings import TrainingSettings
+from .settings import PathSettings, TrainingSettings
 
 
 class TrainingDataError(Told, ValueError):
@@ -184,11 +185,15 @@ class Clips:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a training sees: its clips, those that it is measured on, if any, and all conditionings in their numbers' order."""
+    """What a training sees: its clips, those that it is measured on, if any, and all conditionings in their numbers' order.
+
+    ``paths``: one for each of ``clips``, or none at all.
+    """
 
     clips: Clips
     held_out: Clips | None
     conditionings: list[Conditioning]
+    paths: tuple[MotionPath, ...] = ()
 
     @classmethod
     def of(
@@ -206,7 +211,7 @@ class TrainingData:
             numbers = tuple(len(conditionings) + number for number in held_out.conditioning)
             held_out = replace(held_out, conditioning=numbers)
             conditionings += validation.positive
-        return cls(clips, held_out, conditionings)
+        return cls(clips, held_out, conditionings, _paths(settings.options.paths, len(clips.latents)))
 
     @property
     def sizes(self) -> set[torch.Size]:
@@ -220,6 +225,30 @@ class TrainingData:
         for latents in self.clips.latents:
             found.update(latents.cpu().contiguous().numpy().tobytes())
         return found.hexdigest()[:12]
+
+    def noted_paths(self, settings: PathSettings | None) -> str | None:
+        """Tells paths and their noise from others; None without."""
+        if settings is None:
+            return None
+        return f"noise {settings.noise:g}, {hashlib.sha256(repr(self.paths).encode()).hexdigest()[:12]}"
+
+
+def _paths(settings: PathSettings | None, clips: int) -> tuple[MotionPath, ...]:
+    """The path of each of ``clips`` clips; none without settings. Raises TrainingDataError."""
+    if settings is None:
+        return ()
+    if len(settings.paths) not in (1, clips):
+        raise TrainingDataError(
+            f"There are {clips} clips but {len(settings.paths)} paths. Connect one for each to Training Paths, in the same order, or one "
+            "for all."
+        )
+    for number, path in enumerate(settings.paths, 1):
+        if not path.objects and path.camera is None:
+            raise TrainingDataError(
+                f"Path {number} of Training Paths has no box and no camera, so nothing moves along it. Connect Motion Path from Clip, "
+                "or another node that makes paths."
+            )
+    return settings.paths * (clips if len(settings.paths) == 1 else 1)
 
 
 def _check_same(clips: Clips) -> None:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..host.told import Told
+from ..sampling.paths.path import MotionPath
 from .optimizers import OPTIMIZERS, check_optimizer
 from .place import here, problem_of_batch
 
@@ -58,6 +59,17 @@ class CommandSettings:
 
 
 @dataclass(frozen=True)
+class PathSettings:
+    """Where things, or the camera, move in the clips: a path for each, or one for all. Noise is drawn along them.
+
+    ``noise``: how much of the low frequencies in boxes moves along, 0..1, as that of Follow Path.
+    """
+
+    paths: tuple[MotionPath, ...]
+    noise: float = 1.0
+
+
+@dataclass(frozen=True)
 class TrainingOptions:
     """What most trainings leave alone. The defaults are a training without them.
 
@@ -78,6 +90,7 @@ class TrainingOptions:
     checkpoints: CheckpointSettings | None = None
     validation: ValidationSettings | None = None
     command: CommandSettings | None = None
+    paths: PathSettings | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +143,10 @@ class TrainingSettings:
             raise TrainingFailed(
                 f"warmup_steps is {self.options.warmup_steps}, but the training has {self.steps} steps: it would end before its "
                 "learning rate is reached. Lower warmup_steps of Training Options, or raise steps."
+            )
+        if self.options.paths is not None and self.frames < 2:
+            raise TrainingFailed(
+                "Training Paths draws the noise of clips along their paths, but single frames are trained here. Take it out of options."
             )
         kind = OPTIMIZERS[self.optimizer]
         if kind.averages and self.learning_rate_schedule != "constant":

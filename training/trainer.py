@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..host import training as host
+from ..sampling.paths.drawn import noise_along
 from . import distributed
 from .average import HandedOn, MovingAverage, evaluated
 from .checkpoints import Checkpoints, check_fits
-from .clips import Epoch, TrainingData
+from .clips import Epoch, Pick, TrainingData
 from .event_log import EventLog
 from .motion import MotionCheck
 from .objectives import level_weights, weighted
@@ -32,7 +33,7 @@ PREVIEW_STEPS = 10
 AGAINST_NAN = "Lower learning_rate, use precision fp32 or bf16, and check that the VAE does not give black frames."
 AGAINST_OUT_OF_MEMORY = "Turn gradient_checkpointing on, or lower batch, frames, or the width and height of the clips."
 # Settings that change nothing about what is learned, or that do not go into a file.
-NOT_NOTED = ("preview_every", "checkpointing", "options", "checkpoints", "validation", "command")
+NOT_NOTED = ("preview_every", "checkpointing", "options", "checkpoints", "validation", "command", "paths")
 
 
 @contextmanager
@@ -199,7 +200,7 @@ class _Training:
         picks, self.epoch = clips.draw(self.epoch, count, frames, settings.caption_dropout, generator)
         low, high = settings.timesteps(self.unet.timesteps)
         timesteps = torch.randint(low, high, (count,), generator=generator)
-        noise = torch.randn(count, frames, *clips.size(picks), generator=generator)
+        noise = self.along_paths(torch.randn(count, frames, *clips.size(picks), generator=generator), picks)
         if options.noise_offset:
             # the same for all frames: else it would be taught to flicker
             noise += options.noise_offset * torch.randn(count, 1, noise.shape[2], 1, 1, generator=generator)
@@ -213,6 +214,17 @@ class _Training:
         )
         weights = level_weights(sigma, settings.from_pure_noise, self.unet.predicts_v, options.min_snr_gamma)
         return weighted(settings.objective, predicted, target, weights, generator)
+
+    def along_paths(self, noise: torch.Tensor, picks: list[Pick]) -> torch.Tensor:
+        """``noise (clips, frames, c, h, w)`` as sampling draws it along the paths of the clips, where there are any."""
+        if self.options.paths is None:
+            return noise
+        seeds = torch.randint(1 << 31, (len(picks),), generator=self.generator).tolist()
+        paths, strength = self.data.paths, self.options.paths.noise
+        drawn = zip(noise, picks, seeds, strict=True)
+        return torch.stack(
+            [noise_along(one, paths[pick.index], seed, strength, pick.start) for one, pick, seed in drawn]
+        )
 
     def undo(self) -> None:
         """Take the last step back, where there was one."""
@@ -275,9 +287,12 @@ class _Training:
                 self.save(state, self.sampled)
 
     def sample(self) -> torch.Tensor:
-        """The latents of a clip of the weights at hand, always from the same noise."""
-        noise = torch.Generator().manual_seed(self.settings.seed)
+        """The latents of a clip of the weights at hand, always from the same noise: along the path of the first clip, if it has one."""
+        seed = self.settings.seed
+        noise = torch.Generator().manual_seed(seed)
         first = torch.randn(self.settings.frames, *self.data.clips.latents[0].shape[1:], generator=noise)
+        if self.options.paths is not None:
+            first = noise_along(first, self.data.paths[0], seed, self.options.paths.noise)
         return self.unet.draw(first, 0, self.inputs, PREVIEW_STEPS)
 
     def preview(self) -> None:
@@ -328,7 +343,8 @@ class _Training:
     def noted_settings(self) -> dict[str, Any]:
         both = {f.name: getattr(of, f.name) for of in (self.settings, self.options) for f in fields(of)}
         noted = {name: value for name, value in both.items() if name not in NOT_NOTED}
-        return {**noted, "ranks": dict(self.options.ranks), "clips": self.data.digest, "alpha": self.alpha}
+        of_data = {"clips": self.data.digest, "paths": self.data.noted_paths(self.options.paths)}
+        return {**noted, "ranks": dict(self.options.ranks), **of_data, "alpha": self.alpha}
 
     def resume(self, state: dict, path: str) -> None:
         """Go on as if the training that saved the state had never ended."""

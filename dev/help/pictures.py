@@ -304,11 +304,21 @@ def motion_path() -> Any:
         "cat": "0: 0.22,0.65  3: 0.27,0.44  6: 0.41,0.32  9: 0.59,0.32  12: 0.73,0.44  15: 0.78,0.65",
         "bus": "0: 0.5,0.6,0.1  15: 0.35,0.75,0.3",
     }
-    bounds = paths.FARTHEST, (paths.SMALLEST, paths.LARGEST)
+    form = places.boxes(paths.FARTHEST, (paths.SMALLEST, paths.LARGEST))
     both = None
     for word, text in texts.items():
-        both = paths.from_numbers(places.parse_places("places", text, *bounds), 0.2, 0.2, "linear", word).and_also(both)
+        both = paths.from_numbers(places.parse_places("places", text, form), 0.2, 0.2, "linear", word).and_also(both)
     return part("metrics.path_picture").path_canvas(both.at(16), list(texts), 3, 2, 280)
+
+
+@drawing
+def camera_path() -> Any:
+    """A pan to the right, in which the camera comes nearer and rolls."""
+    camera = part("sampling.paths.camera")
+    moves = [(0, (0.0, 0.0)), (8, (0.35, 0.0)), (15, (0.6, -0.1, 1.8, 20.0))]
+    outlines = camera.outlines(camera.from_moves(moves, "linear", 1.0).at(16), 3, 2)
+    no_boxes = part("sampling.paths.path").MotionPath().at(16)
+    return part("metrics.path_picture").path_canvas(no_boxes, [], 3, 2, 280, outlines)
 
 
 def save(name: str, picture: Any) -> int:

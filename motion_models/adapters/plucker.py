@@ -19,6 +19,12 @@ def to_world(poses: Sequence[Pose]) -> torch.Tensor:
     return torch.from_numpy((world_to_camera[0] @ np.linalg.inv(world_to_camera))[:, :3])
 
 
+def focal_lengths(pose: Pose, ratio: float) -> tuple[float, float]:
+    """Relative to the sides of a picture whose width / height is ``ratio``: that of the pose, resized and cropped to it."""
+    fx, fy, shape = pose[FX], pose[FY], pose[WIDTH] / pose[HEIGHT]
+    return (fx * shape / ratio, fy) if shape > ratio else (fx, fy * ratio / shape)
+
+
 def rays(poses: Sequence[Pose], height: int, width: int) -> torch.Tensor:
     """``(frames, 6, height, width)``: o x d and d of each pixel's centre; float32, on the CPU.
 
@@ -29,12 +35,7 @@ def rays(poses: Sequence[Pose], height: int, width: int) -> torch.Tensor:
     x, y = torch.arange(width) + 0.5, torch.arange(height) + 0.5
     made = torch.empty(len(poses), 6, height, width)
     for of_frame, pose, camera in zip(made, poses, cameras, strict=True):
-        fx, fy = pose[FX], pose[FY]
-        shape, wanted = pose[WIDTH] / pose[HEIGHT], width / height
-        if shape > wanted:
-            fx *= shape / wanted
-        else:
-            fy *= wanted / shape
+        fx, fy = focal_lengths(pose, width / height)
         direction = torch.ones(3, height, width)
         direction[0] = (x - pose[CX] * width) / (fx * width)
         direction[1] = ((y - pose[CY] * height) / (fy * height))[:, None]

@@ -1,4 +1,4 @@
-"""Motion paths: made of numbers, masks and tracks, drawn, and followed."""
+"""Motion paths: made of numbers, masks, clips and tracks, drawn, and followed."""
 
 from collections.abc import Callable
 
@@ -7,21 +7,21 @@ from comfy_api.latest import io
 
 from ...metrics.path_picture import over_frames, path_canvas
 from ...sampling.animate import with_inner_feature
+from ...sampling.paths.camera import middles, outlines
 from ...sampling.paths.follow import DEFAULT_ATTENTION, DEFAULT_END, DEFAULT_NOISE, FollowPath
-from ...sampling.paths.path import FARTHEST, LARGEST, SMALLEST, MotionPath, from_masks, from_numbers, from_tracks
+from ...sampling.paths.found import from_clip
+from ...sampling.paths.keys import FARTHEST, PathError
+from ...sampling.paths.path import LARGEST, SMALLEST, MotionPath, from_masks, from_numbers, from_tracks
 from ...sampling.paths.words import words_of
 from ...sampling.schedules.interpolation import METHODS
-from ...scheduling.places import parse_places
+from ...scheduling.places import boxes, parse_places
 from .. import sockets
 from ..base import node
 from ..values import at_least, at_most
 
 CATEGORY = "AnimateDiff/paths"
 MOST_FRAMES = 10_000
-Path = sockets.Socket(
-    "MOTION_PATH", "The path, for Follow Path or Draw Motion Path, or prev_path of another node that makes one."
-)
-OUTPUTS = [Path.Output("MOTION_PATH")]
+OUTPUTS = [sockets.MotionPath.Output("MOTION_PATH")]
 LAST_INPUTS = [
     io.String.Input(
         "word",
@@ -29,7 +29,7 @@ LAST_INPUTS = [
         optional=True,
         tooltip="What the prompt calls the thing that moves, such as cat. Empty: the path is that of the whole prompt.",
     ),
-    Path.Input("prev_path", optional=True, tooltip="The paths of other things, which this one joins."),
+    sockets.MotionPath.Input("prev_path", optional=True, tooltip="The paths of other things, which this one joins."),
 ]
 
 
@@ -37,7 +37,7 @@ def _side(name: str, tooltip: str) -> io.Input:
     return io.Float.Input(name, default=0.3, min=SMALLEST, max=LARGEST, step=0.01, tooltip=tooltip)
 
 
-def _pixels(name: str, what: str) -> io.Input:
+def pixels(name: str, what: str) -> io.Input:
     return io.Int.Input(name, default=512, min=1, max=16384, tooltip=what)
 
 
@@ -60,7 +60,7 @@ def _check(**sides: float) -> None:
 
 def _numbers(places: str, box_width: float, box_height: float, ease: str, word: str = "", prev_path=None):
     _check(box_width=box_width, box_height=box_height)
-    found = parse_places("places", places, FARTHEST, (SMALLEST, LARGEST))
+    found = parse_places("places", places, boxes(FARTHEST, (SMALLEST, LARGEST)))
     return from_numbers(found, box_width, box_height, ease, word).and_also(prev_path)
 
 
@@ -74,6 +74,22 @@ def _masks(masks: torch.Tensor, margin: float, frames: int, word: str = "", prev
     at_least("margin", margin, 0)
     pictures = masks.reshape(-1, *masks.shape[-2:])
     return _spread(from_masks(pictures, margin, word), frames, prev_path)
+
+
+def _clip(
+    margin: float,
+    frames: int,
+    images: torch.Tensor | None = None,
+    latents: dict | None = None,
+    word: str = "",
+    prev_path: MotionPath | None = None,
+) -> MotionPath:
+    at_least("margin", margin, 0)
+    if (images is None) == (latents is None):
+        many = "both images and latents" if images is not None else "neither images nor latents"
+        raise PathError(f"Motion Path from Clip got {many}. Connect one of them: the frames of the clip.")
+    clip = images.movedim(-1, 1) if images is not None else latents["samples"]  # pyright: ignore[reportOptionalSubscript]
+    return _spread(from_clip(clip, margin, word), frames, prev_path)
 
 
 def _tracks(
@@ -92,9 +108,12 @@ def _tracks(
 
 def _draw(path: MotionPath, frames: int, width: int, height: int, images: torch.Tensor | None = None) -> torch.Tensor:
     if images is not None:
-        return over_frames(images, path.at(len(images)))
+        height, width = images.shape[1:3]
+        seen = None if path.camera is None else middles(path.camera.at(len(images)), width, height)
+        return over_frames(images, path.at(len(images)), seen)
     at_most("frames", frames, MOST_FRAMES, "no clip has more")
-    return path_canvas(path.at(frames), [one.word for one in path.objects], width, height).tensor()
+    seen = None if path.camera is None else outlines(path.camera.at(frames), width, height)
+    return path_canvas(path.at(frames), [one.word for one in path.objects], width, height, outlines=seen).tensor()
 
 
 def _follow(model, path: MotionPath, noise: float, attention: float, end_percent: float, clip=None, prompt: str = ""):
@@ -160,6 +179,29 @@ NODES = [
         ],
     ),
     _path_node(
+        _clip,
+        "FromClip",
+        "Motion Path from Clip",
+        "The path of what moves in a clip, over a ground that does not: the boxes around it. For Follow Path and Training Paths.",
+        [
+            io.Float.Input(
+                "margin",
+                default=0.1,
+                min=0.0,
+                max=1.0,
+                step=0.01,
+                tooltip="How much wider the boxes are at each side, as a share of what moves.",
+            ),
+            SPREAD,
+            io.Image.Input(
+                "images", optional=True, tooltip="The frames of the clip. Pictures are more exact than latents."
+            ),
+            io.Latent.Input(
+                "latents", optional=True, tooltip="The clip as latents, such as those of Video Folder to Clips."
+            ),
+        ],
+    ),
+    _path_node(
         _tracks,
         "FromTracks",
         "Motion Path from Tracks",
@@ -168,8 +210,8 @@ NODES = [
             io.Custom("TRACKS").Input(
                 "tracks", tooltip="Such as those of Generate Video Tracks. All of them are one thing."
             ),
-            _pixels("width", "The width that the tracks were made for."),
-            _pixels("height", "The height that the tracks were made for."),
+            pixels("width", "The width that the tracks were made for."),
+            pixels("height", "The height that the tracks were made for."),
             *SIZES,
             SPREAD,
         ],
@@ -179,12 +221,12 @@ NODES = [
         node_id="AnimateDiffDrawMotionPath",
         display_name="Draw Motion Path",
         category=CATEGORY,
-        description="Draws where boxes move: over the frames of a clip, or the whole way in one picture.",
+        description="Draws where boxes and the camera move: over the frames of a clip, or the whole way in one picture.",
         inputs=[
-            Path.Input("path", tooltip="The path to draw."),
+            sockets.MotionPath.Input("path", tooltip="The path to draw."),
             _frames("How many frames the clip has; without images.", 1, 16),
-            _pixels("width", "The width of the clip; without images. Only the ratio to height counts."),
-            _pixels("height", "The height of the clip; without images."),
+            pixels("width", "The width of the clip; without images. Only the ratio to height counts."),
+            pixels("height", "The height of the clip; without images."),
             io.Image.Input("images", optional=True, tooltip="The frames of a clip to draw boxes over."),
         ],
         outputs=[io.Image.Output("IMAGE", tooltip="The drawing, for Preview Image, or frames to save as a video.")],
@@ -201,14 +243,14 @@ NODES = [
         aliases=("trajectory", "FreeTraj", "TrailBlazer"),
         inputs=[
             sockets.BEHIND_EVOLVED,
-            Path.Input("path", tooltip="Where things are to be, such as that of Motion Path."),
+            sockets.MotionPath.Input("path", tooltip="Where things are to be, such as that of Motion Path."),
             io.Float.Input(
                 "noise",
                 default=DEFAULT_NOISE,
                 min=0.0,
                 max=1.0,
                 step=0.01,
-                tooltip="How much of the coarse noise in a box moves along with it. Costs no time. 0: none.",
+                tooltip="How much of the coarse noise in a box moves along with it. Costs no time. 0: none. A camera has its own.",
             ),
             io.Float.Input(
                 "attention",

@@ -13,7 +13,7 @@ from ..feature import Call, Denoise, Feature, Pass, Predictions, Run
 from ..keyframes import ActiveRange
 from ..motion.feature import Motion
 from .attention import SpatialAttention, temporal_ties
-from .noise import along
+from .drawn import noise_along
 from .path import MotionPath
 from .words import Words
 
@@ -37,6 +37,11 @@ class FollowPath(Feature):
 
     start_percent = 0.0
 
+    @property
+    def ties(self) -> bool:
+        """Whether attention is changed, which is that of objects."""
+        return bool(self.attention and self.path.objects)
+
     def check(self, run: Run) -> None:
         check_unet(run.patcher.get_model_object("diffusion_model"), "Follow Path is")
         if feature_of(run.patcher, Motion) is None:
@@ -44,7 +49,7 @@ class FollowPath(Feature):
                 "Follow Path lets the motion model follow a path, but the MODEL is not animated. Connect it behind Use Evolved "
                 "Sampling."
             )
-        if self.attention and is_compiled(run.model_options):
+        if self.ties and is_compiled(run.model_options):
             raise ValueError(
                 "Follow Path changes the UNet's attention in a part of the steps, which compiled code does not follow. Take "
                 "TorchCompileModel off the MODEL, or set attention to 0: the path then acts by noise alone."
@@ -53,8 +58,8 @@ class FollowPath(Feature):
     def sample(self, run: Run, start: Pass, then: Callable[[Pass], torch.Tensor]) -> torch.Tensor:
         boxes = self.path.at(run.frames)
         if torch.any(start.noise):  # later stages of KSamplerAdvanced add none
-            start = replace(start, noise=along(start.noise, boxes, run.seed, self.noise))
-        if self.attention == 0.0 or self.end_percent == 0.0:
+            start = replace(start, noise=noise_along(start.noise, self.path, run.seed, self.noise))
+        if not self.ties or self.end_percent == 0.0:
             return then(start)
         active = ActiveRange.of(self, run.model_sampling)
         spatial = SpatialAttention(boxes, self.words, self.attention)

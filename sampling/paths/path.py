@@ -5,23 +5,17 @@ Places and sizes are shares of the picture's width and height: ``x`` to the righ
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from ...host.told import Told
-from ..schedules.interpolation import METHODS, interpolated
+from .camera import MovingCamera
+from .keys import FARTHEST, Key, PathError, between, check_keys
 
 SMALLEST = 0.02  # of a side: nothing that a model draws is smaller
 LARGEST = 2.0
-FARTHEST = 2.0  # from the picture's corner: what leaves it goes on outside
 SHAPE_OF_TRACKS = "(frames, tracks, 2)"
-
-
-class PathError(Told, ValueError):
-    """A path that cannot be made; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +45,6 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Key:
-    """The box at a frame; ``ease`` is how it goes on to the next one (``schedules/interpolation.py``)."""
-
-    frame: int
-    box: Box
-    ease: str = METHODS[0]
-
-
-@dataclass(frozen=True)
 class MovingBox:
     """The way of one object, ``keys`` at ascending frames. ``word``: what the prompt calls it; empty: the whole prompt."""
 
@@ -67,23 +52,11 @@ class MovingBox:
     word: str = ""
 
     def __post_init__(self):
-        frames = [key.frame for key in self.keys]
-        if not frames or sorted(set(frames)) != frames:
-            raise PathError("A path needs at least one box, and its frames must ascend.")
+        check_keys(self.keys)
 
     def at(self, frames: int) -> torch.Tensor:
-        """Boxes ``(frames, 4)`` as x, y, width and height: as at the nearest key outside of them, on the way between."""
-        starts = [key.frame for key in self.keys]
-        return torch.stack([self._between(bisect_right(starts, frame) - 1, frame) for frame in range(frames)])
-
-    def _between(self, i: int, frame: int) -> torch.Tensor:
-        key = self.keys[max(0, i)]
-        here = torch.tensor(key.box.numbers)
-        if i < 0 or i + 1 == len(self.keys):
-            return here
-        following = self.keys[i + 1]
-        share = interpolated(0.0, 1.0, following.frame - key.frame + 1, key.ease)[frame - key.frame]
-        return torch.lerp(here, torch.tensor(following.box.numbers), share)
+        """Boxes ``(frames, 4)`` as x, y, width and height."""
+        return between(self.keys, frames)
 
     def over(self, frames: int) -> MovingBox:
         """The same way through ``frames`` frames: from its first key at 0 to its last at the end. Of keys that meet, the first."""
@@ -96,17 +69,25 @@ class MovingBox:
 
 @dataclass(frozen=True)
 class MotionPath:
-    """The ways of all objects."""
+    """The ways of all objects, and of the camera that sees them."""
 
-    objects: tuple[MovingBox, ...]
+    objects: tuple[MovingBox, ...] = ()
+    camera: MovingCamera | None = None
 
     def at(self, frames: int) -> torch.Tensor:
         """Boxes ``(objects, frames, 4)``."""
-        return torch.stack([one.at(frames) for one in self.objects])
+        return torch.stack([one.at(frames) for one in self.objects]) if self.objects else torch.zeros(0, frames, 4)
 
     def and_also(self, other: MotionPath | None) -> MotionPath:
-        """These objects behind those of ``other``."""
-        return self if other is None else MotionPath((*other.objects, *self.objects))
+        """These objects behind those of ``other``. Raises PathError for two cameras."""
+        if other is None:
+            return self
+        if self.camera is not None and other.camera is not None:
+            raise PathError(
+                "Two cameras move in this path, but a clip is seen by one. Take one of the Camera Path nodes out of prev_path; several "
+                "movements of one camera are written into a single node."
+            )
+        return MotionPath((*other.objects, *self.objects), self.camera or other.camera)
 
 
 def from_numbers(

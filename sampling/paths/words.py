@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from .path import MotionPath, PathError
+from .keys import PathError
+from .path import MotionPath
 
 CHUNK = 77  # tokens of CLIP; longer prompts are several such chunks
 

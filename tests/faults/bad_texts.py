@@ -83,6 +83,19 @@ NO_PLACES = [
     "0: 1,1,0",
 ]
 
+NO_MOVES = [
+    "",
+    "0",
+    "0: 1",
+    "0: 0,0,0",
+    "0: 0,0,9",
+    "0: 100,0",
+    "0: 0,0,1,1e9",
+    "0: 0,0,1,0,0",
+    "0: 0,0  0: 1,0",
+    "0: inf,0",
+]
+
 PROMPTS, EVEN, VALUES = "ADE_PromptScheduling", "AnimateDiffPromptScheduling", "ADE_ValueScheduling"
 SCHEDULE = "AnimateDiffScheduleMotionLoRA"
 POSES = "ADE_LoadCameraPosesFromPath"
@@ -90,6 +103,7 @@ POSES = "ADE_LoadCameraPosesFromPath"
 SCHEDULES: list[Bad] = [
     *(bad(PROMPTS, prompts=text) for text in NO_PROMPTS),
     *(bad("AnimateDiffMotionPath", places=text) for text in NO_PLACES),
+    *(bad("AnimateDiffCameraPath", moves=text) for text in NO_MOVES),
     bad("ADE_PromptSchedulingLatents", prompts='"9999999": "a cat"'),
     bad(EVEN, prompts='"0": "a cat", "4" "a dog"'),
     bad(PROMPTS, prompts=7),

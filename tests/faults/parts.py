@@ -149,6 +149,7 @@ CONSUMERS: dict[str, tuple[str, str]] = {
 ALWAYS = {
     "ADE_UseEvolvedSampling": {"m_models": "M_MODELS"},
     "KSampler": {"model": "MODEL"},
+    "AnimateDiffMotionPathFromClip": {"images": "IMAGE"},
     **{f"ADE_CombineLoraHooks{count}": {"lora_hook_A": "HOOKS"} for count in ("", "Four", "Eight")},
 }
 

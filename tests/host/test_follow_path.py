@@ -324,3 +324,66 @@ def test_paths_are_drawn(nodes, path):
     middles = [torch.nonzero(frame)[:, 1].float().mean() for frame in coloured[[0, 15]]]
     assert middles[0] < 24 < 40 < middles[1] + 12  # the way so far is drawn too
     assert torch.equal(over[0, :, 48:], grey[0, :, 48:])
+
+
+@pytest.fixture
+def camera(nodes):
+    """`camera(text)`: a MOTION_PATH of a camera."""
+    inputs = {"ease": "linear", "noise": 1.0}
+    return lambda moves="0: 0,0  3: 0.4,0", **more: nodes("AnimateDiffCameraPath", moves=moves, **{**inputs, **more})
+
+
+def test_a_camera_moves_the_noise_of_the_whole_picture(pack, small, sample, follow, camera, monkeypatch):
+    """By its own strength, from the sampler's seed; attention is left alone, with compiled models, too."""
+    feature = pack.submodule("sampling.paths.follow")
+    seen, drawn = [], feature.noise_along
+    monkeypatch.setattr(feature, "noise_along", lambda *given: seen.append((given, drawn(*given))) or seen[-1][1])
+    model = follow(small, camera())
+    names = (f"{BLOCK}.attn1",)
+    plain = watched(small, names, lambda: sample(small, frames=FRAMES, steps=1))
+    moved = watched(model, names, lambda: sample(model, frames=FRAMES, steps=1))
+    [(given, noise)] = seen
+    assert given[1].camera is not None and given[3] == 0.0
+    assert not torch.allclose(noise, given[0], atol=0.1)
+    layer = dict(model.model.diffusion_model.named_modules())[names[0]]
+    for found in (plain, moved):
+        (x, *_), out = found[names[0]]
+        torch.testing.assert_close(
+            out.double(), attention(layer, x, x, torch.zeros(1, dtype=torch.float64)), rtol=1e-3, atol=1e-4
+        )
+    assert not torch.allclose(plain[names[0]][1], moved[names[0]][1], atol=1e-3)
+
+
+def test_clips_before_and_behind_a_camera_are_the_same(small, sample, follow, camera):
+    model = follow(small, camera())
+    before, first = sample(small), sample(model)
+    assert torch.equal(sample(small), before)
+    assert torch.equal(sample(model), first)
+    assert not torch.allclose(first, before, atol=1e-2)
+    assert torch.equal(sample(follow(small, camera(noise=0.0)), denoise=0.9), sample(small, denoise=0.9))
+
+
+def test_a_thing_and_a_camera_move_together(small, sample, follow, camera, path):
+    both = camera(prev_path=path(word="cat"))
+    assert len(both.objects) == 1 and both.camera is not None
+    made = [sample(follow(small, one, noise=1.0)) for one in (both, path(word="cat"), camera())]
+    assert not any(torch.allclose(made[0], other, atol=1e-2) for other in made[1:])
+
+
+def test_poses_of_camera_ctrl_become_a_camera_path(nodes):
+    made = nodes("ADE_CameraPoseBasic", motion_type="Pan Right", speed=1.0, frame_length=4)
+    inputs = {"poses": made, "depth": 6.0, "width": 512, "height": 512, "noise": 1.0}
+    x = nodes("AnimateDiffCameraPathFromPoses", **inputs).camera.at(4)[:, 0]
+    assert (x.diff() > 0.01).all()
+
+
+def test_cameras_are_drawn(nodes, camera):
+    moves = camera("0: 0,0  15: 0.5,0,2,30")
+    inputs = {"path": moves, "frames": 16, "width": 512, "height": 256}
+    # room for where the camera goes beyond the first picture
+    assert nodes("AnimateDiffDrawMotionPath", **inputs).shape[2] == 600
+    grey = torch.full((16, 64, 64, 3), 0.2)
+    over = nodes("AnimateDiffDrawMotionPath", **inputs, images=grey)
+    marked = ((over - grey).abs().sum(-1) > 0.05).nonzero()
+    middles = [marked[marked[:, 0] == frame][:, 2].float().mean() for frame in (0, 4)]
+    assert middles[1] < middles[0] - 4  # the picture goes to the left

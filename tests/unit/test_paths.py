@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 @pytest.fixture(scope="session")
 def places(pack):
-    parse = pack.submodule("scheduling.places").parse_places
-    return lambda name, text: parse(name, text, 2.0, (0.02, 2.0))
+    module = pack.submodule("scheduling.places")
+    return lambda name, text: module.parse_places(name, text, module.boxes(2.0, (0.02, 2.0)))
 
 
 @pytest.fixture(scope="session")
@@ -131,6 +131,39 @@ def test_masks_give_the_boxes_around_what_is_white_and_gaps_are_bridged(paths):
     torch.testing.assert_close(wide[:, 2:], 1.5 * boxes[:, 2:])
     with pytest.raises(paths.PathError, match="All masks are black"):
         paths.from_masks(torch.zeros(3, 8, 8))
+
+
+@pytest.fixture(scope="session")
+def from_clip(pack):
+    return pack.submodule("sampling.paths.found").from_clip
+
+
+@pytest.mark.parametrize("kind", ["one after another", "with a pause"])
+def test_what_moves_in_a_clip_is_found(from_clip, kind):
+    """A box of 10 x 6 pixels over a ground that is anything but plain, two pixels a frame."""
+    ground = torch.rand(3, 40, 60, generator=torch.Generator().manual_seed(0))
+    clip = ground.repeat(9, 1, 1, 1)
+    ways = [4 + 2 * (min(i, 4) + max(0, i - 6) if kind == "with a pause" else i) for i in range(9)]
+    for frame, left in zip(clip, ways, strict=True):
+        frame[:, 12:18, left : left + 10] = 0.9
+    boxes = from_clip(clip).at(9)[0] * torch.tensor([60, 40, 60, 40])
+    # around a pause the way is rounded off
+    close = 1.2 if kind == "with a pause" else 0.4
+    torch.testing.assert_close(boxes[:, 0], torch.tensor(ways) + 5.0, rtol=0, atol=close)
+    torch.testing.assert_close(boxes[:, 1], torch.full((9,), 15.0), rtol=0, atol=0.5)
+    torch.testing.assert_close(boxes[:, 2], torch.full((9,), 10.0), rtol=0, atol=2.5)
+    torch.testing.assert_close(boxes[:, 3], torch.full((9,), 6.0), rtol=0, atol=1)
+    wide = from_clip(clip, margin=0.25).at(9)[0]
+    torch.testing.assert_close(wide[:, 2:], 1.5 * boxes[:, 2:] / torch.tensor([60, 40]))
+
+
+def test_a_clip_without_motion_is_told(from_clip, paths):
+    for clip, message in (
+        (torch.ones(4, 3, 8, 8), "Nothing moves in the clip"),
+        (torch.ones(1, 3, 8, 8), "has 1 frames"),
+    ):
+        with pytest.raises(paths.PathError, match=message):
+            from_clip(clip)
 
 
 def test_tracks_of_the_host_become_the_way_of_their_middle(paths):

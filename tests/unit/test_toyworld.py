@@ -48,6 +48,19 @@ def test_direction_and_distance_are_those_drawn(scenes, measure, rng):
         assert track.jump == pytest.approx(np.linalg.norm(drawn) / 15, abs=0.2)
 
 
+def test_ways_stay_in_the_frame_and_some_are_curves(scenes, rng):
+    ways = [scenes.random_way(rng, caption) for caption in scenes.CAPTIONS * 5]
+    bends = []
+    for way in ways:
+        places = np.array([(scene.x, scene.y) for scene in way])
+        assert len(way) == scenes.FRAMES
+        assert (places >= way[0].radius).all() and (places <= scenes.SIZE - way[0].radius).all()
+        (x, y), (mid_x, mid_y) = places[-1] - places[0], places[8] - places[0]
+        assert 16 <= np.hypot(x, y) <= 44
+        bends.append(abs(x * mid_y - y * mid_x) / (x**2 + y**2))
+    assert min(bends) < 0.05 < 0.2 < max(bends)
+
+
 def test_growth_of_a_zoom(scenes, measure, rng):
     path = scenes.random_zoom(rng)
     drawn = path[-1].radius / path[0].radius
