@@ -33,10 +33,8 @@ def test_frames_count_that_have_the_colour_of_their_prompt(toyworld, scenes):
 
     claims = travel.travel_claims(lambda clips: list(map(drawn, clips)), 3)
     assert claims[0].value == 100
-    assert claims[0].verdict == "target"
     found = values(claims)
     assert found["the same without it"] == pytest.approx([75, 100, 0.5, 0.5, 75], abs=0.2)
-    assert claims[0].must == pytest.approx(85)
 
 
 def test_the_prompts_are_of_the_frames_that_are_counted(toyworld, pack):
