@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from animatediff_dev_canvas import READY
 
 NODE, TITLE = "ADE_StandardStaticContextOptions", "Context Options: Standard Static"
 PLACE_AND_SELECT = """type => {
@@ -13,7 +14,6 @@ PLACE_AND_SELECT = """type => {
 }"""
 PICTURES = """() => [...document.querySelectorAll(".node-help-content img")]
     .map(picture => picture.complete && picture.naturalWidth)"""
-READY = "window.app?.extensionManager?.workflow?.activeWorkflow?.isLoaded"
 
 
 @pytest.fixture(params=["en", "ja"])
