@@ -79,13 +79,14 @@ def keep(request: pytest.FixtureRequest) -> Callable[[Page, str], None]:
 def opened(browser: Browser, server) -> Iterator[Page]:
     """The opened front end. A script error on the page fails the test."""
     page = browser.new_page()
+    page.set_default_timeout(120_000)  # a slow machine is no fault
     errors = []
     page.on("pageerror", lambda error: errors.append(error))  # Playwright takes no built-in method here
     # News and update checks must not make a test depend on the network.
     page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
     page.goto(server.url)
     # The front end opens a first workflow by itself; before that, one of ours would be replaced.
-    page.wait_for_function(canvas.READY, timeout=120_000)
+    page.wait_for_function(canvas.READY)
     yield page
     page.close()
     assert not errors
