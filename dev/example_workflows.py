@@ -153,6 +153,9 @@ def main() -> None:
     options = parser.parse_args()
     with front_end(list(map(api_form, options.names))) as page:
         for name in options.names:
+            # a front end that has had other workflows fills widgets that an API form leaves out with values of theirs
+            page.reload()
+            page.wait_for_function(READY, timeout=240_000)
             file = workflow_file(name)
             file.write_text(json.dumps(make(page, name), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             print(file, flush=True)

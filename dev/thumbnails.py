@@ -134,7 +134,7 @@ class Sampler:
 
     def prompt_travel(self) -> list[Row]:
         entries = '"0": "a red circle", "31": "a blue circle"'
-        return rows(some(self.clip("prompt_travel", prompts=entries, prepend_text=""), 16), 4)
+        return rows(some(self.clip("prompt_travel", prompts=entries), 16), 4)
 
     def image_injection(self) -> list[Row]:
         picture = video(None, "a yellow square", 1)
