@@ -19,13 +19,12 @@ from pathlib import Path
 
 import hosts
 import layout
+from canvas import FIT, OPEN_WORKFLOW, READY, SCREEN, VUE_NODES
 from playwright.sync_api import Page, sync_playwright
 from server import Server
 
 from examples import NAMES, api_form, lay_out_files, models_of, note, title, with_pack_named, workflow_file
 
-READY = "window.app?.extensionManager?.workflow?.activeWorkflow?.isLoaded"
-VUE_NODES = "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
 # Room for what appears in a node: texts of some lines, pictures, animations.
 MORE = {
     "CLIPTextEncode": 60,
@@ -67,15 +66,6 @@ PLACE = """([places, sizes]) => {
     }
     return app.graph.serialize();
 }"""
-FIT = """() => {
-    const edges = app.graph.groups.map(group => [group.pos[0] + group.size[0], group.pos[1] + group.size[1]]);
-    const right = Math.max(...edges.map(edge => edge[0])), bottom = Math.max(...edges.map(edge => edge[1]));
-    const scale = Math.min((innerWidth - 160) / right, (innerHeight - 180) / bottom, 1);
-    app.canvas.ds.scale = scale;
-    app.canvas.ds.offset = [100 / scale, 120 / scale];  // clear of the side bar and the tabs
-    app.graph.setDirtyCanvas(true, true);
-}"""
-SCREEN = {"width": 2400, "height": 1200}  # wide enough that the front end still draws the text of the nodes
 SPACE = uuid.UUID("0d9d0c5e-3c1f-4f7e-9d0f-6a2f0c3d7b10")  # ids of workflows come from their names, and stay
 
 
@@ -150,7 +140,7 @@ def front_end(prompts: list[dict]) -> Iterator[Page]:
 
 def look(page: Page, name: str, path: Path) -> None:
     workflow = json.loads(workflow_file(name).read_text(encoding="utf-8"))
-    page.evaluate("([workflow, name]) => app.loadGraphData(workflow, true, true, name)", [workflow, name])
+    page.evaluate(OPEN_WORKFLOW, [workflow, name])
     page.evaluate(FIT)
     page.wait_for_timeout(1000)
     page.screenshot(path=path)
@@ -163,6 +153,9 @@ def main() -> None:
     options = parser.parse_args()
     with front_end(list(map(api_form, options.names))) as page:
         for name in options.names:
+            # a front end that has had other workflows fills widgets that an API form leaves out with values of theirs
+            page.reload()
+            page.wait_for_function(READY, timeout=240_000)
             file = workflow_file(name)
             file.write_text(json.dumps(make(page, name), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             print(file, flush=True)

@@ -15,11 +15,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 import hosts
+from canvas import FIT, OPEN_WORKFLOW, READY
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 from server import PACK, Server
-
-from example_workflows import FIT, READY
 
 sys.path.insert(0, str(hosts.ROOT))
 from toyworld.videos import path_towards, write_clips
@@ -38,7 +37,6 @@ SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Co
 PICTURES = hosts.ROOT / "docs" / "first-hour"
 SCREEN = {"width": 1600, "height": 900}
 
-OPEN = "([workflow, name]) => app.loadGraphData(workflow, true, true, name)"
 # `text` is that of the positive prompt: the first one.
 SET = """values => {
     const texts = app.graph.nodes.filter(node => node.type === "CLIPTextEncode")
@@ -147,7 +145,7 @@ class Hour:
             node["properties"].pop("models", None)  # else the front end asks for the files that it names
             if isinstance(node.get("widgets_values"), list):
                 node["widgets_values"] = [MODEL if is_file(value) else value for value in node["widgets_values"]]
-        self.page.evaluate(OPEN, [workflow, name])
+        self.page.evaluate(OPEN_WORKFLOW, [workflow, name])
         self.page.evaluate(SET, {**SMALL, **values})
         self.page.evaluate(FIT)
 
@@ -205,7 +203,7 @@ class Hour:
         self.run()
 
     def old_file(self) -> None:
-        self.page.evaluate(OPEN, [old_workflow(), "from 2024"])
+        self.page.evaluate(OPEN_WORKFLOW, [old_workflow(), "from 2024"])
         self.page.evaluate(FIT)
         self.run()
 

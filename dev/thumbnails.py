@@ -1,23 +1,27 @@
 """Make the example workflows' thumbnails: `python dev/thumbnails.py`.
 
 ComfyUI's list of templates asks for NAME.jpg, so a thumbnail is a sheet of frames, in rows: clips of the toy world, from the
-pictures in docs/ (`nox -s demo` makes them again), and what its videos look like, which code draws. What goes into a workflow has a
-frame around it. Where no picture shows a result of the very nodes, what the toy world's videos would do there is drawn.
+pictures in docs/ (`nox -s demo` makes them again), or sampled here with the workflow itself. What goes into a workflow has a
+frame around it, and is drawn by code. For models that the toy world has none of (ControlNet, SparseCtrl, PIA and such), its ordinary
+clips stand in; for SDXL and CameraCtrl, drawn ones.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+import tempfile
+from pathlib import Path
 
+import hosts
 import numpy as np
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageFilter, ImageOps, ImageSequence
+from server import Server
 
-from examples import ROOT, workflow_file
+from examples import ROOT, in_toyworld, workflow_file
 
 sys.path.insert(0, str(ROOT))
 from toyworld import scenes
-from toyworld.videos import path_towards
+from toyworld.videos import path_towards, write_video
 
 WIDTH, GAP = 384, 4
 GIVEN = "#e08030"  # the frame of what goes in
@@ -63,26 +67,6 @@ def video(motion: str | None, caption: str, count: int, seed: int = 5) -> Row:
     return some(as_pictures(path(np.random.default_rng(seed), caption=caption)), count)
 
 
-def circling(caption: str) -> list[Row]:
-    """Eight frames around an empty place: the last goes over into the first."""
-    first = scenes.random_path(np.random.default_rng(5), caption=caption)[0]
-    turns = np.arange(8) * np.pi / 4
-    path = [replace(first, x=32 - 16 * float(np.cos(t)), y=32 - 16 * float(np.sin(t)), radius=10.0) for t in turns]
-    a = as_pictures(path)
-    return [a[:3], [a[7], Image.new("RGB", a[0].size, "white"), a[3]], [a[6], a[5], a[4]]]
-
-
-def travelling(captions: list[str]) -> list[Row]:
-    """One motion whose frames turn from one caption into the next."""
-    ways = [as_pictures(path_towards("right")(np.random.default_rng(5), caption=caption)) for caption in captions]
-    frames = []
-    for i in range(16):
-        place = i / 15 * (len(ways) - 1)
-        before = min(int(place), len(ways) - 2)
-        frames.append(Image.blend(ways[before][i], ways[before + 1][i], place - before))
-    return rows(frames, 4)
-
-
 def edges(frames: Row) -> Row:
     return [
         frame.convert("L").filter(ImageFilter.FIND_EDGES).point(lambda v: 255 * (v > 40)).convert("RGB")
@@ -103,17 +87,13 @@ SHEETS: dict[str, list[Row]] = {
         *rows(RESTYLED, 4),
     ],
     "long_clip": rows(ONE_MOTION, 4),
-    "seamless_loop": circling("a green triangle"),
-    "prompt_travel": travelling(["a red circle", "a yellow square", "a green triangle", "a blue circle"]),
     "use_motion_lora": rows(TO_THE_RIGHT[:6], 3),
     "few_steps": rows(some(CIRCLE, 6), 3),
     "sdxl": [*rows(video("up", "a blue triangle", 8), 4), some(RESTYLED, 4)],
     "sparse_control": [given(CIRCLE[:1]) + given(CIRCLE[-1:]), CIRCLE[1:5]],
     "pia": [given(TO_THE_RIGHT[:1]) + TO_THE_RIGHT[2:4], TO_THE_RIGHT[4:7]],
     "camera": [plot("camera.png"), zoomed("a yellow square", 4)],
-    "image_injection": [given(STILLS[:1]) + CIRCLE[1:2], CIRCLE[2:4]],
     "context_extras": rows(STATIC, 8) + rows(ONE_MOTION, 8),
-    "motion_clone": [given(video("right", "a green square", 4)), *rows(TO_THE_RIGHT, 4)],
     "train_motion_lora": [given(video("right", caption, 4)) for caption in ("a red square", "a green circle")]
     + rows(TO_THE_RIGHT, 4),
     "train_domain_adapter": [given(video(None, "a red circle", 3)), some(STILLS, 3)],
@@ -129,6 +109,52 @@ SHEETS: dict[str, list[Row]] = {
     "merge_motion_models": [given(some(CIRCLE, 4)), some(TO_THE_RIGHT, 4), given(some(RESTYLED, 4))],
     "metrics": [some(CIRCLE, 4), plot("metrics.png")],
 }
+
+
+class Sampler:
+    """Example workflows on a server with the toy world's models."""
+
+    def __init__(self, server: Server):
+        self.server = server
+
+    def clip(self, name: str, caption: str | None = None, **changes) -> Row:
+        """The frames of the workflow's animation, with ``changes`` of inputs and ``caption`` for positive prompt."""
+        prompt = in_toyworld(name, **{"steps": 12, "cfg": 3.0, "text": "", "lossless": True, **changes})
+        if caption:
+            prompt["positive"]["inputs"]["text"] = caption
+        (file,) = (file for file in self.server.outputs(self.server.queue(prompt)) if file.suffix == ".webp")
+        with Image.open(file) as animation:
+            return [frame.convert("RGB") for frame in ImageSequence.Iterator(animation)]
+
+    def seamless_loop(self) -> list[Row]:
+        """Eight frames around an empty place: the last goes over into the first."""
+        frames = self.clip("seamless_loop", "a green triangle")
+        a = frames[:: len(frames) // 8]
+        return [a[:3], [a[7], Image.new("RGB", a[0].size, "white"), a[3]], [a[6], a[5], a[4]]]
+
+    def prompt_travel(self) -> list[Row]:
+        entries = '"0": "a red circle", "31": "a blue circle"'
+        return rows(some(self.clip("prompt_travel", prompts=entries), 16), 4)
+
+    def image_injection(self) -> list[Row]:
+        picture = video(None, "a yellow square", 1)
+        picture[0].save(self.server.run / "input" / "example.png")
+        return rows(given(picture) + some(self.clip("image_injection", "a yellow square"), 5), 3)
+
+    def motion_clone(self) -> list[Row]:
+        path = path_towards("right")(np.random.default_rng(5), caption="a green square")
+        write_video(self.server.run / "input" / "video.avi", scenes.video(path))
+        cloned = self.clip("motion_clone", "a red circle", file="video.avi", steps=24)
+        return [given(some(as_pictures(path), 4)), some(cloned, 4)]
+
+
+SAMPLED = (Sampler.seamless_loop, Sampler.prompt_travel, Sampler.image_injection, Sampler.motion_clone)
+
+
+def sampled_sheets() -> dict[str, list[Row]]:
+    host = hosts.host()
+    with tempfile.TemporaryDirectory() as tmp, Server(host, Path(tmp), models=[hosts.toyworld_models(host)]) as server:
+        return {make.__name__: make(Sampler(server)) for make in SAMPLED}
 
 
 def sheet(lines: list[Row]) -> Image.Image:
@@ -147,7 +173,7 @@ def sheet(lines: list[Row]) -> Image.Image:
 
 
 def main() -> None:
-    for name, lines in SHEETS.items():
+    for name, lines in {**SHEETS, **sampled_sheets()}.items():
         path = workflow_file(name).with_suffix(".jpg")
         sheet(lines).save(path, quality=72, optimize=True, progressive=True)
         print(path.name, f"{path.stat().st_size:,} bytes")

@@ -22,13 +22,14 @@ from pathlib import Path
 
 import hosts
 import numpy as np
+from canvas import READY
 from first_hour import SETTINGS
 from pack import load_pack
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Page, sync_playwright
 from server import PromptError, Server, seconds
 
-from example_workflows import READY, numbered
+from example_workflows import numbered
 from examples import in_toyworld
 
 sys.path.append(str(hosts.ROOT))  # last: ComfyUI has modules that are named like folders of ours

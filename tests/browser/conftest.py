@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 examples = import_file("animatediff_dev_examples", ROOT / "dev" / "examples.py")
-READY = "window.app?.extensionManager?.workflow?.activeWorkflow?.isLoaded"
+canvas = import_file("animatediff_dev_canvas", ROOT / "dev" / "canvas.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--front-end", help="another front end: the folder `static` of an unpacked comfyui-frontend-package"
     )
+    parser.addoption("--screenshots", type=Path, help="a folder: templates and dialogs are kept there as pictures")
 
 
 @pytest.fixture(scope="session")
@@ -59,17 +61,32 @@ def example_server(
         yield server
 
 
+@pytest.fixture(scope="session")
+def keep(request: pytest.FixtureRequest) -> Callable[[Page, str], None]:
+    """`keep(page, "name")` leaves a picture of the page where `--screenshots` says, to be looked at."""
+    folder = request.config.getoption("--screenshots")
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def keep(page: Page, name: str) -> None:
+        if folder:
+            page.screenshot(path=folder / f"{name}.png")
+
+    return keep
+
+
 @contextmanager
 def opened(browser: Browser, server) -> Iterator[Page]:
     """The opened front end. A script error on the page fails the test."""
     page = browser.new_page()
+    page.set_default_timeout(120_000)  # a slow machine is no fault
     errors = []
     page.on("pageerror", lambda error: errors.append(error))  # Playwright takes no built-in method here
     # News and update checks must not make a test depend on the network.
     page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
     page.goto(server.url)
     # The front end opens a first workflow by itself; before that, one of ours would be replaced.
-    page.wait_for_function(READY, timeout=120_000)
+    page.wait_for_function(canvas.READY)
     yield page
     page.close()
     assert not errors

@@ -46,6 +46,6 @@ def test_the_node_plays_its_file(vue_nodes, page, format, kind, file):
         },
     }
     page.evaluate(RUN, prompt)
-    source = page.wait_for_function((IN_VUE_NODES if vue_nodes else ON_CANVAS)[kind], timeout=60_000).json_value()
+    source = page.wait_for_function((IN_VUE_NODES if vue_nodes else ON_CANVAS)[kind]).json_value()
     assert file in source
     assert ("webm" if kind == "video" else "webp") in source

@@ -6,6 +6,7 @@ import json
 from urllib.parse import quote
 
 import pytest
+from animatediff_dev_canvas import FIT, OPEN_WORKFLOW, SCREEN, VUE_NODES
 from animatediff_dev_examples import NAMES, api_form, title, workflow_file
 from animatediff_dev_pack import ROOT, import_file
 from animatediff_dev_reference import interface
@@ -13,15 +14,13 @@ from animatediff_dev_server import PACK
 
 layout = import_file("animatediff_dev_layout", ROOT / "dev" / "layout.py")
 
-OPEN = "([workflow, name]) => app.loadGraphData(workflow, true, true, name)"
-
 NODES = """() => Object.fromEntries(app.graph.nodes.map(node => [node.id, {
     type: node.type,
     missing: !(node.type in LiteGraph.registered_node_types) || Boolean(node.has_errors),
     links_in: node.inputs.filter(input => input.link != null).map(input => input.link),
     links_out: node.outputs.flatMap(output => output.links ?? []),
-    // the front end's preview of a picture is a widget too, but none that is stored
-    values: (node.widgets ?? []).filter(widget => widget.name !== "$$canvas-image-preview").map(widget => widget.value),
+    // previews of pictures and texts are widgets too, but none that are stored
+    values: (node.widgets ?? []).filter(widget => widget.serialize !== false).map(widget => widget.value),
 }]))"""
 
 LINKS = """() => [...app.graph.links.values()].map(link =>
@@ -36,9 +35,6 @@ INTERFACES = """() => Object.fromEntries(Object.keys(LiteGraph.registered_node_t
         widgets: node.inputs.filter(input => input.widget).map(input => [input.name, input.type]),
         outputs: node.outputs.map(output => [output.name, output.type]),
     }]))"""
-
-
-VUE_NODES = "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
 
 # As they are on the screen, in the lengths of the graph; groups are drawn on the canvas in both ways of drawing nodes.
 BOXES = """() => {
@@ -61,32 +57,32 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def workflow(name: str, page) -> dict:
+def workflow(name: str, module_page) -> dict:
     """A workflow file, opened in the front end."""
     workflow = read(name)
-    page.evaluate(OPEN, [workflow, name])
+    module_page.evaluate(OPEN_WORKFLOW, [workflow, name])
     return workflow
 
 
-def test_opens_complete(workflow, page):
-    nodes = page.evaluate(NODES)
+def test_opens_complete(workflow, module_page):
+    nodes = module_page.evaluate(NODES)
     assert [node["type"] for node in nodes.values() if node["missing"]] == []
 
     values = {id: (node["type"], node["values"]) for id, node in nodes.items()}
     assert values == {str(node["id"]): (node["type"], node.get("widgets_values", [])) for node in workflow["nodes"]}
 
     # A link is stored in three places: by itself and at its two ends.
-    links = page.evaluate(LINKS)
+    links = module_page.evaluate(LINKS)
     assert sorted(links) == sorted(workflow["links"])
     ids = sorted(link[0] for link in links)
     assert sorted(link for node in nodes.values() for link in node["links_in"]) == ids
     assert sorted(link for node in nodes.values() for link in node["links_out"]) == ids
 
 
-def test_run_queues_the_prompt_of_the_api_form(name, workflow, page):
+def test_run_queues_the_prompt_of_the_api_form(name, workflow, module_page):
     """The button Run sends what example_workflows/api has, and the server takes it (the empty model files fail later)."""
-    with page.expect_response("**/api/prompt") as sent:
-        page.get_by_test_id("queue-button").click()
+    with module_page.expect_response("**/api/prompt") as sent:
+        module_page.get_by_test_id("queue-button").click()
     assert sent.value.ok, sent.value.text()
     assert sent.value.json()["node_errors"] == {}
 
@@ -117,21 +113,25 @@ def tree(prompt: dict, node: str, stated: set[tuple[str, str]]) -> tuple[str, di
     return class_type, inputs
 
 
-def test_nothing_overlaps_in_vue_nodes_either(workflow, page):
-    page.evaluate(VUE_NODES, True)
+def test_nothing_overlaps_in_vue_nodes_either(name, workflow, module_page, keep):
+    module_page.set_viewport_size(SCREEN)
+    module_page.evaluate(FIT)
+    keep(module_page, f"{title(name)}, canvas")
+    module_page.evaluate(VUE_NODES, True)
     try:
-        page.wait_for_function(
+        module_page.wait_for_function(
             "count => document.querySelectorAll('[data-node-id]').length >= count", arg=len(workflow["nodes"])
         )
-        page.wait_for_timeout(1000)  # for texts and pictures to take their room
-        boxes = page.evaluate(BOXES)
+        module_page.wait_for_timeout(1000)  # for texts and pictures to take their room
+        boxes = module_page.evaluate(BOXES)
+        keep(module_page, f"{title(name)}, Vue nodes")
     finally:
-        page.evaluate(VUE_NODES, False)
+        module_page.evaluate(VUE_NODES, False)
     pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
     assert [(a, b) for a, b in pairs if layout.overlap(a[1:], b[1:])] == []
 
 
-def test_templates_are_found_and_open_with_a_click(page, example_server):
+def test_templates_are_found_and_open_with_a_click(page, example_server, keep):
     """All of them by the word that a user would type; the picture is one that the browser shows."""
     served = page.request.get(f"{example_server.url}/api/workflow_templates").json()[PACK]
     assert sorted(served) == sorted(map(title, NAMES))
@@ -142,6 +142,7 @@ def test_templates_are_found_and_open_with_a_click(page, example_server):
     page.get_by_role("dialog").get_by_placeholder("Search").first.fill("animatediff")
     for name in NAMES:
         page.get_by_test_id(f"template-workflow-{title(name)}").wait_for()
+    keep(page, "the list of templates")
     page.get_by_test_id(f"template-workflow-{title('txt2vid')}").click()
     page.wait_for_function(
         "count => window.app?.isGraphReady && app.graph.nodes.length === count", arg=len(read("txt2vid")["nodes"])

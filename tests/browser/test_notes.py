@@ -17,5 +17,5 @@ NOTE = """app.graph.nodes.find(node => node.type === "AnimateDiffMetrics")
 
 def test_animation_metrics_says_on_its_node_what_it_could_not_measure(page):
     page.evaluate(RUN, PROMPT)
-    note = page.wait_for_function(NOTE, timeout=60_000).json_value()
+    note = page.wait_for_function(NOTE).json_value()
     assert note == "motion smoothness is not available: connect clip_vision. What is connected to it does not run."

@@ -43,7 +43,7 @@ def clip(server, name: str, *, replaced: dict | None = None, **changes) -> np.nd
 def test_the_prompt_changes_on_the_way(server):
     """Beside a clip of one prompt the first frames differ less than the last ones."""
     entries = '"0": "a red circle", "11": "{}"'
-    small = {"batch_size": 12, "context_length": FRAMES, "context_overlap": 4, "prepend_text": "", "lossless": True}
+    small = {"batch_size": 12, "context_length": FRAMES, "context_overlap": 4, "lossless": True}
     clips = [
         clip(server, "prompt_travel", prompts=entries.format(last), **small)
         for last in ("a red circle", "a blue square")
