@@ -14,6 +14,7 @@ TRAINING_OPTIONS = {
     "AnimateDiffTrainingCheckpoints",
     "AnimateDiffTrainingValidation",
     "AnimateDiffTrainingOnSeveralGPUs",
+    "AnimateDiffTrainingPaths",
 }
 TRAINING = {
     "AnimateDiffTrainMotionLoRA",
@@ -179,7 +180,7 @@ def test_the_line_names_nodes_as_users_know_them(started):
     assert line == (
         "[AnimateDiff] This ComfyUI (0.31.0) lacks comfy.samplers.encode_model_conds (needed for training). "
         "Left out: Train MotionLoRA, Train Domain Adapter, Train Motion Module, Training Options, Training Checkpoints, "
-        "Training Validation and 1 more. "
+        "Training Validation and 2 more. "
         "Update ComfyUI-AnimateDiff-Next, or use ComfyUI 0.30.0."
     )
 
