@@ -57,6 +57,7 @@ def test_a_loop_with_frames_in_between(server):
     assert len(clip(server, "seamless_loop", batch_size=FRAMES)) == 2 * FRAMES
 
 
+@pytest.mark.long
 def test_the_motion_of_a_video_is_cloned(server):
     given = {"length": FRAMES, "batch_size": FRAMES, "lossless": True}
     cloned = clip(server, "motion_clone", **given)
@@ -64,6 +65,7 @@ def test_the_motion_of_a_video_is_cloned(server):
     assert np.abs(cloned - clip(server, "motion_clone", **given, replaced={"clone": {"strength": 0.0}})).mean() > 0.001
 
 
+@pytest.mark.long
 def test_one_video_is_enough_to_train_and_sample(server):
     small = {"folder": "clips", "batch": 2, "preview_every": 0, "batch_size": FRAMES}
     assert len(clip(server, "one_shot", **small, replaced={"train": {"steps": 2}})) == FRAMES
