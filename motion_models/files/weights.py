@@ -52,11 +52,11 @@ def as_weights(file_name: str, tensors: Tensors, change: Change | None = None, m
     return weights
 
 
-def _cast(pieces: Iterator[torch.Tensor], shape: torch.Size, dtype: torch.dtype) -> tuple[torch.Tensor, str | None]:
-    """Pieces of a tensor as one of another dtype, and what is wrong with their values; they are never there all at once."""
+def _cast(read: Iterator[torch.Tensor], shape: torch.Size, dtype: torch.dtype) -> tuple[torch.Tensor, str | None]:
+    """A tensor ``read`` in pieces, cast to ``dtype``, and what is wrong with its values; it is never there whole as it was."""
     made = torch.empty(shape, dtype=dtype)
     left = made.view(-1)
-    for piece in pieces:
+    for piece in read:
         if (what := impossible(piece)) is not None:
             return made, what
         left[: len(piece)].copy_(piece)

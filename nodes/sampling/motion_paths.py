@@ -123,6 +123,17 @@ def _follow(model, path: MotionPath, noise: float, attention: float, end_percent
     return with_inner_feature(model, FollowPath(path, words_of(path, clip, prompt), noise, attention, end_percent))
 
 
+def _margin(of: str) -> io.Float.Input:
+    return io.Float.Input(
+        "margin",
+        default=0.1,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        tooltip=f"How much wider the boxes are at each side, as a share of what {of}.",
+    )
+
+
 def _path_node(run: Callable, name: str, display_name: str, description: str, inputs: list[io.Input]):
     return node(
         run,
@@ -167,14 +178,7 @@ NODES = [
         "The path of what is white in masks, one for each frame: the boxes around it. For Follow Path.",
         [
             io.Mask.Input("masks", tooltip="A mask for each frame, white where the thing is."),
-            io.Float.Input(
-                "margin",
-                default=0.1,
-                min=0.0,
-                max=1.0,
-                step=0.01,
-                tooltip="How much wider the boxes are at each side, as a share of what is white.",
-            ),
+            _margin("is white"),
             SPREAD,
         ],
     ),
@@ -184,14 +188,7 @@ NODES = [
         "Motion Path from Clip",
         "The path of what moves in a clip, over a ground that does not: the boxes around it. For Follow Path and Training Paths.",
         [
-            io.Float.Input(
-                "margin",
-                default=0.1,
-                min=0.0,
-                max=1.0,
-                step=0.01,
-                tooltip="How much wider the boxes are at each side, as a share of what moves.",
-            ),
+            _margin("moves"),
             SPREAD,
             io.Image.Input(
                 "images", optional=True, tooltip="The frames of the clip. Pictures are more exact than latents."
