@@ -26,6 +26,25 @@ def import_file(name: str, path: Path) -> ModuleType:
     return module
 
 
+def import_script(name: str, path: Path) -> ModuleType:
+    """Import a script of dev/ or benchmarks/ with the files beside it, which its imports find by their bare names.
+
+    Those names are gone afterwards: some are ComfyUI's own, as `server` is.
+    """
+    folders = [ROOT / "dev", ROOT / "benchmarks"]
+    bare = {file.stem for folder in folders for file in folder.glob("*.py")}
+    kept = {name: sys.modules.pop(name) for name in bare & set(sys.modules)}
+    search = list(sys.path)
+    sys.path[:0] = map(str, folders)
+    try:
+        return import_file(name, path)
+    finally:
+        sys.path[:] = search
+        for stem in bare:
+            sys.modules.pop(stem, None)
+        sys.modules.update(kept)
+
+
 def enter_host(comfyui: str | os.PathLike, arguments: Sequence[str]) -> None:
     """Make ComfyUI's modules importable. It reads its command line once, at the first import: ``arguments``."""
     sys.path.insert(0, str(comfyui))

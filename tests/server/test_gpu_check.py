@@ -1,12 +1,11 @@
 """benchmarks/gpu_check.py on the CPU: the same path as on a GPU, without dynamic VRAM."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from animatediff_dev_pack import import_file
+from animatediff_dev_pack import import_script
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--device", "cpu", "--pixels", "64", "--frames", "2", "--steps", "2", "--models", "v2"]
@@ -29,11 +28,8 @@ def test_prints_its_table_and_finds_everything_right(host, weights):
 
 
 @pytest.fixture
-def gpu_check(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(ROOT / "dev"), str(ROOT / "benchmarks"), *sys.path])
-    for name in ("clip", "hosts", "pack"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return import_file("animatediff_gpu_check", ROOT / "benchmarks" / "gpu_check.py")
+def gpu_check():
+    return import_script("animatediff_gpu_check", ROOT / "benchmarks" / "gpu_check.py")
 
 
 @pytest.mark.parametrize(

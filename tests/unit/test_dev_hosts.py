@@ -6,7 +6,7 @@ from pathlib import Path
 import animatediff_dev_hosts
 import pytest
 from animatediff_dev_hosts import cache_dir, host, own_version, require_repository, versions
-from animatediff_dev_pack import ROOT, import_file
+from animatediff_dev_pack import ROOT, import_script
 from animatediff_dev_reference import weight_checksums
 
 
@@ -61,18 +61,25 @@ def test_cache_folder_can_be_moved(tmp_path, monkeypatch):
     assert cache_dir() == tmp_path
 
 
-def test_random_weights_other_than_those_of_the_reference_latents_are_told(tmp_path, monkeypatch):
+def test_random_weights_other_than_those_of_the_reference_latents_are_told(tmp_path):
     """Here all files are empty, as another PyTorch may draw other numbers."""
-    monkeypatch.setattr(sys, "path", [str(ROOT / "dev"), *sys.path])
-    for name in ("pack", "reference"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    random_weights = import_file("animatediff_random_weights", ROOT / "dev" / "random_weights.py")
+    random_weights = import_script("animatediff_random_weights", ROOT / "dev" / "random_weights.py")
     for name in weight_checksums():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
     with pytest.raises(SystemExit, match=r"drew other random weights.*animatediff_models/random_v1\.safetensors"):
         random_weights.check(tmp_path)
+
+
+def test_a_script_leaves_no_bare_names_behind():
+    """ComfyUI has a `server` of its own, which its nodes import once the tests of a script are over."""
+    before, search = set(sys.modules), list(sys.path)
+    bare = {file.stem for folder in ("dev", "benchmarks") for file in (ROOT / folder).glob("*.py")}
+    script = import_script("animatediff_tests_script", ROOT / "benchmarks" / "packs.py")
+    assert script.Server.__module__ == "server"
+    assert not bare & (set(sys.modules) - before)
+    assert sys.path == search
 
 
 @pytest.mark.parametrize("other", [False, True])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from animatediff_dev_pack import ROOT, import_file
+from animatediff_dev_pack import ROOT, import_script
 
 diffusers = pytest.importorskip("diffusers", reason="needs diffusers: pip install diffusers")
 
@@ -409,13 +409,7 @@ def test_the_save_nodes_have_the_choice(pack, loaded, lora, folder):
 
 @pytest.fixture(scope="module")
 def convert(host_path):
-    import sys
-
-    sys.path.insert(0, str(ROOT / "dev"))
-    try:
-        return import_file("animatediff_dev_convert", ROOT / "dev" / "convert.py").convert
-    finally:
-        sys.path.remove(str(ROOT / "dev"))
+    return import_script("animatediff_dev_convert", ROOT / "dev" / "convert.py").convert
 
 
 def test_the_command_converts_both_ways(pack, convert, lora, motion_lora, tmp_path):

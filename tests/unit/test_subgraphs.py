@@ -4,11 +4,9 @@ import json
 
 import pytest
 from animatediff_dev_examples import models_of
-from animatediff_dev_pack import ROOT, import_file
+from animatediff_dev_pack import ROOT, import_script
 
-import_file("layout", ROOT / "dev" / "layout.py")
-import_file("examples", ROOT / "dev" / "examples.py")
-subgraphs = import_file("animatediff_dev_subgraphs", ROOT / "dev" / "subgraphs.py")
+subgraphs = import_script("animatediff_dev_subgraphs", ROOT / "dev" / "subgraphs.py")
 
 
 def test_there_is_a_file_for_each_and_no_other():
