@@ -200,7 +200,11 @@ def seconds(entry: dict) -> float:
 
 def refusal(details: dict) -> str:
     """The lines of a validation error: the prompt's own, then those of its nodes."""
-    errors = [("", details["error"])] if details.get("error") else []
+    errors = []
+    if error := details.get("error"):
+        # The message names a missing node by its title alone, which the user may have written.
+        kind = error.get("extra_info", {}).get("class_type")
+        errors = [(f"{kind}: " if kind else "", error)]
     for node, found in details.get("node_errors", {}).items():
         errors += [(f"{node} ({found['class_type']}): ", error) for error in found["errors"]]
     return "\n".join(where + ": ".join(filter(None, (error["message"], error["details"]))) for where, error in errors)

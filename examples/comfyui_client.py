@@ -270,7 +270,11 @@ def refusal(answer: dict, prompt: dict) -> str:
         for node, found in (answer.get("node_errors") or {}).items()
         for error in found["errors"]
     ]
+    if not errors:
+        # The message names a missing node by its title alone, which the user may have written.
+        kind = answer["error"].get("extra_info", {}).get("class_type")
+        errors = [(f"{kind}: " if kind else "", answer["error"])]
     return "\n".join(
         f"{where}{': '.join(filter(None, (error['message'], error['details'])))}. {ADVICE.get(error['type'], '')}".strip()
-        for where, error in errors or [("", answer["error"])]
+        for where, error in errors
     )

@@ -87,7 +87,11 @@ class Program:
     def problems(self, prompt: dict) -> tuple[list[str], set[str]]:
         """What is wrong with an API prompt, and which of its nodes are outputs: there may be none."""
         _, error, outputs, of_nodes = asyncio.run(self.execution.validate_prompt("training", prompt, None))
-        found = [("", error)] if error and not of_nodes and error["type"] != "prompt_no_outputs" else []
+        found = []
+        if error and not of_nodes and error["type"] != "prompt_no_outputs":
+            # The message names a missing node by its title alone, which the user may have written.
+            kind = error.get("extra_info", {}).get("class_type")
+            found = [(f"{kind}: " if kind else "", error)]
         for name, node in of_nodes.items():
             found += [(f"{name} ({node['class_type']}): ", problem) for problem in node["errors"]]
         return [where + ": ".join(filter(None, (one["message"], one["details"]))) for where, one in found], set(outputs)

@@ -124,7 +124,7 @@ def test_a_machine_is_lost(batch, nodes):
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda kind: kind.name)
 def test_a_run_that_is_stopped_goes_on_where_it_was(batch, kind):
-    rendered = batch(*seeds(8, 0.4))
+    rendered = batch(*seeds(8, 1.0))
     process = rendered.start()
     until(lambda: len(rendered.manifest()) >= 3)
     process.send_signal(kind)

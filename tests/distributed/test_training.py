@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -14,24 +13,23 @@ WORKER = Path(__file__).with_name("worker.py")
 GRADIENTS = [name for name in SCENARIOS if name.startswith("gradient")]
 STEPS = [name for name in SCENARIOS if name.startswith(("six steps", "validation"))]
 LIKE = 1e-6  # relative
-# What has no gradient, but for what is rounded: AdamW makes whole steps of that. Queries and keys where there is a single position, and
-# what is added to a whole channel before a group norm with one channel in each group.
-WITHOUT_GRADIENT = re.compile(
-    r"middle_block\.1\..*\.attn1\.to_[qk]|up_blocks\.3\.motion_modules\.2\..*(proj_out|ff\.net\.2)\.bias"
-)
 
 
 def relative(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).norm() / other.norm())
 
 
-def assert_same(found: dict, expected: dict, tolerance: float = 1e-5) -> None:
-    """Weights, losses and gradient norms of two trainings."""
+def assert_same(found: dict, expected: dict) -> None:
+    """Weights, losses and gradient norms of two trainings.
+
+    All weights together: AdamW makes whole steps of gradients that are little more than rounding, which a tensor alone may have.
+    """
     assert "error" not in found, found
     assert found["tensors"].keys() == expected["tensors"].keys()
-    for name, tensor in expected["tensors"].items():
-        if tensor.norm() > 0 and not WITHOUT_GRADIENT.search(name):
-            assert relative(found["tensors"][name], tensor) < tolerance, name
+    one, other = (
+        torch.cat([result["tensors"][name].flatten() for name in expected["tensors"]]) for result in (found, expected)
+    )
+    assert relative(one, other) < LIKE
     assert found["losses"] == pytest.approx(expected["losses"], rel=LIKE)
     assert found["norms"] == pytest.approx(expected["norms"], rel=LIKE)
 
