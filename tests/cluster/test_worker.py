@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from batches import ROOT, STUB
 
+from cluster.server import refusal
 from cluster.worker import DONE, SERVED, Installation, Order, Worker
 
 STARTED = """
@@ -80,3 +81,9 @@ def test_a_workflow_that_saves_nothing_is_told(worker, workflow):
     del workflow["9"]
     worker.start([])
     assert "needs a Save node" in worker.render(Order(workflow, "00002-0")).error
+
+
+def test_a_node_that_is_missing_is_named_by_its_class():
+    """ComfyUI's own message has the title alone, which the user may have written."""
+    error = {"message": "Node 'My own name' not found.", "details": "", "extra_info": {"class_type": "NoSuchNode"}}
+    assert refusal({"error": error, "node_errors": {}}) == "NoSuchNode: Node 'My own name' not found."

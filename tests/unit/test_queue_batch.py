@@ -295,3 +295,16 @@ def test_what_is_no_websocket_is_told(monkeypatch, head):
     theirs.sendall(f"HTTP/1.1 {head}\r\n\r\n".encode())
     with pytest.raises(ConnectionError, match=r"no websocket but 'HTTP/1\.1 [14]0[14]"):
         client.WebSocket("ws://host:1/ws?clientId=me")
+
+
+def test_a_node_that_is_missing_is_named_by_its_class():
+    """ComfyUI's own message has the title alone, which the user may have written."""
+    error = {
+        "type": "missing_node_type",
+        "message": "Node 'My own name' not found.",
+        "details": "Node ID '#3'",
+        "extra_info": {"class_type": "NoSuchNode"},
+    }
+    said = client.refusal({"error": error, "node_errors": {}}, {})
+    assert said.startswith("NoSuchNode: Node 'My own name' not found.")
+    assert "Install the node pack" in said
