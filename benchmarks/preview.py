@@ -44,12 +44,15 @@ def main() -> int:
     ):
         process = psutil.Process(server.process.pid)
         for turn in range(options.rounds + 1):
-            for method, of_method in taken.items():
+            for place, (method, of_method) in enumerate(taken.items()):
                 size = {"width": options.pixels, "height": options.pixels}
-                prompt = in_toyworld("txt2vid", batch_size=FRAMES, steps=options.steps, seed=turn, **size)
+                seed = len(taken) * turn + place  # of its own: ComfyUI executes no prompt twice
+                prompt = in_toyworld("txt2vid", batch_size=FRAMES, steps=options.steps, seed=seed, **size)
                 begun, used = time.perf_counter(), process.cpu_times()
                 previews = seen(server.url, prompt, preview_method=method)
                 now = process.cpu_times()
+                if bool(previews) != (method != "none"):
+                    raise SystemExit(f"With previews {method} there were {len(previews)}: nothing is compared.")
                 times = time.perf_counter() - begun, now.user + now.system - used.user - used.system
                 if turn:  # the first one loads everything
                     of_method.append(times)

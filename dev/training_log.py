@@ -1,4 +1,4 @@
-"""The artist's log of docs/training.md, made again: `python dev/training_log.py [--steps 100] [--stop 40] [--clips 8]`.
+"""The artist's log of docs/training.md, made again: `python dev/training_log.py [--steps 400] [--stop 160] [--clips 16]`.
 
 A camera that pans, as video files: a real ComfyUI makes clips of them, trains a MotionLoRA as its own front end queues it (needs
 Chromium), is stopped, goes on, and samples with what was learned. That is measured on clips of other seeds. Pictures go to
@@ -45,7 +45,7 @@ DIRECTION = "left"  # where all that is seen goes, while the camera pans to the 
 VIDEOS, HELD_OUT = 20, 4
 # Of the files: frames a second, frames for one of the clip, pixels for one of the toy world.
 RATE, STRIDE, LARGER = 24, 3, 4
-EVERY = 20
+EVERY = 80
 USED = ("a red circle", "a blue square", "a yellow triangle")
 SEED = 900
 MEASURES = {
@@ -316,6 +316,8 @@ def train(artist: Artist, results: Path, steps: int, stop: int) -> dict[str, str
     first = artist.waits()
     (state,) = sorted(results.glob("*.state"))[-1:]
     reached = int(state.stem.rpartition("step")[2])
+    if reached == steps:
+        raise SystemExit("The training ended before Stop was pressed: nothing went on.")
     artist.queues()  # the same graph, whose go_on is on
     second = artist.waits()
     return {"reached": f"{reached}", "seconds": f"{seconds(first) + seconds(second):.0f}"}
@@ -351,11 +353,11 @@ def write_page(figures: dict[str, str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument(
-        "--stop", type=int, default=40, help=f"the step behind which Stop is pressed, a multiple of {EVERY}"
+        "--stop", type=int, default=160, help=f"the step behind which Stop is pressed, a multiple of {EVERY}"
     )
-    parser.add_argument("--clips", type=int, default=8, help="unseen clips that are measured")
+    parser.add_argument("--clips", type=int, default=16, help="unseen clips that are measured")
     options = parser.parse_args()
     if not shutil.which("chromium"):
         raise SystemExit("This needs the program chromium on the PATH, for pictures of the nodes.")
