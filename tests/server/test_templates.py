@@ -24,12 +24,22 @@ def server(new_server, host, toyworld_models, toyworld, tmp_path_factory):
         yield server
 
 
-def clip(server, name: str, *, replaced: dict | None = None, **changes) -> np.ndarray:
-    """``(frames, height, width, 3)`` of the example's animation, in 0..1. ``replaced``: inputs of single nodes."""
+def queued(server, name: str, *, replaced: dict | None = None, **changes) -> list[Path]:
+    """The files that the example saves. ``replaced``: inputs of single nodes."""
     prompt = in_toyworld(name, **{"steps": 3, "cfg": 2.0, **changes})
     for node, inputs in (replaced or {}).items():
         prompt[node]["inputs"] |= inputs
-    (file,) = (file for file in server.outputs(server.queue(prompt)) if file.suffix == ".webp")
+    return server.outputs(server.queue(prompt))
+
+
+def clip(server, name: str, **changes) -> np.ndarray:
+    """``(frames, height, width, 3)`` of the example's animation, in 0..1; ``changes`` as those of ``queued``."""
+    return animation(queued(server, name, **changes))
+
+
+def animation(files: list[Path]) -> np.ndarray:
+    """That of the files of an example, ``(frames, height, width, 3)`` in 0..1."""
+    (file,) = (file for file in files if file.suffix == ".webp")
     with Image.open(file) as animation:
         frames = []
         for i in range(animation.n_frames):
@@ -86,3 +96,64 @@ def test_training_with_checkpoints_and_held_out_clips(server):
     prompt["clips"]["inputs"]["folder"], prompt["held_out"]["inputs"]["folder"] = "clips", "held_out"
     server.queue(prompt)
     assert list((server.run / "models" / "animatediff_motion_lora").glob("my_motion*.safetensors"))
+
+
+PATH = {"frames": FRAMES, "batch_size": FRAMES, "word": "circle", "lossless": True}
+A_CIRCLE = {"prompt": {"value": "a red circle"}}
+
+
+def moved_to_the_right(frames: np.ndarray) -> float:
+    """How far what is red goes from the first to the last frame, as a share of the picture."""
+    red = np.clip(frames[..., 0] - frames[..., 1:].max(-1), 0, None)
+    middles = (red.sum(1) * np.linspace(0, 1, red.shape[2])).sum(-1) / red.sum((1, 2))
+    return float(middles[-1] - middles[0])
+
+
+def drawings(files: list[Path]) -> list[tuple[int, int]]:
+    """The sizes of the pictures that show a path."""
+    sizes = []
+    for file in (file for file in files if file.suffix == ".png"):
+        with Image.open(file) as picture:
+            sizes.append(picture.size)
+    return sizes
+
+
+def test_a_thing_goes_where_the_path_says(server):
+    """The whole way is drawn once, and over each frame of the clip."""
+    ends = {"to the right": "0: 0.3,0.5  7: 0.7,0.5", "to the left": "0: 0.7,0.5  7: 0.3,0.5"}
+    files = {
+        way: queued(server, "draw_a_path", replaced=A_CIRCLE, places=places, **PATH) for way, places in ends.items()
+    }
+    moved = {way: moved_to_the_right(animation(made)) for way, made in files.items()}
+    assert moved["to the right"] > 0.1
+    assert moved["to the left"] < -0.1
+    assert sorted(drawings(files["to the left"])) == [(64, 64)] * FRAMES + [(600, 600)]
+
+
+def test_the_way_of_a_video_is_taken(server, toyworld):
+    """What goes to the right there, or to the left, does so in the clip, in another shape and colour."""
+    moved = {}
+    for way in ("right", "left"):
+        path = toyworld("videos").path_towards(way)(np.random.default_rng(5), caption="a green square")
+        toyworld("videos").write_video(server.run / "input" / f"{way}.avi", toyworld("scenes").video(path))
+        made = queued(server, "path_from_video", replaced=A_CIRCLE, file=f"{way}.avi", **PATH)
+        moved[way] = moved_to_the_right(animation(made))
+        assert len(drawings(made)) == FRAMES + 1
+    assert moved["right"] > 0.1
+    assert moved["left"] < -0.1
+
+
+def test_the_noise_moves_with_the_camera(server):
+    """Not a clip that pans: the toy world's motion model makes little of noise."""
+    given = {"batch_size": FRAMES, "frames": FRAMES, "lossless": True, "replaced": A_CIRCLE}
+    moved, still = (queued(server, "camera_path", noise=noise, **given) for noise in (1.0, 0.0))
+    assert np.abs(animation(moved) - animation(still)).mean() > 0.01
+    assert len(drawings(moved)) == FRAMES + 1
+
+
+def test_prompts_are_kept_apart(server):
+    entries = '"0:": "a red circle", "6:": "a blue square"'
+    small = {"batch_size": 12, "max_length": 12, "context_length": FRAMES, "context_overlap": 4, "lossless": True}
+    apart, together = (clip(server, "prompts_apart", prompts=entries, keep_apart=much, **small) for much in (5.0, 0.0))
+    assert len(apart) == 12
+    assert np.abs(apart - together).mean() > 0.01

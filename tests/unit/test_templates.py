@@ -107,13 +107,19 @@ def test_nodes_stand_in_groups_and_nothing_overlaps(workflow):
 
 def test_no_value_is_missing(workflow):
     for node in workflow["nodes"]:
-        widgets = [input["widget"]["name"] for input in node["inputs"] if "widget" in input]
+        inputs = [input for input in node["inputs"] if "widget" in input]
+        widgets = [input["widget"]["name"] for input in inputs]
         values = node.get("widgets_values", [])
         assert len(values) >= len(widgets), node["type"]
         assert None not in values, node["type"]
         if node["type"] != "MarkdownNote" and "control_after_generate" not in widgets:
-            empty = [name for name, value in zip(widgets, values, strict=False) if value == ""]
-            assert set(empty) <= EMPTY_BY_NATURE | {"negative"}, node["type"]
+            unlinked = [
+                (input["widget"]["name"], value)
+                for input, value in zip(inputs, values, strict=False)
+                if not input["link"]
+            ]
+            empty = {name for name, value in unlinked if value == ""}
+            assert empty <= EMPTY_BY_NATURE | {"negative"}, node["type"]
 
 
 def test_the_thumbnail_is_small_and_bright(name):
