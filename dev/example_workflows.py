@@ -28,7 +28,11 @@ from examples import NAMES, api_form, lay_out_files, models_of, note, title, wit
 # Room for what appears in a node: texts of some lines, pictures, animations.
 MORE = {
     "CLIPTextEncode": 60,
+    "PrimitiveStringMultiline": 60,
     "ADE_PromptSchedulingLatents": 60,
+    "AnimateDiffPromptScheduling": 60,
+    "AnimateDiffMotionPath": 40,
+    "AnimateDiffCameraPath": 40,
     "LoadImage": 270,
     "LoadVideo": 230,
     "PreviewImage": 260,

@@ -43,7 +43,8 @@ STAGES = {
     ),
     "Clips": ("LoadVideoTextDataSetFromFolder", "VideoFrameSample", "AnimateDiffVideoFolderToClips"),
     "Prompts": (
-        "CLIPTextEncode", "EmptyLatentImage", "ADE_PromptSchedulingLatents", "ControlNetApplyAdvanced", "AnimateDiffApplySparseCtrl",
+        "PrimitiveStringMultiline", "CLIPTextEncode", "EmptyLatentImage", "ADE_PromptSchedulingLatents", "AnimateDiffPromptScheduling",
+        "ControlNetApplyAdvanced", "AnimateDiffApplySparseCtrl",
     ),
     "Training": (
         "AnimateDiffTrainMotionLoRA",
@@ -56,6 +57,7 @@ STAGES = {
     "Sampling": ("KSampler", "VAEDecode", "AnimateDiffInBetweenFrames"),
     "Result": (
         "SaveAnimatedWEBP", "CreateVideo", "SaveVideo", "PreviewImage", "PreviewAny", "LossGraphNode", "AnimateDiffMetrics",
+        "AnimateDiffDrawMotionPath",
         "AnimateDiffSaveMotionLoRA", "AnimateDiffSaveDomainAdapter", "AnimateDiffSaveMotionModel",
     ),
     "Note": ("MarkdownNote",),

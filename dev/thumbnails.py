@@ -1,4 +1,4 @@
-"""Make the example workflows' thumbnails: `python dev/thumbnails.py`.
+"""Make the example workflows' thumbnails: `python dev/thumbnails.py [NAME ...]`; all of them without names.
 
 ComfyUI's list of templates asks for NAME.jpg, so a thumbnail is a sheet of frames, in rows: clips of the toy world, from the
 pictures in docs/ (`nox -s demo` makes them again), or sampled here with the workflow itself. What goes into a workflow has a
@@ -8,8 +8,10 @@ clips stand in; for SDXL and CameraCtrl, drawn ones.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import hosts
@@ -17,13 +19,14 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps, ImageSequence
 from server import Server
 
-from examples import ROOT, in_toyworld, workflow_file
+from examples import NAMES, ROOT, in_toyworld, workflow_file
 
 sys.path.insert(0, str(ROOT))
 from toyworld import scenes
 from toyworld.videos import path_towards, write_video
 
-WIDTH, GAP = 384, 4
+WIDTH, GAP = 336, 4
+QUALITY = 60  # higher ones look the same, and the package of the registry is to stay small
 GIVEN = "#e08030"  # the frame of what goes in
 Row = list[Image.Image]
 
@@ -117,14 +120,24 @@ class Sampler:
     def __init__(self, server: Server):
         self.server = server
 
-    def clip(self, name: str, caption: str | None = None, **changes) -> Row:
-        """The frames of the workflow's animation, with ``changes`` of inputs and ``caption`` for positive prompt."""
+    def clip(self, name: str, caption: str | None = None, shown: str = "webp", **changes) -> Row:
+        """What node ``shown`` of the workflow saves, with ``changes`` of inputs and ``caption`` for positive prompt."""
         prompt = in_toyworld(name, **{"steps": 12, "cfg": 3.0, "text": "", "lossless": True, **changes})
         if caption:
-            prompt["positive"]["inputs"]["text"] = caption
-        (file,) = (file for file in self.server.outputs(self.server.queue(prompt)) if file.suffix == ".webp")
-        with Image.open(file) as animation:
-            return [frame.convert("RGB") for frame in ImageSequence.Iterator(animation)]
+            node, input = ("prompt", "value") if "prompt" in prompt else ("positive", "text")
+            prompt[node]["inputs"][input] = caption
+        saved = self.server.queue(prompt)["outputs"][shown]
+        frames = []
+        for file in self.server.outputs({"outputs": {shown: saved}}):
+            with Image.open(file) as animation:
+                frames += [frame.convert("RGB") for frame in ImageSequence.Iterator(animation)]
+        return frames
+
+    def video(self, caption: str) -> Row:
+        """A training video of the ``caption`` going to the right, laid into the input folder as video.avi."""
+        path = path_towards("right")(np.random.default_rng(5), caption=caption)
+        write_video(self.server.run / "input" / "video.avi", scenes.video(path))
+        return as_pictures(path)
 
     def seamless_loop(self) -> list[Row]:
         """Eight frames around an empty place: the last goes over into the first."""
@@ -142,19 +155,46 @@ class Sampler:
         return rows(given(picture) + some(self.clip("image_injection", "a yellow square"), 5), 3)
 
     def motion_clone(self) -> list[Row]:
-        path = path_towards("right")(np.random.default_rng(5), caption="a green square")
-        write_video(self.server.run / "input" / "video.avi", scenes.video(path))
+        given_frames = self.video("a green square")
         cloned = self.clip("motion_clone", "a red circle", file="video.avi", steps=24)
-        return [given(some(as_pictures(path), 4)), some(cloned, 4)]
+        return [given(some(given_frames, 4)), some(cloned, 4)]
+
+    def draw_a_path(self) -> list[Row]:
+        return rows(some(self.clip("draw_a_path", "a red circle", "over_preview", word="circle"), 6), 3)
+
+    def camera_path(self) -> list[Row]:
+        return rows(some(self.clip("camera_path", "a yellow square", "over_preview"), 6), 3)
+
+    def path_from_video(self) -> list[Row]:
+        given_frames = self.video("a green square")
+        frames = self.clip("path_from_video", "a red circle", "over_preview", word="circle", file="video.avi")
+        return [given(some(given_frames, 4)), some(frames, 4)]
+
+    def prompts_apart(self) -> list[Row]:
+        entries = '"0:": "a red circle", "16:": "a blue circle"'
+        return rows(some(self.clip("prompts_apart", prompts=entries), 16), 4)
 
 
-SAMPLED = (Sampler.seamless_loop, Sampler.prompt_travel, Sampler.image_injection, Sampler.motion_clone)
+SAMPLED = {
+    make.__name__: make
+    for make in (
+        Sampler.seamless_loop,
+        Sampler.prompt_travel,
+        Sampler.image_injection,
+        Sampler.motion_clone,
+        Sampler.draw_a_path,
+        Sampler.camera_path,
+        Sampler.path_from_video,
+        Sampler.prompts_apart,
+    )
+}
 
 
-def sampled_sheets() -> dict[str, list[Row]]:
+def sampled_sheets(names: Iterable[str]) -> Iterator[tuple[str, list[Row]]]:
     host = hosts.host()
     with tempfile.TemporaryDirectory() as tmp, Server(host, Path(tmp), models=[hosts.toyworld_models(host)]) as server:
-        return {make.__name__: make(Sampler(server)) for make in SAMPLED}
+        for name in names:
+            yield name, SAMPLED[name](Sampler(server))
 
 
 def sheet(lines: list[Row]) -> Image.Image:
@@ -172,11 +212,19 @@ def sheet(lines: list[Row]) -> Image.Image:
     return picture
 
 
+def sheets(names: list[str]) -> Iterator[tuple[str, list[Row]]]:
+    yield from ((name, SHEETS[name]) for name in names if name in SHEETS)
+    if sampled := [name for name in names if name in SAMPLED]:
+        yield from sampled_sheets(sampled)
+
+
 def main() -> None:
-    for name, lines in {**SHEETS, **sampled_sheets()}.items():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=NAMES)
+    for name, lines in sheets(parser.parse_args().names):
         path = workflow_file(name).with_suffix(".jpg")
-        sheet(lines).save(path, quality=72, optimize=True, progressive=True)
-        print(path.name, f"{path.stat().st_size:,} bytes")
+        sheet(lines).save(path, quality=QUALITY, optimize=True, progressive=True)
+        print(path.name, f"{path.stat().st_size:,} bytes", flush=True)
 
 
 if __name__ == "__main__":

@@ -107,13 +107,13 @@ def test_nodes_stand_in_groups_and_nothing_overlaps(workflow):
 
 def test_no_value_is_missing(workflow):
     for node in workflow["nodes"]:
-        widgets = [input["widget"]["name"] for input in node["inputs"] if "widget" in input]
+        widgets = [(input["widget"]["name"], input["link"]) for input in node["inputs"] if "widget" in input]
         values = node.get("widgets_values", [])
         assert len(values) >= len(widgets), node["type"]
         assert None not in values, node["type"]
-        if node["type"] != "MarkdownNote" and "control_after_generate" not in widgets:
-            empty = [name for name, value in zip(widgets, values, strict=False) if value == ""]
-            assert set(empty) <= EMPTY_BY_NATURE | {"negative"}, node["type"]
+        if node["type"] != "MarkdownNote" and "control_after_generate" not in dict(widgets):
+            empty = {name for (name, link), value in zip(widgets, values, strict=False) if value == "" and link is None}
+            assert empty <= EMPTY_BY_NATURE | {"negative"}, node["type"]
 
 
 def test_the_thumbnail_is_small_and_bright(name):
