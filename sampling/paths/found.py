@@ -29,10 +29,6 @@ def from_clip(clip: torch.Tensor, margin: float = 0.0, word: str = "") -> Motion
             f"The clip has the shape {tuple(clip.shape)}, or holds infinite values or NaN. Connect the frames of a clip, or its latents "
             "as VAE Encode makes them."
         )
-    if len(clip) < 2:
-        raise PathError(
-            f"The clip has {len(clip)} frames, but a path is found by how frames differ. Connect two or more."
-        )
     change = clip.float().cpu().diff(dim=0).abs().mean(1).double()
     largest = change.amax((1, 2))
     level = float(largest[largest > LEAST].median()) if (largest > LEAST).any() else 0.0
