@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import os
 import shutil
 import sys
 import time
@@ -197,7 +198,7 @@ class Artist:
         """A node."""
         clip = self.page.evaluate(SHOW, title)
         self.page.wait_for_timeout(1500)
-        save(Image.open(io.BytesIO(self.page.screenshot(clip=clip))), name)
+        save(Image.open(io.BytesIO(self.page.screenshot(clip=clip, timeout=120_000))), name)
 
 
 @contextmanager
@@ -361,6 +362,8 @@ def main() -> None:
     options = parser.parse_args()
     if not shutil.which("chromium"):
         raise SystemExit("This needs the program chromium on the PATH, for pictures of the nodes.")
+    # One core for the training, else the browser, which the same machine runs, waits for it in vain.
+    os.environ["OMP_NUM_THREADS"] = "1"
     host, run = hosts.host(), hosts.cache_dir() / "training-log"
     shutil.rmtree(run, ignore_errors=True)
     write_folder(run / "input" / "pan", VIDEOS, seed=13)
