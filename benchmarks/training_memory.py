@@ -21,7 +21,7 @@ import hosts
 from pack import load_pack
 
 BYTES = 2  # of a bf16 number
-GB = 2**30
+GIB = 2**30
 # With every layer checkpointed whole, activations took so much (size, frames, rank, batch as below).
 MEASURED, LIMIT = (256, 16, 16, 1), 0.742
 
@@ -163,18 +163,18 @@ def main() -> None:
     optimizer = trained * 4 * 4
     with_it, without = activations(True), activations(False)
     print(f"SD1.5 + v2 motion model, {options.frames} frames of {options.size} px, batch {options.batch}, bf16")
-    print(f"  frozen weights                     {weights / GB:6.2f} GB")
+    print(f"  frozen weights                     {weights / GIB:6.2f} GiB")
     print(
-        f"  MotionLoRA of rank {options.rank:<4}, AdamW, copy {optimizer / GB:6.2f} GB ({trained / 1e6:.1f} M parameters)"
+        f"  MotionLoRA of rank {options.rank:<4}, AdamW, copy {optimizer / GIB:6.2f} GiB ({trained / 1e6:.1f} M parameters)"
     )
-    print(f"  activations, checkpointing on      {with_it / GB:6.2f} GB")
-    print(f"  activations, checkpointing off     {without / GB:6.2f} GB")
+    print(f"  activations, checkpointing on      {with_it / GIB:6.2f} GiB")
+    print(f"  activations, checkpointing off     {without / GIB:6.2f} GiB")
     fixed = weights + optimizer
     print(
-        f"  sum                                {(fixed + with_it) / GB:6.2f} GB, without {(fixed + without) / GB:.2f} GB"
+        f"  sum                                {(fixed + with_it) / GIB:6.2f} GiB, without {(fixed + without) / GIB:.2f} GiB"
     )
     if (options.size, options.frames, options.rank, options.batch) == MEASURED:
-        print(f"figure training_activations_gb {with_it / GB:.3f} {LIMIT}")
+        print(f"figure training_activations_gb {with_it / GIB:.3f} {LIMIT}")
     print("Counted, not measured: the allocator's fragmentation, workspaces and the desktop come on top.")
 
 
