@@ -162,6 +162,8 @@ NODE = "title => app.graph.nodes.find(node => node.title === title || node.type 
 # Where a node is on the page, moved to its left upper corner.
 SHOW = f"""title => {{
     const node = ({NODE})(title), canvas = app.canvas, at = canvas.canvas.getBoundingClientRect();
+    // as tall as somebody drags it who wants to see the line of text, the losses and the preview
+    node.setSize([340, node.computeSize()[1] + 330]);
     canvas.ds.scale = 1;
     canvas.ds.offset = [120 - node.pos[0], 160 - node.pos[1]];
     app.graph.setDirtyCanvas(true, true);
