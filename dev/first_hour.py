@@ -227,6 +227,8 @@ def newcomers_server() -> Iterator[Server]:
 
 def take(browser: Browser, server: Server, stop) -> None:
     page = browser.new_page(viewport=SCREEN)
+    # Browsers remember 250 files by default, and the front end has more than that before the one that a picture waits for.
+    page.add_init_script("performance.setResourceTimingBufferSize(10_000)")
     page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
     page.goto(server.url)
     page.wait_for_function(READY, timeout=240_000)

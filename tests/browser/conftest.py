@@ -79,6 +79,8 @@ def keep(request: pytest.FixtureRequest) -> Callable[[Page, str], None]:
 def opened(browser: Browser, server) -> Iterator[Page]:
     """The opened front end. A script error on the page fails the test."""
     page = browser.new_page()
+    # Some tests wait for a file that the front end loads: browsers remember 250 files by default, and it has more.
+    page.add_init_script("performance.setResourceTimingBufferSize(10_000)")
     page.set_default_timeout(120_000)  # a slow machine is no fault
     errors = []
     page.on("pageerror", lambda error: errors.append(error))  # Playwright takes no built-in method here
