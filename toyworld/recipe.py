@@ -161,6 +161,7 @@ class Bench:
         seed: int,
         frames: int = scenes.FRAMES,
         callback: Callable | None = None,
+        steps: int = SAMPLING["steps"],
     ) -> torch.Tensor:
         """A clip of a MODEL, sampled as KSampler samples it; ``callback(step, denoised, noisy, steps)`` sees it on its way.
 
@@ -170,7 +171,7 @@ class Bench:
             return comfy.sample.sample(
                 model,
                 noise(seed, frames),
-                steps=SAMPLING["steps"],
+                steps=steps,
                 cfg=SAMPLING["cfg"],
                 sampler_name=SAMPLING["sampler_name"],
                 scheduler=SAMPLING["scheduler"],
@@ -182,9 +183,11 @@ class Bench:
                 seed=seed,
             )
 
-    def sampled(self, model, text: str | list, seed: int, frames: int = scenes.FRAMES) -> np.ndarray:
+    def sampled(
+        self, model, text: str | list, seed: int, frames: int = scenes.FRAMES, steps: int = SAMPLING["steps"]
+    ) -> np.ndarray:
         """The frames of it, ``(frames, height, width, 3)``."""
-        return self.vae.decode(self.latents(model, text, seed, frames)).numpy()
+        return self.vae.decode(self.latents(model, text, seed, frames, steps=steps)).numpy()
 
     def shares(self, count: int, lora: Path | None = None) -> list[tuple[float, float]]:
         """How much of what moves there is on the way: the noise level of each step, and the part of the finished clips."""
