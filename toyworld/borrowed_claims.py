@@ -8,7 +8,7 @@ import numpy as np
 
 from . import measure, scenes
 from .claim import Claim
-from .prompts import PATH_LORA, Clip
+from .prompts import TRAINED, Clip
 from .videos import write_video
 
 FIRST_SEED = 980_000  # these are used for nothing else
@@ -55,6 +55,6 @@ def borrowed_claims(sample, count: int) -> list[Claim]:
     return [
         *rows("Motion Clone", [replace(clip, cloned=name) for clip, name in videos], "a video sets the motion", 75, 90),
         *rows("Motion Path from Clip", followed),
-        *rows("the same with the MotionLoRA", [replace(clip, loras=(PATH_LORA,)) for clip in followed]),
+        *rows("the same with the MotionLoRA", [replace(clip, **TRAINED) for clip in followed]),
         *rows("neither", plain),
     ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import measure, scenes
 from .claim import Claim
-from .prompts import PATH_LORA, Clip
+from .prompts import TRAINED, Clip
 
 FIRST_SEED = 985_000  # these are used for nothing else
 # As users write them into Camera Path. What is seen goes the other way than a camera that pans.
@@ -49,6 +49,6 @@ def camera_claims(sample: Sample, count: int) -> list[Claim]:
     return [
         replace(first, claim="the picture moves with the camera"),
         *others,
-        *rows("the same with the MotionLoRA that follows paths", True, loras=(PATH_LORA,)),
+        *rows("the same with the MotionLoRA that follows paths", True, **TRAINED),
         *rows("without it", False),
     ]

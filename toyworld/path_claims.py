@@ -12,7 +12,7 @@ import numpy as np
 
 from . import measure, scenes
 from .claim import Claim
-from .prompts import PATH_LORA, Clip
+from .prompts import TRAINED, Clip
 
 FIRST_SEED = 960_000  # these are used for nothing else
 # As users write them into Motion Path: two straight ways, an arc and a bend. The motion model was trained on straight ones.
@@ -81,7 +81,7 @@ def path_claims(sample: Sample, count: int) -> list[Claim]:
     found = []
     for name, clips, degrees, within, ends in (
         ("Follow Path", follow, 45, (60, 80), (None, None)),
-        ("trained for it", [replace(clip, loras=(PATH_LORA,)) for clip in follow], 30, (75, 90), (60, 80)),
+        ("trained for it", [replace(clip, **TRAINED) for clip in follow], 30, (75, 90), (60, 80)),
     ):
         those = measured(clips)
         lost = without.content - those.content
