@@ -5,6 +5,9 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..host.told import Told
+from ..sampling.paths.keys import PathError
+from ..sampling.paths.path import MotionPath
+from ..sampling.paths.words import Words, words_of
 from ..training.settings import CheckpointSettings, CommandSettings, PathSettings, TrainingOptions, ValidationSettings
 from . import sockets
 from .base import node
@@ -42,11 +45,30 @@ def _validation(**inputs) -> TrainingOptions:
 
 
 def _paths(**inputs) -> TrainingOptions:
-    found = only_lists(("paths",), inputs)
-    noise = found["noise"]
+    found = only_lists(("paths", "prompts"), inputs)
+    noise, attention = found["noise"], found.get("attention") or 0.0
     at_least("noise", noise, 0)
     at_most("noise", noise, 1, "1 is the same coarse noise for all frames")
-    return replace(found.get("prev_options") or EMPTY, paths=PathSettings(tuple(found["paths"]), noise))
+    at_least("attention", attention, 0)
+    paths = PathSettings(tuple(found["paths"]), noise, attention)
+    if attention:
+        paths = replace(paths, words=_words(paths.paths, found.get("clip"), found.get("prompts") or []))
+    return replace(found.get("prev_options") or EMPTY, paths=paths)
+
+
+def _words(paths: tuple[MotionPath, ...], clip, prompts: list[str]) -> tuple[Words, ...]:
+    """Of each clip, as far as lists tell how many there are. Raises PathError."""
+    if clip is not None and not prompts:
+        raise PathError(
+            "Training Paths got clip but no prompts to look for words in. Connect the captions of the clips to prompts."
+        )
+    prompts = prompts or [""]
+    many = max(len(paths), len(prompts))
+    if len(paths) not in (1, many) or len(prompts) not in (1, many):
+        raise PathError(
+            f"Training Paths got {len(paths)} paths and {len(prompts)} prompts. Connect as many prompts as paths, or one for all."
+        )
+    return tuple(words_of(paths[i % len(paths)], clip, prompts[i % len(prompts)]) for i in range(many))
 
 
 def _by_command(filename_prefix: str, prev_options: TrainingOptions = EMPTY, **values) -> TrainingOptions:
@@ -216,8 +238,8 @@ NODES = [
         display_name="Training Paths",
         category=CATEGORY,
         description=(
-            "Draws the noise of each clip along the path of what moves in it, as Follow Path does in sampling: what is trained learns "
-            "that things go where the noise goes."
+            "Draws the noise of each clip along the path of what moves in it, and can keep attention to its boxes, as Follow Path does in "
+            "sampling: what is trained learns that things go there."
         ),
         aliases=("trajectory", "FreeTraj", "motion path"),
         is_input_list=True,
@@ -233,6 +255,30 @@ NODES = [
                 max=1.0,
                 step=0.01,
                 tooltip="How much of the coarse noise in boxes moves along. Sample with the same noise of Follow Path.",
+            ),
+            io.Float.Input(
+                "attention",
+                default=0.0,
+                min=0.0,
+                max=100.0,
+                step=0.5,
+                optional=True,
+                tooltip=(
+                    "How strongly attention keeps things in their boxes, as in Follow Path, whose default is 30; 0: not at all. It is "
+                    "learned far sooner than noise alone, but clips of a batch are computed one by one."
+                ),
+            ),
+            io.Clip.Input(
+                "clip",
+                optional=True,
+                tooltip="The CLIP that reads the captions, as in Follow Path. Only with attention.",
+            ),
+            io.String.Input(
+                "prompts",
+                force_input=True,
+                optional=True,
+                tooltip="The caption of each clip, in the same order, or one for all, in which the words of paths are looked up. Only with "
+                "clip.",
             ),
             _previous(),
         ],

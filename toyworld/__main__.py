@@ -86,7 +86,7 @@ def main() -> int:
 
     shipped = hosts.toyworld_models(host)
     if arguments.live:
-        return _claims(LiveSampler(Bench(pack), folder / "models", shipped), arguments)
+        return _claims(LiveSampler(Bench(pack), folder / "models", shipped, folder / "input"), arguments)
     if not arguments.go_on:
         shutil.rmtree(folder / "output", ignore_errors=True)
     there = pictures(folder / "output")

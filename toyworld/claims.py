@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +15,13 @@ from PIL import Image
 
 from . import live_training, measure, scenes
 from .amount_claims import amount_claims
+from .borrowed_claims import borrowed_claims
+from .camera_claims import camera_claims
 from .claim import Claim
 from .path_claims import path_claims
 from .prompts import NO_ADAPTER_MODEL, PERSONALISED, Clip, sampling_prompt
 from .travel_claims import travel_claims
-from .videos import DIRECTIONS, write_video
+from .videos import DIRECTIONS
 
 FIRST_SEED = 900_000
 ZERO_MOTION = 2.0  # pixels a frame, as the fastest of the training videos
@@ -28,7 +29,6 @@ ZERO_FRAMES = 8  # as in its paper; of the picture's width the way is a quarter,
 LONGER_LOOP = 24
 LEAP = 8  # pixels: four times the fastest step of the training videos
 LONG, EVERY = 64, 8  # frames; between the edges of windows of 16 with an overlap of 8
-OTHER = 5  # captions on: another shape and another colour
 ONE_SHOT = "right-1-clip"
 TWO_STRENGTH = 0.8  # two at 1 lose more shapes
 
@@ -43,6 +43,7 @@ class Sampler:
     def __init__(self, server, bench: Callable | None = None, there: dict[str, list[Path]] | None = None):
         self.server, self.bench, self.there = server, bench, there or {}
         self.models: Path = server.run / "models"
+        self.videos: Path = server.run / "input"
         self.frames: dict[Clip, np.ndarray] = {}
 
     def __call__(self, clips: list[Clip]) -> list[np.ndarray]:
@@ -389,32 +390,6 @@ def one_shot_claims(sample: Sampler, count: int) -> list[Claim]:
     ]
 
 
-def clone_claims(sample: Sampler, count: int) -> list[Claim]:
-    """Motion Clone (MotionClone, arXiv 2406.05338): the direction of a video of another shape and colour is taken over."""
-    clips, directions = _clips(count, 0), [2 * np.pi * i / count for i in range(count)]
-    cloned = []
-    for i, (clip, direction) in enumerate(zip(clips, directions, strict=True)):
-        rng = np.random.default_rng(FIRST_SEED + 8000 + i)
-        other = scenes.CAPTIONS[(i + OTHER) % len(scenes.CAPTIONS)]
-        name = f"cloned-{i}-of-{count}.avi"
-        frames = scenes.video(scenes.random_path(rng, direction, other, scenes.CROSSING))
-        write_video(sample.server.run / "input" / name, frames)
-        cloned.append(replace(clip, cloned=name))
-
-    def within(frames: list[np.ndarray]) -> float:
-        angles = [_angles([f], direction)[0] for f, direction in zip(frames, directions, strict=True)]
-        return 100 * float((np.array(angles) < 45).mean())
-
-    frames = sample(cloned)
-    return [
-        Claim(
-            "a video sets the motion", "Motion Clone: clips within 45 degrees of the video, %", within(frames), 75, 90
-        ),
-        Claim("", "the same clips without it, %", within(sample(clips))),
-        Claim("", "Motion Clone: frames of the right shape and colour, %", 100 * _content(clips, frames)),
-    ]
-
-
 def table(claims: list[Claim]) -> str:
     """Markdown."""
     lines = ["| claim | measure | must | target | reached | |", "|---|---|---|---|---|---|"]
@@ -432,7 +407,6 @@ PARTS = (
     (personalised_claims, 6, 2),
     (lora_claims, 8, 2),
     (two_loras_claims, 16, 6),
-    (clone_claims, 8, 0),
     (few_clips_claims, 8, 0),
     (zero_claims, 8, 0),
     (unictrl_claims, 4, 0),
@@ -441,6 +415,8 @@ PARTS = (
     (reuse_claims, 12, 0),
     (one_shot_claims, 8, 0),
     (path_claims, 48, 0),
+    (camera_claims, 36, 0),
+    (borrowed_claims, 24, 0),
     (amount_claims, 12, 0),
     (travel_claims, 24, 0),
 )

@@ -7,22 +7,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from comfy_api.latest import InputImpl
 
 from . import text_encoder
-from .prompts import BOXES, CONTEXTS, FOLLOW, TRAVEL, Clip
+from .prompts import CLONING, CONTEXTS, TRAVEL, Clip, follow, path_node, steps
 from .recipe import Bench
 from .unet import LIVE_TEXT
 
 
 class LiveSampler:
-    """As ``claims.Sampler``, without a server: of stills and of clips in windows or without, with MotionLoRAs or along a path, of
-    prompts that travel, with more motion or less.
+    """As ``claims.Sampler``, without a server: of stills and of clips in windows or without, with MotionLoRAs, along a path or with
+    the motion of a video, of prompts that travel, with more motion or less.
 
-    MotionLoRAs are files of the folder ``shipped``, or of ``models``, where those go that are trained on the way.
+    MotionLoRAs are files of the folder ``shipped``, or of ``models``, where those go that are trained on the way. Videos are in
+    ``videos``.
     """
 
-    def __init__(self, bench: Bench, models: Path, shipped: Path):
-        self.toyworld, self.models, self.shipped = bench, models, shipped
+    def __init__(self, bench: Bench, models: Path, shipped: Path, videos: Path):
+        self.toyworld, self.models, self.shipped, self.videos = bench, models, shipped, videos
         self.clip = text_encoder.clip()
         self.nodes = {node.GET_SCHEMA().node_id: node for node in bench.pack.submodule("nodes").NODES}
         self.frames: dict[Clip, np.ndarray] = {}
@@ -33,7 +35,8 @@ class LiveSampler:
     def __call__(self, clips: list[Clip]) -> list[np.ndarray]:
         for clip in clips:
             if clip not in self.frames:
-                self.frames[clip] = self.toyworld.sampled(self.model(clip), self.text(clip), clip.seed, clip.frames)
+                what = self.model(clip), self.text(clip), clip.seed, clip.frames
+                self.frames[clip] = self.toyworld.sampled(*what, steps=steps(clip))
         return [self.frames[clip] for clip in clips]
 
     def model(self, clip: Clip):
@@ -45,7 +48,10 @@ class LiveSampler:
             lora_strength=clip.lora_strength,
             frames=clip.frames,
             windows=clip.windows,
+            cloned=clip.cloned,
             path=clip.path,
+            camera=clip.camera,
+            followed=clip.followed,
             travel=clip.travel,
             keep_apart=clip.keep_apart,
             scale=clip.scale,
@@ -58,10 +64,15 @@ class LiveSampler:
         contexts = () if clip.windows is None else self.run(*CONTEXTS[clip.windows])
         files = [self._file(name) for name in clip.loras]
         model = self.toyworld.animated(*files, strength=clip.lora_strength, contexts=contexts, scale=clip.scale)
-        if clip.path is not None:
-            path = self.run("AnimateDiffMotionPath", {"places": clip.path, **BOXES})
+        if clip.cloned is not None:
+            reference = {"samples": self.toyworld.vae.encode(self.video(clip.cloned))}
+            model = self.run("AnimateDiffMotionClone", {"model": model, "reference": reference, **CLONING})
+        if (of_path := path_node(clip)) is not None:
+            node_id, numbers = of_path
+            pictures = {} if clip.followed is None else {"images": self.video(clip.followed)}
+            path = self.run(node_id, {**numbers, **pictures})
             text = {"clip": self.clip, "prompt": clip.caption}
-            model = self.run("AnimateDiffFollowPath", {"model": model, "path": path, **text, **FOLLOW})
+            model = self.run("AnimateDiffFollowPath", {"model": model, "path": path, **text, **follow(clip)})
         if clip.amount is not None:
             model = self.run("AnimateDiffMotionAmount", {"model": model, "amount": clip.amount})
         return model
@@ -74,6 +85,10 @@ class LiveSampler:
         with torch.inference_mode():
             made = self.run("AnimateDiffPromptScheduling", {"clip": self.clip, **asked})
         return [[cond[..., :LIVE_TEXT].clone(), options] for cond, options in made]
+
+    def video(self, name: str) -> torch.Tensor:
+        """The frames of a video as ComfyUI's nodes read it."""
+        return InputImpl.VideoFromFile(str(self.videos / name)).get_components().images
 
     def run(self, node_id: str, inputs: dict[str, Any]):
         """The first output of a node."""

@@ -28,7 +28,7 @@ AVERAGE = 0.98
 class MotionLora:
     """What the clips show (``videos.DIRECTIONS``, "zoom-in" or "ways"), how many there are, and what differs from the node's defaults.
 
-    ``paths``: the noise of each clip goes along what moves in it.
+    ``paths``: the noise of each clip goes along what moves in it, and attention keeps to its box.
     """
 
     shown: str
@@ -46,7 +46,7 @@ LORAS = {
     "zoom-in": MotionLora("zoom-in", changes=(("end_percent", 0.5),)),
     # for the comparison with 50
     "right-5-clips": MotionLora("right", clips=5),
-    # which follows the noise; its clips go everywhere, straight on and on curves
+    # which follows Follow Path; its clips go everywhere, straight on and on curves
     "path": MotionLora("ways", clips=240, changes=(("rank", 48), ("alpha", 96.0)), paths=True),
 }
 
@@ -100,7 +100,7 @@ def train_motion_lora(bench: Bench, recipe: MotionLora, file: Path, steps: int =
     shown = clips(videos.path_towards(recipe.shown), recipe.clips)
     changes = dict(recipe.changes)
     if recipe.paths:
-        changes["paths"] = bench.paths(shown[0])
+        changes["paths"] = bench.paths(*shown)
     checkpoints, _ = bench.train(shown, changes, steps, seed=0, every=steps)
     files = bench.pack.submodule("lora.motion_lora")
     lora = files.read_motion_lora(str(checkpoints[steps]))

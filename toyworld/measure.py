@@ -150,9 +150,19 @@ def steps_around(frames: np.ndarray) -> np.ndarray:
 
     NaN where it is not seen.
     """
-    seen = [look(frame) for frame in frames]
-    places = np.array([(np.nan, np.nan) if one is None else (one.x, one.y) for one in seen])
+    places = _places(frames)
     return np.linalg.norm(np.roll(places, -1, axis=0) - places, axis=1)
+
+
+def _places(frames: np.ndarray) -> np.ndarray:
+    """Where the shape is in each frame, ``(frames, 2)``; NaN where it is not seen."""
+    seen = [look(frame) for frame in frames]
+    return np.array([(np.nan, np.nan) if one is None else (one.x, one.y) for one in seen])
+
+
+def distances(frames: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """How far the shape is from where it should be in each frame, ``places (frames, 2)``; NaN where it is not seen."""
+    return np.linalg.norm(_places(frames) - places, axis=1)
 
 
 def seam_ratio(frames: np.ndarray, every: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -35,6 +36,13 @@ CONTEXTS = {
 # Follow Path as its node has it, and boxes a little larger than the shapes.
 FOLLOW = {"noise": 0.0, "attention": 30.0, "end_percent": 0.7}
 BOXES = {"box_width": 0.36, "box_height": 0.36, "ease": "linear"}
+# With the MotionLoRA that was trained along paths noise goes along as well.
+PATH_LORA = "toyworld-path"
+# Of a clip. At strength 1 shapes break in the later steps, whose noise levels it was not trained on; chosen on other seeds.
+TRAINED: dict[str, Any] = {"loras": (PATH_LORA,), "lora_strength": 0.5}
+FOLLOW_TRAINED = {**FOLLOW, "noise": 1.0}
+CAMERA = {"ease": "linear", "noise": 1.0}  # Camera Path as its node has it
+FROM_CLIP = {"margin": 0.1, "frames": 0}  # Motion Path from Clip as its node has it
 REUSE = {"start_percent": 0.1, "end_percent": 0.9}  # as its node has them
 LOOP = {"shared_noise": 0.5}  # as its node has it
 # Prompt travel: Prompt Scheduling (Even) as its node has it, in windows as long-clips.md recommends them for prompt travel.
@@ -53,7 +61,8 @@ class Clip:
     ``zero``: how many pixels a frame Text2Video-Zero moves it to the right, ``zero_delta_t``: how much freedom it leaves; None
     without that node. ``unictrl``, ``loop``: with UniCtrl, with Seamless Loop. ``windows``: those of a long clip, of CONTEXTS.
     ``cloned``: the video in the input folder whose motion Motion Clone takes. ``reuse``: in one of how many steps Reuse Motion
-    computes the motion model; 0: without that node. ``path``: the places of Motion Path that Follow Path gets. ``travel``: the
+    computes the motion model; 0: without that node. ``path``: the places of Motion Path that Follow Path gets; ``camera``: the moves
+    of Camera Path that it gets instead; ``followed``: the video whose path Motion Path from Clip finds for it. ``travel``: the
     prompts of Prompt Scheduling, in place of the caption; ``keep_apart``: its option. ``scale``: a scale_multival; ``amount``: that
     of Motion Amount; None without that node.
     """
@@ -74,10 +83,32 @@ class Clip:
     cloned: str | None = None
     reuse: int = 0
     path: str | None = None
+    camera: str | None = None
+    followed: str | None = None
     travel: str | None = None
     keep_apart: float = 0.0
     scale: float = 1.0
     amount: float | None = None
+
+
+def path_node(clip: Clip) -> tuple[str, dict] | None:
+    """What makes the path for Follow Path, and its inputs but for pictures; None without Follow Path."""
+    if clip.path is not None:
+        return "AnimateDiffMotionPath", {"places": clip.path, **BOXES}
+    if clip.camera is not None:
+        return "AnimateDiffCameraPath", {"moves": clip.camera, **CAMERA}
+    if clip.followed is not None:
+        return "AnimateDiffMotionPathFromClip", FROM_CLIP
+    return None
+
+
+def follow(clip: Clip) -> dict:
+    """The numbers of Follow Path."""
+    return FOLLOW_TRAINED if PATH_LORA in clip.loras else FOLLOW
+
+
+def steps(clip: Clip) -> int:
+    return SAMPLING["steps"] if clip.cloned is None else CLONING_STEPS
 
 
 def sampling_prompt(clip: Clip) -> dict[str, dict]:
@@ -137,16 +168,19 @@ def sampling_prompt(clip: Clip) -> dict[str, dict]:
     if clip.reuse:
         nodes["reuse"] = node("AnimateDiffReuseMotion", model=model, every=clip.reuse, **REUSE)
         model = ["reuse", 0]
-    if clip.cloned is not None:
-        nodes["video"] = node("LoadVideo", file=clip.cloned)
+    if (video := clip.cloned or clip.followed) is not None:
+        nodes["video"] = node("LoadVideo", file=video)
         nodes["video_frames"] = node("GetVideoComponents", video=["video", 0])
+    if clip.cloned is not None:
         nodes["reference"] = node("VAEEncode", pixels=["video_frames", 0], vae=["checkpoint", 2])
         nodes["clone"] = node("AnimateDiffMotionClone", model=model, reference=["reference", 0], **CLONING)
         model = ["clone", 0]
-    if clip.path is not None:
-        nodes["path"] = node("AnimateDiffMotionPath", places=clip.path, **BOXES)
+    if (of_path := path_node(clip)) is not None:
+        class_type, numbers = of_path
+        pictures = {} if clip.followed is None else {"images": ["video_frames", 0]}
+        nodes["path"] = node(class_type, **numbers, **pictures)
         text = {"clip": ["checkpoint", 1], "prompt": clip.caption}
-        nodes["follow"] = node("AnimateDiffFollowPath", model=model, path=["path", 0], **text, **FOLLOW)
+        nodes["follow"] = node("AnimateDiffFollowPath", model=model, path=["path", 0], **text, **follow(clip))
         model = ["follow", 0]
     if clip.amount is not None:
         nodes["amount"] = node("AnimateDiffMotionAmount", model=model, amount=clip.amount)
@@ -158,7 +192,7 @@ def sampling_prompt(clip: Clip) -> dict[str, dict]:
         negative=["negative", 0],
         latent_image=["latent", 0],
         seed=clip.seed,
-        **(SAMPLING if clip.cloned is None else {**SAMPLING, "steps": CLONING_STEPS}),
+        **{**SAMPLING, "steps": steps(clip)},
     )
     nodes["decode"] = node("VAEDecode", samples=["sampler", 0], vae=["checkpoint", 2])
     nodes["save"] = node("SaveImage", images=["decode", 0], filename_prefix="claims")

@@ -19,9 +19,9 @@ import folder_paths
 import numpy as np
 import torch
 
-from . import live, measure, scenes
+from . import live, measure, scenes, text_encoder
 from .checkpoint import LATENT_SCALE
-from .prompts import SAMPLING, precision
+from .prompts import FOLLOW_TRAINED, SAMPLING, precision
 
 DIRECTIONS = {"down": -np.pi / 2, "left": np.pi, "up-right": np.pi / 4, "right": 0.0, "up": np.pi / 2}
 CLIPS, UNSEEN = 20, 16
@@ -121,11 +121,18 @@ class Bench:
         options = types.TrainingOptions(checkpoints=saved, **options)
         return nodes.settings_of({**values, "options": options}), rank, alpha
 
-    def paths(self, videos: list[torch.Tensor]):
+    def paths(self, videos: list[torch.Tensor], captions: list[str]):
         """What Training Paths hands on for the paths that Motion Path from Clip finds in ``videos``."""
+        nodes = {node.GET_SCHEMA().node_id: node for node in self.pack.submodule("nodes").NODES}
         find = self.pack.submodule("sampling.paths.found").from_clip
-        found = tuple(find(video.movedim(-1, 1)) for video in videos)
-        return self.pack.submodule("training.settings").PathSettings(found)
+        asked = {name: [FOLLOW_TRAINED[name]] for name in ("noise", "attention")}
+        options = nodes["AnimateDiffTrainingPaths"].execute(
+            paths=[find(video.movedim(-1, 1)) for video in videos],
+            **asked,
+            clip=[text_encoder.clip()],
+            prompts=captions,
+        )
+        return options.args[0].paths
 
     def train(
         self, shown: tuple[list[torch.Tensor], list[str]], changes: dict[str, Any], steps: int, seed: int, every: int
@@ -161,6 +168,7 @@ class Bench:
         seed: int,
         frames: int = scenes.FRAMES,
         callback: Callable | None = None,
+        steps: int = SAMPLING["steps"],
     ) -> torch.Tensor:
         """A clip of a MODEL, sampled as KSampler samples it; ``callback(step, denoised, noisy, steps)`` sees it on its way.
 
@@ -170,7 +178,7 @@ class Bench:
             return comfy.sample.sample(
                 model,
                 noise(seed, frames),
-                steps=SAMPLING["steps"],
+                steps=steps,
                 cfg=SAMPLING["cfg"],
                 sampler_name=SAMPLING["sampler_name"],
                 scheduler=SAMPLING["scheduler"],
@@ -182,9 +190,11 @@ class Bench:
                 seed=seed,
             )
 
-    def sampled(self, model, text: str | list, seed: int, frames: int = scenes.FRAMES) -> np.ndarray:
+    def sampled(
+        self, model, text: str | list, seed: int, frames: int = scenes.FRAMES, steps: int = SAMPLING["steps"]
+    ) -> np.ndarray:
         """The frames of it, ``(frames, height, width, 3)``."""
-        return self.vae.decode(self.latents(model, text, seed, frames)).numpy()
+        return self.vae.decode(self.latents(model, text, seed, frames, steps=steps)).numpy()
 
     def shares(self, count: int, lora: Path | None = None) -> list[tuple[float, float]]:
         """How much of what moves there is on the way: the noise level of each step, and the part of the finished clips."""

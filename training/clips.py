@@ -12,7 +12,9 @@ import torch
 
 from ..host.told import Told
 from ..host.training import Conditioning
+from ..sampling.paths.attention import SpatialAttention
 from ..sampling.paths.path import MotionPath
+from ..sampling.paths.words import Words
 from .distributed import difference
 from .settings import PathSettings, TrainingSettings
 
@@ -187,13 +189,14 @@ class Clips:
 class TrainingData:
     """What a training sees: its clips, those that it is measured on, if any, and all conditionings in their numbers' order.
 
-    ``paths``: one for each of ``clips``, or none at all.
+    ``paths``: one for each of ``clips``, or none at all; ``words``: those of the objects of each, where attention keeps to boxes.
     """
 
     clips: Clips
     held_out: Clips | None
     conditionings: list[Conditioning]
     paths: tuple[MotionPath, ...] = ()
+    words: tuple[Words, ...] = ()
 
     @classmethod
     def of(
@@ -211,7 +214,8 @@ class TrainingData:
             numbers = tuple(len(conditionings) + number for number in held_out.conditioning)
             held_out = replace(held_out, conditioning=numbers)
             conditionings += validation.positive
-        return cls(clips, held_out, conditionings, _paths(settings.options.paths, len(clips.latents)))
+        paths, words = _paths(settings.options.paths, len(clips.latents))
+        return cls(clips, held_out, conditionings, paths, words)
 
     @property
     def sizes(self) -> set[torch.Size]:
@@ -227,16 +231,29 @@ class TrainingData:
         return found.hexdigest()[:12]
 
     def noted_paths(self, settings: PathSettings | None) -> str | None:
-        """Tells paths and their noise from others; None without."""
+        """Tells paths, their noise and attention from others; None without."""
         if settings is None:
             return None
-        return f"noise {settings.noise:g}, {hashlib.sha256(repr(self.paths).encode()).hexdigest()[:12]}"
+        noted = f"noise {settings.noise:g}, {hashlib.sha256(repr(self.paths).encode()).hexdigest()[:12]}"
+        if not settings.attention:
+            return noted
+        places = [[sorted(of_object) for of_object in words.places] for words in self.words]
+        return f"{noted}, attention {settings.attention:g}, {hashlib.sha256(repr(places).encode()).hexdigest()[:12]}"
+
+    def boxes(self, pick: Pick, frames: int, attention: float) -> SpatialAttention | None:
+        """Attention that keeps to the boxes of the path of ``pick``; None where it has none. Without a caption it has no words."""
+        path, words = self.paths[pick.index], self.words[pick.index]
+        if not path.objects:
+            return None
+        if pick.conditioning == self.clips.empty:
+            words = Words((frozenset(),) * len(path.objects))
+        return SpatialAttention(path.at(pick.start + frames)[:, pick.start :], words, attention)
 
 
-def _paths(settings: PathSettings | None, clips: int) -> tuple[MotionPath, ...]:
-    """The path of each of ``clips`` clips; none without settings. Raises TrainingDataError."""
+def _paths(settings: PathSettings | None, clips: int) -> tuple[tuple[MotionPath, ...], tuple[Words, ...]]:
+    """Path and words of each of ``clips`` clips; none without settings. Raises TrainingDataError."""
     if settings is None:
-        return ()
+        return (), ()
     if len(settings.paths) not in (1, clips):
         raise TrainingDataError(
             f"There are {clips} clips but {len(settings.paths)} paths. Connect one for each to Training Paths, in the same order, or one "
@@ -248,7 +265,14 @@ def _paths(settings: PathSettings | None, clips: int) -> tuple[MotionPath, ...]:
                 f"Path {number} of Training Paths has no box and no camera, so nothing moves along it. Connect Motion Path from Clip, "
                 "or another node that makes paths."
             )
-    return settings.paths * (clips if len(settings.paths) == 1 else 1)
+    paths = settings.paths * (clips if len(settings.paths) == 1 else 1)
+    words = settings.words or tuple(Words.of_all(len(path.objects)) for path in paths)
+    if len(words) not in (1, clips):
+        raise TrainingDataError(
+            f"There are {clips} clips but {len(words)} prompts. Connect the caption of each to Training Paths, in the same order, or one "
+            "for all."
+        )
+    return paths, words * (clips if len(words) == 1 else 1)
 
 
 def _check_same(clips: Clips) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..host.told import Told
 from ..sampling.paths.path import MotionPath
+from ..sampling.paths.words import Words
 from .optimizers import OPTIMIZERS, check_optimizer
 from .place import here, problem_of_batch
 
@@ -62,11 +63,14 @@ class CommandSettings:
 class PathSettings:
     """Where things, or the camera, move in the clips: a path for each, or one for all. Noise is drawn along them.
 
-    ``noise``: how much of the low frequencies in boxes moves along, 0..1, as that of Follow Path.
+    ``noise``: how much of the low frequencies in boxes moves along, 0..1; ``attention``: what is added to logits; as those of Follow
+    Path. ``words``: where the words of a path's objects stand in the caption, for each clip or for all; none: in all of it.
     """
 
     paths: tuple[MotionPath, ...]
     noise: float = 1.0
+    attention: float = 0.0
+    words: tuple[Words, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -206,14 +206,28 @@ class _Training:
             noise += options.noise_offset * torch.randn(count, 1, noise.shape[2], 1, 1, generator=generator)
         if settings.noise_pairs:
             picks, timesteps, noise = picks * 2, timesteps.repeat(2), torch.cat((noise, -noise))
-        batch = clips.batch(distributed.share(picks), frames)
         noise = distributed.share(noise).to(self.unet.device)
         sigma = self.unet.sigma(distributed.share(timesteps))
-        predicted, target = self.unet.prediction(
-            batch.latents.to(self.unet.device), noise, sigma, batch.conditionings, self.inputs, settings.from_pure_noise
-        )
+        predicted, target = self.predictions(distributed.share(picks), noise, sigma)
         weights = level_weights(sigma, settings.from_pure_noise, self.unet.predicts_v, options.min_snr_gamma)
         return weighted(settings.objective, predicted, target, weights, generator)
+
+    def predictions(
+        self, picks: list[Pick], noise: torch.Tensor, sigma: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """``TrainingUNet.prediction`` of a batch: clip by clip where the attention of each keeps to boxes of its own."""
+        batch = self.data.clips.batch(picks, self.settings.frames)
+        noisy = batch.latents.to(self.unet.device), noise, sigma
+        pure, paths = self.settings.from_pure_noise, self.options.paths
+        if paths is None or not paths.attention:
+            return self.unet.prediction(*noisy, batch.conditionings, self.inputs, pure)
+        found = []
+        for i, pick in enumerate(picks):
+            of_clip = (one[i : i + 1] for one in noisy)
+            boxes = self.data.boxes(pick, self.settings.frames, paths.attention)
+            found.append(self.unet.prediction(*of_clip, [pick.conditioning], self.inputs, pure, boxes))
+        predicted, target = (torch.cat(of_clips) for of_clips in zip(*found, strict=True))
+        return predicted, target
 
     def along_paths(self, noise: torch.Tensor, picks: list[Pick]) -> torch.Tensor:
         """``noise (clips, frames, c, h, w)`` as sampling draws it along the paths of the clips, where there are any."""
@@ -291,9 +305,12 @@ class _Training:
         seed = self.settings.seed
         noise = torch.Generator().manual_seed(seed)
         first = torch.randn(self.settings.frames, *self.data.clips.latents[0].shape[1:], generator=noise)
-        if self.options.paths is not None:
-            first = noise_along(first, self.data.paths[0], seed, self.options.paths.noise)
-        return self.unet.draw(first, 0, self.inputs, PREVIEW_STEPS)
+        boxes = None
+        if (paths := self.options.paths) is not None:
+            first = noise_along(first, self.data.paths[0], seed, paths.noise)
+            if paths.attention:
+                boxes = self.data.boxes(Pick(0, 0, 0), self.settings.frames, paths.attention)
+        return self.unet.draw(first, 0, self.inputs, PREVIEW_STEPS, boxes)
 
     def preview(self) -> None:
         """Draw a clip. One that fails is the last, and does not end the training."""

@@ -9,11 +9,12 @@ import torch
 
 from ..host import training as host
 from ..host.attention import attention_for_training
-from ..motion_models.network.call import CALL_KEY, MotionCall, MotionInputs
+from ..motion_models.network.call import CALL_KEY, FRAMES_KEY, MotionCall, MotionInputs
 from ..motion_models.network.checkpointing import checkpointed
 from ..motion_models.network.group_norm import joint_group_norm
 from ..motion_models.network.injection import MotionSlot, inject, run_slot
 from ..motion_models.network.temporal import MotionModel, TemporalAttention
+from ..sampling.paths.attention import SpatialAttention
 from .texts import TextOfClips
 
 BLURRED = 3  # see TrainingUNet.share
@@ -83,6 +84,7 @@ class TrainingUNet:
         conditionings: list[int],
         inputs: tuple[MotionInputs, ...] = (),
         from_pure_noise: bool = False,
+        in_boxes: SpatialAttention | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What the network makes of noised clips, in its own terms, and what it should make of them; float32.
 
@@ -102,23 +104,34 @@ class TrainingUNet:
             missing = clean * (1 - self.share(level))
             noisy, noise = noisy - missing, noise - missing / level
         if not self.predicts_v:
-            return self.predict_noise(noisy, sigma, conditionings, inputs), noise
-        denoised = self.denoised(noisy, sigma, conditionings, inputs)
+            return self.predict_noise(noisy, sigma, conditionings, inputs, in_boxes), noise
+        denoised = self.denoised(noisy, sigma, conditionings, inputs, in_boxes)
         root = (level**2 + 1).sqrt()
         return (noisy / root - root * denoised) / level, (noise - level * clean) / root
 
     def predict_noise(
-        self, noisy: torch.Tensor, sigma: torch.Tensor, conditionings: list[int], inputs: tuple[MotionInputs, ...] = ()
+        self,
+        noisy: torch.Tensor,
+        sigma: torch.Tensor,
+        conditionings: list[int],
+        inputs: tuple[MotionInputs, ...] = (),
+        in_boxes: SpatialAttention | None = None,
     ) -> torch.Tensor:
         """The noise in ``noisy (clips, frames, c, h, w)`` at ``sigma (clips,)``, float32. Arguments as in ``denoised``."""
-        return (noisy - self.denoised(noisy, sigma, conditionings, inputs)) / sigma.view(-1, 1, 1, 1, 1)
+        return (noisy - self.denoised(noisy, sigma, conditionings, inputs, in_boxes)) / sigma.view(-1, 1, 1, 1, 1)
 
     def denoised(
-        self, noisy: torch.Tensor, sigma: torch.Tensor, conditionings: list[int], inputs: tuple[MotionInputs, ...] = ()
+        self,
+        noisy: torch.Tensor,
+        sigma: torch.Tensor,
+        conditionings: list[int],
+        inputs: tuple[MotionInputs, ...] = (),
+        in_boxes: SpatialAttention | None = None,
     ) -> torch.Tensor:
         """The clips that the network sees in ``noisy (clips, frames, c, h, w)`` at ``sigma (clips,)``, float32.
 
-        ``conditionings`` numbers, per clip, those given to ``prepare``; ``inputs`` go to the motion models.
+        ``conditionings`` numbers, per clip, those given to ``prepare``; ``inputs`` go to the motion models. ``in_boxes``: of a single
+        clip, whose attention keeps to boxes.
         """
         clips, frames = noisy.shape[:2]
         options = {
@@ -127,6 +140,9 @@ class TrainingUNet:
             "sigmas": sigma,
             CALL_KEY: MotionCall(inputs, frames),
         }
+        if in_boxes is not None:
+            options[FRAMES_KEY] = {"sub_idxs": None, "full_length": frames}
+            options |= in_boxes.with_ties(options, list(range(frames)), frozenset(), noisy.shape[3:])
         self.norm = partial(joint_group_norm, self.unet, frames) if self.joint_group_norm else nullcontext
         prepared = self.conds[tuple(noisy.shape[2:])]
         conds = prepared.batch(conditionings, frames)
@@ -142,7 +158,12 @@ class TrainingUNet:
 
     @torch.no_grad()
     def draw(
-        self, noise: torch.Tensor, conditioning: int, inputs: tuple[MotionInputs, ...], steps: int
+        self,
+        noise: torch.Tensor,
+        conditioning: int,
+        inputs: tuple[MotionInputs, ...],
+        steps: int,
+        in_boxes: SpatialAttention | None = None,
     ) -> torch.Tensor:
         """A clip from ``noise (frames, c, h, w)`` in a few deterministic steps (DDIM, arXiv 2010.02502), no guidance.
 
@@ -152,5 +173,5 @@ class TrainingUNet:
         levels = torch.cat((levels, levels.new_zeros(1)))
         x = noise.to(self.device).unsqueeze(0) * levels[0]
         for sigma, following in pairwise(levels):
-            x = x + self.predict_noise(x, sigma.view(1), [conditioning], inputs) * (following - sigma)
+            x = x + self.predict_noise(x, sigma.view(1), [conditioning], inputs, in_boxes) * (following - sigma)
         return x[0]

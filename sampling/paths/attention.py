@@ -13,14 +13,14 @@ term of its own, which any attention function can compute (``host/attention.py``
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
 
 from ...host.attention import with_terms
-from ...motion_models.network.call import FRAMES_KEY
+from ...motion_models.network.call import CALL_KEY, FRAMES_KEY, MotionCall
 from ...motion_models.network.features import FrameFeatures
 from .path import memberships
 from .words import Words
@@ -47,6 +47,15 @@ class SpatialAttention:
     words: Words
     strength: float
     made: dict[tuple, torch.Tensor] = field(default_factory=dict)
+
+    def with_ties(
+        self, options: Mapping[str, Any], window: list[int], negatives: frozenset[int], size: torch.Size
+    ) -> dict[str, object]:
+        """``options``, and temporal attention that keeps to the boxes of the frames ``window``, which the call is of."""
+        ties = temporal_ties(self.boxes[:, window], self.strength, *size)
+        call = MotionCall.of(options)
+        tied = replace(call, motion=tuple(inputs.tied(ties) for inputs in call.motion))
+        return {**self.options(options, negatives, size), CALL_KEY: tied}
 
     def options(self, options: Mapping[str, Any], negatives: frozenset[int], size: torch.Size) -> dict[str, object]:
         """The entries of transformer_options for a call on latents of ``size``; ``negatives`` are places among its conds."""

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from ...host.compiling import is_compiled
-from ...motion_models.network.call import CALL_KEY, MotionCall
 from ...motion_models.network.injection import check_unet
 from ..animate import feature_of
 from ..feature import Call, Denoise, Feature, Pass, Predictions, Run
 from ..keyframes import ActiveRange
 from ..motion.feature import Motion
-from .attention import SpatialAttention, temporal_ties
+from .attention import SpatialAttention
 from .drawn import noise_along
 from .path import MotionPath
 from .words import Words
@@ -68,10 +67,6 @@ class FollowPath(Feature):
             if active is not None and not active.holds(call.step):
                 return go_on(call)
             window, size = call.window or list(range(call.frames)), call.x.shape[2:]
-            ties = temporal_ties(boxes[:, window], self.attention, *size)
-            motion = MotionCall.of(call.options)
-            tied = replace(motion, motion=tuple(inputs.tied(ties) for inputs in motion.motion))
-            changes = spatial.options(call.transformer_options, call.negatives, size)
-            return go_on(call.with_options(**changes, **{CALL_KEY: tied}))
+            return go_on(call.with_options(**spatial.with_ties(call.transformer_options, window, call.negatives, size)))
 
         return then(start.around_each_call(around_call))

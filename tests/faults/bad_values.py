@@ -513,6 +513,8 @@ TRAINING = [
     bad("AnimateDiffTrainingPaths", noise=2),
     bad("AnimateDiffTrainingPaths", noise=NAN),
     bad("AnimateDiffTrainingPaths", "noise", noise=several),
+    bad("AnimateDiffTrainingPaths", attention=-1),
+    bad("AnimateDiffTrainingPaths", attention=NAN),
     bad(TRAIN, "conditioning", latents=clips("three", GOOD_CLIP, GOOD_CLIP, GOOD_CLIP), positive=two_captions),
 ]
 

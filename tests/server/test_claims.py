@@ -17,9 +17,8 @@ def sampler(claims, new_server, host, toyworld_models):
 @pytest.fixture(scope="module")
 def live_sampler(toyworld, pack, toyworld_models, tmp_path_factory):
     """Ten times as fast, for the parts that need no server."""
-    return toyworld("live_clips").LiveSampler(
-        toyworld("recipe").Bench(pack), tmp_path_factory.mktemp("models"), toyworld_models
-    )
+    models, videos = map(tmp_path_factory.mktemp, ("models", "videos"))
+    return toyworld("live_clips").LiveSampler(toyworld("recipe").Bench(pack), models, toyworld_models, videos)
 
 
 def check(claims, sampler, name):
