@@ -105,3 +105,18 @@ def module_page(browser: Browser, example_server) -> Iterator[Page]:
     """One opened front end for all tests of a module, which must not depend on what others left there."""
     with opened(browser, example_server) as page:
         yield page
+
+
+@pytest.fixture
+def open_search() -> Callable[[Page], None]:
+    """`open_search(page)`: the box that searches nodes, over an empty canvas."""
+
+    def open_search(page: Page) -> None:
+        # How often people use a node counts: the front end loads that a second after its start, and not again.
+        page.wait_for_function(
+            "performance.getEntriesByType('resource').some(entry => entry.name.includes('sorted-custom'))"
+        )
+        page.evaluate("app.graph.clear()")
+        page.mouse.dblclick(700, 500)
+
+    return open_search

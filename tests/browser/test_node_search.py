@@ -10,14 +10,9 @@ FIRST = ("AnimateDiff: Load Model", "AnimateDiff: Apply Model", "AnimateDiff: Us
 
 
 @pytest.fixture
-def search(page):
+def search(page, open_search):
     """`search("words", count)`: the first nodes that the search box lists."""
-    # How often people use a node counts: the front end loads that a second after its start, and not again.
-    page.wait_for_function(
-        "performance.getEntriesByType('resource').some(entry => entry.name.includes('sorted-custom'))"
-    )
-    page.evaluate("app.graph.clear()")
-    page.mouse.dblclick(700, 500)
+    open_search(page)
 
     def find(words: str, count: int) -> list[str]:
         page.get_by_role("combobox").fill(words)

@@ -38,13 +38,12 @@ def example_server(browser, new_server, host, toyworld_models, front_end):
         yield server
 
 
-def test_the_server_lists_the_blueprints_and_one_is_found_placed_and_run(page, example_server):
+def test_the_server_lists_the_blueprints_and_one_is_found_placed_and_run(page, example_server, open_search):
     served = example_server.get("/global_subgraphs").values()
     ours = [each["name"] for each in served if each["info"]["node_pack"] == f"custom_nodes.{PACK}"]
     assert sorted(ours) == TITLES
 
-    page.evaluate("app.graph.clear()")
-    page.mouse.dblclick(700, 500)
+    open_search(page)
     page.get_by_role("combobox").fill("AnimateDiff Text to Video")
     page.get_by_test_id("result-item").first.click()
     page.wait_for_function(BOX)
