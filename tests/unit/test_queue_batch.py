@@ -123,6 +123,15 @@ def test_a_second_start_makes_what_is_not_there_yet(start, batch):
     assert (batch.out / "00002" / "job.json").read_text() == before
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """Shells start what runs in the background with Ctrl+C ignored, which the commands that a test starts would inherit."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_after_ctrl_c_the_same_command_goes_on(start, batch):
     server = start()
     batch.table(*seeds(3, seconds=2))
