@@ -104,10 +104,7 @@ def what_is_it(keys: Iterable[str]) -> str | None:
     keys = list(keys)
     motion = any(MOTION.search(key) for key in keys)
     if is_motion_lora(keys):
-        return (
-            "It is a MotionLoRA, which changes a motion model: put it in models/animatediff_motion_lora and load "
-            "it with Load AnimateDiff LoRA, beside a motion model."
-        )
+        return "It is a MotionLoRA: use Load AnimateDiff LoRA (models/animatediff_motion_lora)."
     if any(ANY_METHOD.search(key) for key in keys):
         return (
             "It is an ordinary LoRA (the AnimateDiff v3 domain adapter is one too): put it in models/loras and load "

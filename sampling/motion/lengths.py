@@ -35,8 +35,8 @@ def check_length(run: Run, motion_models: MotionModels, contexts: Contexts) -> N
             )
         raise ValueError(
             f"The clip has {run.frames} frames, but the motion model '{motion_model.spec.name}' handles at most {most} at "
-            "once. Connect Context Options: Shared Windows (or another Context Options node) with a context_length of "
-            f"{min(16, most)} to context_options of Use Evolved Sampling; or lower batch_size."
+            f"once. Connect Context Options: Shared Windows with context_length {min(16, most)} to Use Evolved "
+            "Sampling, or lower batch_size."
         )
 
 

@@ -13,14 +13,13 @@ MOTION_LORA = TOYWORLD["name"]
 MISTAKES = {
     "a wrong file": (
         {"model_name": MOTION_LORA},
-        "'toyworld-right' is no motion model. It is a MotionLoRA, which changes a motion model: put it in "
-        "models/animatediff_motion_lora and load it with Load AnimateDiff LoRA, beside a motion model.",
+        "'toyworld-right' is no motion model. It is a MotionLoRA: use Load AnimateDiff LoRA "
+        "(models/animatediff_motion_lora).",
     ),
     "too long a clip": (
         {"batch_size": 64},
         "The clip has 64 frames, but the motion model 'toyworld' handles at most 32 at once. Connect Context Options: "
-        "Shared Windows (or another Context Options node) with a context_length of 16 to context_options of Use Evolved "
-        "Sampling; or lower batch_size.",
+        "Shared Windows with context_length 16 to Use Evolved Sampling, or lower batch_size.",
     ),
 }
 SCREEN = {"width": 1600, "height": 900}

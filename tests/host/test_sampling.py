@@ -266,7 +266,7 @@ def test_too_many_frames_names_the_node_to_add(new_model, new_motion, animate, s
     model = new_model()
     with pytest.raises(
         ValueError,
-        match=r"at most 8 at once. Connect Context Options: Shared Windows \(or another Context Options node\)",
+        match=r"at most 8 at once. Connect Context Options: Shared Windows with context_length 8 to",
     ):
         sample(animate(model, new_motion(frames=8)), frames=9)
     assert pristine(model)
