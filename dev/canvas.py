@@ -14,3 +14,8 @@ FIT = """() => {
     app.graph.setDirtyCanvas(true, true);
 }"""
 SCREEN = {"width": 2400, "height": 1200}  # wide enough that the front end still draws the text of the nodes
+
+# Before a page is opened that waits for a file: browsers remember 250 by default, and the front end loads more.
+REMEMBER_FILES = "performance.setResourceTimingBufferSize(10_000)"
+# The search of nodes counts how often people use each: the front end loads that a second after its start, and not again.
+SEARCH_READY = "performance.getEntriesByType('resource').some(entry => entry.name.includes('sorted-custom'))"

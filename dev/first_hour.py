@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import hosts
-from canvas import FIT, OPEN_WORKFLOW, READY
+from canvas import FIT, OPEN_WORKFLOW, READY, REMEMBER_FILES, SEARCH_READY
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 from server import PACK, Server
@@ -165,9 +165,7 @@ class Hour:
         self.page.get_by_test_id("error-overlay-see-errors").click()
 
     def installed(self) -> None:
-        # Without it the search does not know yet how often people use a node.
-        loaded = "performance.getEntriesByType('resource').some(entry => entry.name.includes('sorted-custom'))"
-        self.page.wait_for_function(loaded)
+        self.page.wait_for_function(SEARCH_READY)
         self.page.evaluate("app.graph.clear()")
         self.page.mouse.dblclick(700, 430)
         self.page.get_by_role("combobox").fill("animatediff")
@@ -227,8 +225,7 @@ def newcomers_server() -> Iterator[Server]:
 
 def take(browser: Browser, server: Server, stop) -> None:
     page = browser.new_page(viewport=SCREEN)
-    # Browsers remember 250 files by default, and the front end has more than that before the one that a picture waits for.
-    page.add_init_script("performance.setResourceTimingBufferSize(10_000)")
+    page.add_init_script(REMEMBER_FILES)
     page.route(lambda url: not url.startswith(server.url), lambda route: route.abort())
     page.goto(server.url)
     page.wait_for_function(READY, timeout=240_000)

@@ -21,7 +21,7 @@ Sample = Callable[[list[Clip]], list[np.ndarray]]
 
 def camera_claims(sample: Sample, count: int) -> list[Claim]:
     """Clips of a camera that pans to the right, to the left and comes nearer, a third each, with the motion model as it is and with
-    the MotionLoRA that was trained on noise along the paths of things; and without a camera.
+    the MotionLoRA that was trained along the paths of things; and without a camera.
     """
     each = max(1, count // 3)
     captions = [scenes.CAPTIONS[i % len(scenes.CAPTIONS)] for i in range(each)]

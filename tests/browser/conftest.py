@@ -79,8 +79,7 @@ def keep(request: pytest.FixtureRequest) -> Callable[[Page, str], None]:
 def opened(browser: Browser, server) -> Iterator[Page]:
     """The opened front end. A script error on the page fails the test."""
     page = browser.new_page()
-    # Some tests wait for a file that the front end loads: browsers remember 250 files by default, and it has more.
-    page.add_init_script("performance.setResourceTimingBufferSize(10_000)")
+    page.add_init_script(canvas.REMEMBER_FILES)
     page.set_default_timeout(120_000)  # a slow machine is no fault
     errors = []
     page.on("pageerror", lambda error: errors.append(error))  # Playwright takes no built-in method here
@@ -114,10 +113,7 @@ def open_search() -> Callable[[Page], None]:
     from playwright.sync_api import TimeoutError as TooLate
 
     def open_search(page: Page) -> None:
-        # How often people use a node counts: the front end loads that a second after its start, and not again.
-        page.wait_for_function(
-            "performance.getEntriesByType('resource').some(entry => entry.name.includes('sorted-custom'))"
-        )
+        page.wait_for_function(canvas.SEARCH_READY)
         page.evaluate("app.graph.clear()")
         box = page.get_by_role("combobox")
         for _ in range(10):
