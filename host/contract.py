@@ -528,6 +528,9 @@ lines of text on nodes
     comfy_execution.utils.ExecutionContext().node_id
     server.PromptServer.send_progress_text(_, _)
     server.PromptServer().instance
+    server.PromptServer().loop
+    server.PromptServer().prompt_queue
+    execution.PromptQueue.get_current_queue_volatile()
 
 training by command
     comfy_execution.graph_utils.ExecutionBlocker(_)

@@ -1,5 +1,6 @@
 """What a node shows while it runs: a progress bar, with an end when the user presses Stop, and a line of text."""
 
+import asyncio
 import sys
 from collections.abc import Collection, Iterator
 from typing import TypeVar
@@ -9,7 +10,7 @@ import comfy.utils
 from comfy_execution.utils import get_executing_context
 
 Item = TypeVar("Item")
-_noted: set[str] = set()  # nodes that show a note; the front end keeps it until another one comes
+_noted: dict[str, str] = {}  # by the node that shows it; the front end keeps it until another one comes
 
 
 def in_steps(items: Collection[Item]) -> Iterator[Item]:
@@ -22,22 +23,37 @@ def in_steps(items: Collection[Item]) -> Iterator[Item]:
 
 
 def show_text(text: str, node_id: str) -> None:
-    """Show a text on a node, where a front end is there to do so."""
+    """Show a text on a node while it runs, where a front end is there to do so."""
+    if (server := _server()) is not None:
+        server.send_progress_text(text, node_id)
+
+
+def _server():
     # not imported: where no server runs there is none to tell
     server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
-    send = getattr(server, "send_progress_text", None)  # all goes on without it
-    if send is not None:
-        send(text, node_id)
+    return server if hasattr(server, "send_progress_text") else None  # all goes on without it
 
 
 def note(text: str) -> None:
-    """Show on the node that runs what became of it, where it is not what the user asked for; "" takes an older note away."""
+    """Show on the node that runs what became of it, for reading after the run; "" takes an older note away."""
     context = get_executing_context()
     if context is None:  # called by a script
         return
-    if text:
-        _noted.add(context.node_id)
-        show_text(text, context.node_id)
-    elif context.node_id in _noted:
-        _noted.remove(context.node_id)
-        show_text(" ", context.node_id)  # an empty one would be ignored
+    node_id = context.node_id
+    if not text:
+        if _noted.pop(node_id, None):
+            show_text(" ", node_id)  # an empty one would be ignored
+        return
+    _noted[node_id] = text
+    show_text(text, node_id)
+    server = _server()
+    if (loop := getattr(server, "loop", None)) is not None:
+        asyncio.run_coroutine_threadsafe(_show_again(server, context.prompt_id, node_id), loop)
+
+
+async def _show_again(server, prompt_id: str, node_id: str) -> None:
+    """Show the note of a node once more when the prompt has ended: front end 1.58 then takes all texts off the nodes."""
+    while any(item[1] == prompt_id for item in server.prompt_queue.get_current_queue_volatile()[0]):
+        await asyncio.sleep(0.1)
+    if node_id in _noted:
+        server.send_progress_text(_noted[node_id], node_id)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..host import folders
 from ..host.headless import folder_in_use, options_in_use
-from ..host.progress import show_text
+from ..host.progress import note
 from ..host.writing import whole_file
 from .graph import Prompt, part_with
 from .place import here
@@ -29,7 +29,7 @@ def written_instead(settings: CommandSettings | None, hidden: Any) -> bool:
         return False
     text = instructions(write_graph(hidden.prompt, hidden.unique_id, settings.prefix), settings)
     logging.info("[AnimateDiff] %s", text)
-    show_text(text, hidden.unique_id)
+    note(text)
     return True
 
 

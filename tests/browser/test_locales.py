@@ -43,7 +43,7 @@ def test_nodes_are_shown_in_the_language_of_the_settings(language, page):
         assert {key: node[key] for key in named} == {key: words[key] for key in named}
         for name, entry in words.get("inputs", {}).items():
             assert node["inputs"][name] == entry.get("name", name), (node_id, name)
-        for number, entry in words["outputs"].items():
+        for number, entry in words.get("outputs", {}).items():
             if "name" in entry:
                 assert node["outputs"][int(number)] == entry["name"], (node_id, number)
     keyframe = shown["ADE_AnimateDiffKeyframe"]

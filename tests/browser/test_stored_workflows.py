@@ -89,7 +89,10 @@ def test_stored_node_keeps_its_values(number, served, opened_nodes, compared):
     for name, value in expected.items():
         if value in FIRST_FILES and value not in json.dumps(row["stored"]):
             expected[name] = first_option(served[row["type"]], name)
-    assert node["widgets"] == expected
+    # values stored by name were lost on the way, until front end 1.58 took them
+    by_name = row["stored"]["widgets_values"]
+    by_name = by_name if isinstance(by_name, dict) else {}
+    assert node["widgets"] in (expected, {**expected, **by_name})
     assert node["outputs"] == row["loaded"]["outputs"]
     # what was linked still is, also where an input is new or has another name now
     linked = {socket["name"] for socket in row["stored"]["inputs"] if socket["linked"]}

@@ -75,11 +75,10 @@ def test_it_writes_and_blocks_what_is_behind(run, several, nodes, output, nothin
 
 def test_the_command_is_shown_and_logged(run, several, output, pack, monkeypatch, caplog):
     shown = []
-    monkeypatch.setattr(pack.submodule("training.command"), "show_text", lambda *what: shown.append(what))
+    monkeypatch.setattr(pack.submodule("training.command"), "note", shown.append)
     caplog.set_level("INFO")
     run("AnimateDiffTrainMotionLoRA", several(gpus=4), batch=8)
-    ((text, node_id),) = shown
-    assert node_id == "train"
+    (text,) = shown
     assert "--nproc-per-node 4" in text
     assert str(output / "training_00001_.json") in text
     assert text in caplog.text
