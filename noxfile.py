@@ -39,7 +39,7 @@ def comparing(session: nox.Session, what: str) -> tuple[str, ...]:
 
 @nox.session(venv_backend="none")
 def demo(session: nox.Session) -> None:
-    """Four animations of the toy world through a real ComfyUI. `-- --long`: clips of 64 frames."""
+    """Four animations of the toy world through a real ComfyUI. `-- --long`: clips of 64 frames; `-- --landscapes`: larger ones."""
     run(session, "dev/demo.py", *session.posargs)
 
 
@@ -47,6 +47,7 @@ def demo(session: nox.Session) -> None:
 def toyworld(session: nox.Session) -> None:
     """Train the toy world anew, from seeds (hours; goes on where it was stopped), then measure it."""
     run(session, "-m", "toyworld", "train", *session.posargs)
+    run(session, "-m", "toyworld", "landscapes")
     run(session, "-m", "toyworld", "claims")
 
 

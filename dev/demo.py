@@ -3,7 +3,7 @@
 Starts a real ComfyUI with this pack and samples, from the trained weights in the repository: text to video, the same
 with a MotionLoRA, a restyled checkpoint under the same motion module, and - for contrast - the checkpoint without it.
 Says where the WebPs, the MP4s and a contact sheet of all four lie. `-- --long`: clips of 64 frames instead, in shared windows with
-one motion and in static windows.
+one motion and in static windows; `-- --landscapes`: clips of the larger world.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from server import Server
 
 sys.path.insert(0, str(hosts.ROOT))
-from toyworld.prompts import PERSONALISED, Clip, node, sampling_prompt
+from toyworld.prompts import PERSONALISED, Clip, landscape, node, sampling_prompt
 
 ANIMATIONS = {
     "text to video": Clip("a red circle", seed=3),
@@ -30,24 +30,31 @@ LONG = {
     for clip in (Clip("a red circle", seed=3), Clip("a blue square", seed=5), Clip("a yellow triangle", seed=7))
     for title, windows in (("shared windows, one motion", "one motion"), ("static windows", "static"))
 }
-ZOOM = 4  # the toy world is 64 pixels wide
+LANDSCAPES = {
+    "text to video: a purple star on tiles": landscape("a purple star on tiles", 9),
+    "text to video: a blue moon on sand": landscape("a blue moon on sand", 5),
+    "text to video: a red star on grass": landscape("a red star on grass", 13),
+    "without a motion module": landscape("a purple star on tiles", 9, motion=None),
+}
+LARGE = 288  # pixels; the worlds are 64 and 96 wide
 WIDTH = 1280  # of the contact sheet
+FPS = 8
 
 
 def prompt(clip: Clip, name: str) -> dict:
     """The sampling prompt of ``clip``, saved as WebP and MP4."""
     nodes = sampling_prompt(clip)
-    nodes["large"] = node("ImageScaleBy", image=["decode", 0], upscale_method="bicubic", scale_by=float(ZOOM))
+    nodes["large"] = node("ImageScaleBy", image=["decode", 0], upscale_method="bicubic", scale_by=LARGE / clip.size)
     nodes["save"] = node(
         "SaveAnimatedWEBP",
         images=["large", 0],
         filename_prefix=name,
-        fps=8.0,
+        fps=float(FPS),
         lossless=False,
         quality=90,
         method="default",
     )
-    nodes["video"] = node("CreateVideo", images=["large", 0], fps=8.0)
+    nodes["video"] = node("CreateVideo", images=["large", 0], fps=float(FPS))
     nodes["mp4"] = node("SaveVideo", video=["video", 0], filename_prefix=name, format="mp4", codec="h264")
     return nodes
 
@@ -67,10 +74,24 @@ def contact_sheet(animations: dict[str, Image.Image], shown: int) -> Image.Image
     return sheet
 
 
+def side_by_side(animations: dict[str, Image.Image]) -> list[Image.Image]:
+    """The animations in one moving picture: its frames."""
+    tile = WIDTH // len(animations)
+    frames = []
+    for i in range(min(animation.n_frames for animation in animations.values())):
+        frames.append(frame := Image.new("RGB", (WIDTH, tile), "white"))
+        for column, animation in enumerate(animations.values()):
+            animation.seek(i)
+            frame.paste(animation.convert("RGB").resize((tile, tile)), (column * tile, 0))
+    return frames
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--long", action="store_true")
-    animations, shown = (LONG, 16) if parser.parse_args().long else (ANIMATIONS, 8)
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--long", action="store_const", const=(LONG, 16), dest="what")
+    other.add_argument("--landscapes", action="store_const", const=(LANDSCAPES, 8), dest="what")
+    animations, shown = parser.parse_args().what or (ANIMATIONS, 8)
     host = hosts.host()
     models = hosts.toyworld_models(host)
     print(f"Starting ComfyUI {host.version}", flush=True)
@@ -86,7 +107,11 @@ def main() -> None:
         print(f"Sampled in {time.monotonic() - start:.0f} s")
     sheet = hosts.cache_dir() / "demo" / "output" / "contact-sheet.png"
     contact_sheet(made, shown).save(sheet)
-    print(f"All of them: {sheet}")
+    moving, *others = side_by_side(made)
+    moving.save(
+        sheet.with_suffix(".webp"), save_all=True, append_images=others, duration=1000 // FPS, loop=0, quality=80
+    )
+    print(f"All of them: {sheet}, and moving: {sheet.with_suffix('.webp')}")
 
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ def weights(host: Host) -> Path:
 
 
 def toyworld_models(host: Host) -> Path:
-    """The toy world's shipped weights as model files (0.7 GB), made on first use: checkpoints/, loras/ and so on."""
+    """The toy world's shipped weights as model files (1.1 GB), made on first use: checkpoints/, loras/ and so on."""
     shipped = sorted((ROOT / "toyworld" / "weights").glob("*.safetensors"))
     content = hashlib.sha256(b"".join(path.read_bytes() for path in shipped)).hexdigest()
     return made(f"toyworld-models-{content[:10]}", [host.python, "-m", "toyworld", "expand"], cwd=ROOT)

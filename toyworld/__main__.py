@@ -1,6 +1,7 @@
 """The toy world from the command line, with a ComfyUI's interpreter:
 
 python -m toyworld train            everything, from seeds (hours); resumes where it was stopped
+python -m toyworld landscapes       the larger world, from seeds (an hour and a half)
 python -m toyworld expand FOLDER    the shipped weights as model files of ComfyUI
 python -m toyworld recipe           which settings teach a MotionLoRA its direction soonest: a table
 python -m toyworld lora NAME        one of the shipped MotionLoRAs anew (toyworld/live_training.py), such as path
@@ -30,6 +31,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train")
     train.add_argument("--until", default=None, help="stop after this stage")
+    commands.add_parser("landscapes")
     expand = commands.add_parser("expand")
     expand.add_argument("folder", type=Path)
     lora = commands.add_parser("lora")
@@ -62,6 +64,14 @@ def main() -> int:
         from .training import train_all
 
         train_all(partial(Server, host), partial(Bench, pack), folder, arguments.until)
+        return 0
+    if arguments.command == "landscapes":
+        pack = dev_pack.load_pack(host.path, ["--cpu", "--base-directory", str(folder)])
+        from .recipe import Bench
+        from .training import train_landscapes
+        from .worlds import LANDSCAPES
+
+        train_landscapes(partial(Bench, pack, LANDSCAPES), folder)
         return 0
     if arguments.command == "lora":
         pack = dev_pack.load_pack(host.path, ["--cpu", "--base-directory", str(folder)])

@@ -18,6 +18,7 @@ from .amount_claims import amount_claims
 from .borrowed_claims import borrowed_claims
 from .camera_claims import camera_claims
 from .claim import Claim
+from .landscape_claims import landscape_claims
 from .path_claims import path_claims
 from .prompts import NO_ADAPTER_MODEL, PERSONALISED, Clip, sampling_prompt
 from .travel_claims import travel_claims
@@ -419,6 +420,7 @@ PARTS = (
     (borrowed_claims, 24, 0),
     (amount_claims, 12, 0),
     (travel_claims, 24, 0),
+    (landscape_claims, 16, 0),
 )
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from . import autoencoder, motion, unet, weights
 from .checkpoint import LATENT_SCALE
 from .text_encoder import contexts
+from .worlds import SCENES, World
 
 INNER_HEADS = unet.HEADS * motion.INNER // unet.WIDTH
 
@@ -30,12 +31,20 @@ class LiveNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         normed = nn.functional.layer_norm(x, x.shape[-1:], eps=self.eps)
-        return normed[..., : motion.INNER] * self.weight + self.bias
+        return normed[..., : motion.INNER] * self.weight.to(x.dtype) + self.bias.to(x.dtype)
+
+
+class LiveLinear(nn.Linear):
+    """Computes in the dtype of its input, as the host's layers do: weights that are trained are float32 whatever the UNet computes in."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return nn.functional.linear(x, self.weight.to(x.dtype), bias)
 
 
 def _linear(full: nn.Module, features_in: int, features_out: int) -> nn.Linear:
     """The live part of a linear layer."""
-    layer = nn.Linear(features_in, features_out, bias=full.bias is not None)
+    layer = LiveLinear(features_in, features_out, bias=full.bias is not None)
     layer.weight.data = unet.take(full.weight, (features_out, features_in)).clone()
     if full.bias is not None:
         layer.bias.data = unet.take(full.bias, (features_out,)).clone()
@@ -93,13 +102,13 @@ def _patcher(network: nn.Module) -> comfy.model_patcher.ModelPatcher:
     return comfy.model_patcher.ModelPatcher(network.eval().requires_grad_(False), cpu, cpu)
 
 
-def text_to_image(adapter: bool = False) -> comfy.model_patcher.ModelPatcher:
+def text_to_image(adapter: bool = False, world: World = SCENES) -> comfy.model_patcher.ModelPatcher:
     """The still model as a MODEL, with the domain adapter in it or without."""
     config = comfy.supported_models.SD15({**unet.SHAPE, "model_channels": 32, "num_heads": 1, "context_dim": 8})
     base = comfy.model_base.BaseModel(config)
     base.diffusion_model = unet.live_unet()
     base.diffusion_model.dtype = torch.float32
-    base.diffusion_model.load_state_dict(weights.load_live("stills"))
+    base.diffusion_model.load_state_dict(weights.load_live(f"{world.prefix}stills"))
     if adapter:
         _add_adapter(base.diffusion_model.state_dict())
     # with frozen weights in channels_last PyTorch 2.11 does not come through a backward pass on every processor
@@ -118,11 +127,16 @@ def _add_adapter(layers: dict[str, torch.Tensor]) -> None:
             weight += unet.take(change, tuple(weight.shape))
 
 
-def motion_patcher(pack) -> comfy.model_patcher.ModelPatcher:
+def motion_patcher(pack, world: World = SCENES) -> comfy.model_patcher.ModelPatcher:
     """The motion model as the pack's loader hands it on."""
+    return motion_patcher_of(pack, motion.full(weights.load_live(f"{world.prefix}motion")))
+
+
+def motion_patcher_of(pack, tensors: dict[str, torch.Tensor]) -> comfy.model_patcher.ModelPatcher:
+    """The same of the full ``tensors`` of a motion model."""
     files = pack.submodule("motion_models.files.motion_model")
     temporal = pack.submodule("motion_models.network.temporal")
-    spec, tensors = files.interpret("toyworld", motion.full(weights.load_live("motion")), {})
+    spec, tensors = files.interpret("toyworld", tensors, {})
     model = temporal.MotionModel(spec, torch.float32)
     model.load_state_dict(tensors)
     return _patcher(live_motion_model(model))
@@ -136,8 +150,8 @@ def conditionings(texts: list[str]) -> list[list]:
 class Autoencoder:
     """The VAE: pictures ``(frames, height, width, 3)`` in 0..1 and the host's latents ``(frames, 4, height, width)``."""
 
-    def __init__(self):
-        kept = weights.load_live("autoencoder")
+    def __init__(self, world: World = SCENES):
+        kept = weights.load_live(f"{world.prefix}autoencoder")
         self.encoder, self.decoder = autoencoder.encoder(), autoencoder.decoder()
         for part in ("encoder", "decoder"):
             of_part = {k.removeprefix(f"{part}."): v for k, v in kept.items() if k.startswith(f"{part}.")}

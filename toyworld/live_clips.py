@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import numpy as np
 import torch
 from comfy_api.latest import InputImpl
 
-from . import text_encoder
+from . import prompts, text_encoder
 from .prompts import CLONING, CONTEXTS, TRAVEL, Clip, follow, path_node, steps
 from .recipe import Bench
 from .unet import LIVE_TEXT
+from .worlds import LANDSCAPES
 
 
 class LiveSampler:
@@ -36,14 +38,26 @@ class LiveSampler:
         for clip in clips:
             if clip not in self.frames:
                 what = self.model(clip), self.text(clip), clip.seed, clip.frames
-                self.frames[clip] = self.toyworld.sampled(*what, steps=steps(clip))
+                self.frames[clip] = self.of(clip).sampled(*what, steps=steps(clip))
         return [self.frames[clip] for clip in clips]
 
+    @cached_property
+    def landscapes(self) -> Bench:
+        return Bench(self.toyworld.pack, LANDSCAPES)
+
+    def of(self, clip: Clip) -> Bench:
+        """The world of it."""
+        return self.landscapes if clip.checkpoint == prompts.LANDSCAPES else self.toyworld
+
     def model(self, clip: Clip):
+        bench = self.of(clip)
+        shipped = f"{bench.world.title}.safetensors"
         plain = Clip(
             clip.caption,
             clip.seed,
-            motion=None if clip.motion is None else Clip.motion,
+            checkpoint=shipped,
+            motion=None if clip.motion is None else shipped,
+            size=bench.world.size,
             loras=clip.loras,
             lora_strength=clip.lora_strength,
             frames=clip.frames,
@@ -60,12 +74,12 @@ class LiveSampler:
         if clip != plain:
             raise SystemExit("This part of the table needs a ComfyUI server: leave --live out.")
         if clip.motion is None:
-            return self.toyworld.still
+            return bench.still
         contexts = () if clip.windows is None else self.run(*CONTEXTS[clip.windows])
         files = [self._file(name) for name in clip.loras]
-        model = self.toyworld.animated(*files, strength=clip.lora_strength, contexts=contexts, scale=clip.scale)
+        model = bench.animated(*files, strength=clip.lora_strength, contexts=contexts, scale=clip.scale)
         if clip.cloned is not None:
-            reference = {"samples": self.toyworld.vae.encode(self.video(clip.cloned))}
+            reference = {"samples": bench.vae.encode(self.video(clip.cloned))}
             model = self.run("AnimateDiffMotionClone", {"model": model, "reference": reference, **CLONING})
         if (of_path := path_node(clip)) is not None:
             node_id, numbers = of_path

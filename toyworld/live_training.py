@@ -6,7 +6,7 @@ The loop is that of *Train Motion Module* and *Train MotionLoRA*, with settings 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,28 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from . import live, scenes, videos, weights
+from . import landscapes, live, motion, scenes, videos, weights
+from .prompts import precision
 from .recipe import Bench, clips
+from .worlds import LANDSCAPES
 
 MOTION_CLIPS = 960
-# Steps of 4 clips and learning rate, each with a cosine and an average of its own. Usual training (``training.MOTION_STRETCHES``)
-# teaches next to nothing at high noise: clips turned on their way.
-STRETCHES = ((600, 7e-4), (480, 6e-4))
-AVERAGE = 0.98
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a motion module's training: steps of 4 clips, with a cosine of the learning rate and an average of its own."""
+
+    steps: int
+    learning_rate: float
+    from_pure_noise: bool = True
+    average: float = 0.98
+
+
+# Usual training (``training.MOTION_STRETCHES``) teaches next to nothing at high noise: clips turned on their way.
+STRETCHES = (Stretch(600, 7e-4), Stretch(480, 6e-4))
+# Of landscapes, from the beginning.
+LANDSCAPE_STRETCHES = (Stretch(1200, 1e-3, from_pure_noise=False), Stretch(1200, 7e-4))
 
 
 @dataclass(frozen=True)
@@ -53,42 +67,58 @@ LORAS = {
 
 def refine_motion_module(bench: Bench) -> None:
     """Train the shipped motion module on, with ``from_pure_noise``, and ship the mean of what the stretches leave."""
+    shown = clips(scenes.random_path, MOTION_CLIPS, seed=11)
+    kept = list(motion_module_after(bench, live.text_to_image(adapter=True), bench.motion, shown, STRETCHES))
+    weights.save_live("motion", {name: sum(one[name] for one in kept) / len(kept) for name in kept[0]}, 1)
+
+
+def train_landscape_motion(bench: Bench) -> None:
+    """Train the motion module of landscapes from the beginning, and ship it."""
+    shown = clips(landscapes.any_motion, 2 * MOTION_CLIPS, seed=11, world=LANDSCAPES)
+    fresh = live.motion_patcher_of(bench.pack, motion.untrained())
+    for trained in motion_module_after(bench, bench.still, fresh, shown, LANDSCAPE_STRETCHES):
+        weights.save_live(f"{LANDSCAPES.prefix}motion", trained, 1)
+
+
+def motion_module_after(
+    bench: Bench, still, start, shown: tuple[list[torch.Tensor], list[str]], stretches: Sequence[Stretch]
+) -> Iterator[dict[str, torch.Tensor]]:
+    """The weights of the motion model ``start`` after each of ``stretches``, trained on videos and captions around the MODEL ``still``."""
     submodule = bench.pack.submodule
     host, settings = submodule("host.training"), submodule("training.settings")
     unet, data = submodule("training.unet"), submodule("training.clips")
     inputs = (submodule("motion_models.network.call").MotionInputs(),)
     train = submodule("training.trainer").train
 
-    pictures, captions = clips(scenes.random_path, MOTION_CLIPS, seed=11)
+    pictures, captions = shown
     latents = [{"samples": bench.vae.encode(video)} for video in pictures]
     positive = [bench.conditioning[caption] for caption in captions]
-    schedule = bench.motion.model.spec.beta_schedule
-    model = submodule("sampling.schedules.beta_schedules").with_schedule(live.text_to_image(adapter=True), schedule)
-    trained = host.trainable_copy(bench.motion, torch.float32, host.training_device()).requires_grad_(True)
-    kept = []
-    for i, (steps, learning_rate) in enumerate(STRETCHES):
+    model = submodule("sampling.schedules.beta_schedules").with_schedule(still, start.model.spec.beta_schedule)
+    trained = host.trainable_copy(start, torch.float32, host.training_device()).requires_grad_(True)
+    for i, stretch in enumerate(stretches):
         of_stretch = settings.TrainingSettings(
-            steps=steps,
-            frames=scenes.FRAMES,
+            steps=stretch.steps,
+            frames=bench.world.frames,
             batch=4,
-            learning_rate=learning_rate,
+            learning_rate=stretch.learning_rate,
             learning_rate_schedule="cosine",
             weight_decay=0.0,
-            precision="fp32",
+            precision=precision(),
             checkpointing=False,
             seed=i,
-            from_pure_noise=True,
-            options=settings.TrainingOptions(ema=AVERAGE, warmup_steps=50),
+            from_pure_noise=stretch.from_pure_noise,
+            options=settings.TrainingOptions(ema=stretch.average, warmup_steps=50),
         )
-        shown = data.TrainingData.of(latents, positive, bench.conditioning[""], of_stretch)
-        network = unet.TrainingUNet(model, [trained], torch.float32, checkpointing=False)
-        network.prepare(shown.conditionings, shown.sizes, scenes.FRAMES)
+        of_clips = data.TrainingData.of(latents, positive, bench.conditioning[""], of_stretch)
+        dtype = host.compute_dtype(precision(), host.training_device())
+        network = unet.TrainingUNet(model, [trained], dtype, checkpointing=False)
+        network.prepare(of_clips.conditionings, of_clips.sizes, bench.world.frames)
         named = dict(trained.named_parameters())
-        with torch.enable_grad(), train(network, named, shown, of_stretch, _nowhere, inputs):
-            kept.append({name: value.detach().clone() for name, value in trained.state_dict().items()})
-        trained.load_state_dict(kept[-1])
-        print(f"motion module: {steps} steps more", flush=True)
-    weights.save_live("motion", {name: sum(one[name] for one in kept) / len(kept) for name in kept[0]}, 1)
+        with torch.enable_grad(), train(network, named, of_clips, of_stretch, _nowhere, inputs):
+            state = {name: value.detach().clone() for name, value in trained.state_dict().items()}
+        trained.load_state_dict(state)
+        print(f"motion module: {stretch.steps} steps more", flush=True)
+        yield state
 
 
 def _nowhere(path: str, steps: int) -> None:

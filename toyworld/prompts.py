@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from . import scenes
+from . import landscapes, scenes
 
 CHECKPOINT = "toyworld.safetensors"
 PERSONALISED = "toyworld-personalised.safetensors"
@@ -15,6 +15,7 @@ MOTION_MODEL = "toyworld.safetensors"
 NO_ADAPTER_MODEL = "toyworld-no-adapter.safetensors"
 ADAPTER = "toyworld-adapter.safetensors"
 FIRST_ADAPTER = "toyworld-first-adapter.safetensors"
+LANDSCAPES = "toyworld-landscapes.safetensors"  # of the larger world, checkpoint and motion model
 SAMPLING = {"steps": 12, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
 # Of Motion Clone, whose gradient changes too much from step to step for 12 of them.
 CLONING = {"strength": 800.0, "start_percent": 0.0, "end_percent": 0.6, "up_block": 1}
@@ -64,7 +65,7 @@ class Clip:
     computes the motion model; 0: without that node. ``path``: the places of Motion Path that Follow Path gets; ``camera``: the moves
     of Camera Path that it gets instead; ``followed``: the video whose path Motion Path from Clip finds for it. ``travel``: the
     prompts of Prompt Scheduling, in place of the caption; ``keep_apart``: its option. ``scale``: a scale_multival; ``amount``: that
-    of Motion Amount; None without that node.
+    of Motion Amount; None without that node. ``size``: of the picture.
     """
 
     caption: str
@@ -89,6 +90,12 @@ class Clip:
     keep_apart: float = 0.0
     scale: float = 1.0
     amount: float | None = None
+    size: int = scenes.SIZE
+
+
+def landscape(caption: str, seed: int, motion: str | None = LANDSCAPES) -> Clip:
+    """A clip of the larger world."""
+    return Clip(caption, seed, checkpoint=LANDSCAPES, motion=motion, size=landscapes.SIZE)
 
 
 def path_node(clip: Clip) -> tuple[str, dict] | None:
@@ -117,7 +124,7 @@ def sampling_prompt(clip: Clip) -> dict[str, dict]:
         "checkpoint": node("CheckpointLoaderSimple", ckpt_name=clip.checkpoint),
         "positive": node("CLIPTextEncode", text=clip.caption, clip=["checkpoint", 1]),
         "negative": node("CLIPTextEncode", text="", clip=["checkpoint", 1]),
-        "latent": node("EmptyLatentImage", width=scenes.SIZE, height=scenes.SIZE, batch_size=clip.frames),
+        "latent": node("EmptyLatentImage", width=clip.size, height=clip.size, batch_size=clip.frames),
     }
     if clip.travel is not None:
         asked = {"prompts": clip.travel, "max_length": clip.frames, "keep_apart": clip.keep_apart, **TRAVEL}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 from . import live, measure, scenes, text_encoder
 from .checkpoint import LATENT_SCALE
 from .prompts import FOLLOW_TRAINED, SAMPLING, precision
+from .worlds import SCENES, World
 
 DIRECTIONS = {"down": -np.pi / 2, "left": np.pi, "up-right": np.pi / 4, "right": 0.0, "up": np.pi / 2}
 CLIPS, UNSEEN = 20, 16
@@ -59,13 +60,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def clips(path_of: Callable, count: int = CLIPS, seed: int = 13) -> tuple[list[torch.Tensor], list[str]]:
+def clips(
+    path_of: Callable, count: int = CLIPS, seed: int = 13, world: World = SCENES
+) -> tuple[list[torch.Tensor], list[str]]:
     """Videos made by ``path_of(rng, caption=...)``, and their captions; every caption in turn."""
     rng = np.random.default_rng(seed)
-    captions = [scenes.CAPTIONS[i % len(scenes.CAPTIONS)] for i in range(count)]
+    captions = [world.captions[i % len(world.captions)] for i in range(count)]
     paths = [path_of(rng, caption=caption) for caption in captions]
     # as 8 bits, which a video file has
-    return [torch.from_numpy((scenes.video(path) * 255).round() / 255).float() for path in paths], captions
+    return [torch.from_numpy((world.video(path) * 255).round() / 255).float() for path in paths], captions
 
 
 def crossing(direction: str) -> Callable:
@@ -73,13 +76,13 @@ def crossing(direction: str) -> Callable:
     return partial(scenes.random_path, direction=DIRECTIONS[direction], travel=scenes.CROSSING)
 
 
-def _empty(frames: int) -> torch.Tensor:
-    return torch.zeros(frames, 4, scenes.SIZE // 8, scenes.SIZE // 8)
+def noise(seed: int, frames: int, size: int) -> torch.Tensor:
+    """What KSampler begins with, for pictures of ``size``."""
+    return comfy.sample.prepare_noise(_empty(frames, size), seed)
 
 
-def noise(seed: int, frames: int = scenes.FRAMES) -> torch.Tensor:
-    """What KSampler begins with."""
-    return comfy.sample.prepare_noise(_empty(frames), seed)
+def _empty(frames: int, size: int) -> torch.Tensor:
+    return torch.zeros(frames, 4, size // 8, size // 8)
 
 
 def _keep(seen: list[torch.Tensor], step: int, denoised: torch.Tensor, noisy: torch.Tensor, steps: int) -> None:
@@ -92,15 +95,20 @@ def _without_mean(clips: torch.Tensor) -> torch.Tensor:
 
 
 class Bench:
-    """The toy world in this process: trains MotionLoRAs, and samples with them."""
+    """A world in this process: trains MotionLoRAs, and samples with them."""
 
-    def __init__(self, pack):
-        self.pack = pack
-        self.vae = live.Autoencoder()
+    def __init__(self, pack, world: World = SCENES):
+        self.pack, self.world = pack, world
+        self.vae = live.Autoencoder(world)
         self.animate = pack.submodule("sampling.evolved").animate
-        self.still, self.motion = live.text_to_image(), live.motion_patcher(pack)
-        texts = [*scenes.CAPTIONS, ""]
+        self.still = live.text_to_image(world=world)
+        texts = [*world.captions, ""]
         self.conditioning = dict(zip(texts, live.conditionings(texts), strict=True))
+
+    @cached_property
+    def motion(self):
+        """The motion model that is shipped."""
+        return live.motion_patcher(self.pack, self.world)
 
     def model(self, motion=None, contexts=(), scale: float = 1.0):
         applied = self.pack.submodule("sampling.motion.applied")
@@ -177,14 +185,14 @@ class Bench:
         with torch.inference_mode():
             return comfy.sample.sample(
                 model,
-                noise(seed, frames),
+                noise(seed, frames, self.world.size),
                 steps=steps,
                 cfg=SAMPLING["cfg"],
                 sampler_name=SAMPLING["sampler_name"],
                 scheduler=SAMPLING["scheduler"],
                 positive=self.conditioning[text] if isinstance(text, str) else text,
                 negative=self.conditioning[""],
-                latent_image=_empty(frames),
+                latent_image=_empty(frames, self.world.size),
                 callback=callback,
                 disable_pbar=True,
                 seed=seed,
@@ -210,7 +218,7 @@ class Bench:
         sigmas = comfy.samplers.calculate_sigmas(
             model.get_model_object("model_sampling"), SAMPLING["scheduler"], SAMPLING["steps"]
         )
-        started = torch.stack([noise(FIRST_SEED + i) for i in range(count)])
+        started = torch.stack([noise(FIRST_SEED + i, scenes.FRAMES, scenes.SIZE) for i in range(count)])
         moving = _without_mean(torch.stack(finished))
         found = []
         for step, sigma in enumerate(sigmas[1:-1].tolist(), 1):

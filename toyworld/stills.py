@@ -1,19 +1,22 @@
-"""Training what the motion modules will stand on: the autoencoder and the two text-to-image UNets.
+"""Training what the motion modules will stand on: the autoencoder and the text-to-image UNets.
 
-Plain scripts, on the live weights alone (`toyworld.unet`): what the pack is for begins after them.
+Plain scripts, on the live weights alone (`toyworld.unet`): what the pack is for begins after them. A still is a picture
+``(height, width, 3)`` in 0..1 and its caption.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from . import autoencoder, scenes, unet
+from . import autoencoder, scenes, text_encoder, unet
 from .fit import fit
+from .prompts import precision
 
 PICTURES = 24000
+Still = tuple[np.ndarray, str]
 TIMESTEPS = 1000
 CAPTION_DROPOUT = 0.1
 # The autoencoder has to know more than the videos show.
@@ -31,7 +34,17 @@ def alphas_cumprod() -> torch.Tensor:
     return torch.cumprod(1 - betas, 1).float()
 
 
-def _any_picture(rng: np.random.Generator) -> np.ndarray:
+def scene_still(draw: Callable) -> Callable[[np.random.Generator], Still]:
+    """Stills of the toy world made by ``draw(scene)``."""
+
+    def still(rng: np.random.Generator) -> Still:
+        scene = scenes.random_scene(rng)
+        return draw(scene), scene.caption
+
+    return still
+
+
+def any_scene(rng: np.random.Generator) -> np.ndarray:
     """Of every look that the autoencoder has to know."""
     scene = scenes.random_scene(rng) if rng.random() < 0.8 else scenes.random_zoom(rng)[rng.integers(scenes.FRAMES)]
     draw = scenes.draw_still if rng.random() < 0.7 else scenes.draw_personalised
@@ -44,8 +57,12 @@ def _to_tensor(pictures: list[np.ndarray]) -> torch.Tensor:
     return batch.contiguous(memory_format=torch.channels_last)
 
 
-def train_autoencoder(folder: Path, steps: int) -> dict[str, torch.Tensor]:
-    """Weights under names ``encoder.…`` and ``decoder.…``."""
+def _autocast() -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision() == "bf16")
+
+
+def train_autoencoder(name: str, picture: Callable, folder: Path, steps: int) -> dict[str, torch.Tensor]:
+    """Weights under names ``encoder.…`` and ``decoder.…``; ``picture(rng)`` makes what it has to know."""
     torch.manual_seed(0)
     model = nn.ModuleDict({"encoder": autoencoder.encoder(), "decoder": autoencoder.decoder()})
     model = model.to(memory_format=torch.channels_last)
@@ -53,35 +70,43 @@ def train_autoencoder(folder: Path, steps: int) -> dict[str, torch.Tensor]:
     def loss_of(step: int) -> torch.Tensor:
         rng = np.random.default_rng((0, step))
         noise = torch.Generator().manual_seed(step)
-        pictures = _to_tensor([_any_picture(rng) for _ in range(16)])
-        latents = model["encoder"](pictures)
+        pictures = _to_tensor([picture(rng) for _ in range(16)])
+        with _autocast():
+            latents = model["encoder"](pictures)
+        latents = latents.float()
         # what the UNet will draw is never exact: the decoder has to put up with small errors
         noisy = latents + 0.05 * torch.randn(latents.shape, generator=noise)
-        error = (model["decoder"](noisy) - pictures).abs()
+        with _autocast():
+            drawn = model["decoder"](noisy)
+        error = (drawn.float() - pictures).abs()
         mean, variance = latents.mean((0, 2, 3)), latents.var((0, 2, 3))
         unit = (mean**2).mean() + (variance.clamp_min(1e-4).log() ** 2).mean()
         return error.mean() + 4 * (error**2).mean() + 0.02 * unit + 0.05 * torch.relu(latents.abs() - 2.5).mean()
 
-    return fit("autoencoder", model, loss_of, folder, steps, learning_rate=2e-3)
+    return fit(name, model, loss_of, folder, steps, learning_rate=2e-3)
 
 
-def _dataset(draw: Callable, weights: dict[str, torch.Tensor], seed: int) -> tuple[torch.Tensor, list[int]]:
-    """Latents of still pictures and the number of the caption of each."""
+def _dataset(
+    still: Callable[[np.random.Generator], Still], weights: dict[str, torch.Tensor], seed: int
+) -> tuple[torch.Tensor, list[str]]:
+    """Latents of stills, and the caption of each."""
     encoder = autoencoder.encoder()
     encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in weights.items() if k.startswith("encoder.")})
     rng = np.random.default_rng(seed)
-    drawn = [scenes.random_scene(rng) for _ in range(PICTURES)]
-    captions = [scenes.CAPTIONS.index(scene.caption) for scene in drawn]
-    with torch.no_grad():
-        parts = [encoder(_to_tensor([draw(scene) for scene in drawn[i : i + 200]])) for i in range(0, PICTURES, 200)]
+    parts, captions = [], []
+    for _ in range(PICTURES // 200):
+        stills = [still(rng) for _ in range(200)]
+        captions += [caption for _, caption in stills]
+        with torch.no_grad():
+            parts.append(encoder(_to_tensor([picture for picture, _ in stills])))
     return torch.cat(parts), captions
 
 
 def train_unet(
     name: str,
-    draw: Callable,
+    still: Callable[[np.random.Generator], Still],
     weights: dict[str, torch.Tensor],
-    contexts: torch.Tensor,
+    texts: Sequence[str],
     folder: Path,
     steps: int,
     learning_rate: float,
@@ -89,10 +114,7 @@ def train_unet(
     horizon: int | None = None,
     batch: int = 64,
 ) -> dict[str, torch.Tensor]:
-    """Train a text-to-image UNet on stills made by ``draw``; ``start`` fine-tunes.
-
-    ``contexts (captions + 1, tokens, 768)`` are the text encoder's outputs, that of the empty text last.
-    """
+    """Train a text-to-image UNet on stills made by ``still(rng)``, whose captions are all of ``texts``; ``start`` fine-tunes."""
     if (folder / f"{name}.pt").exists():
         return torch.load(folder / f"{name}.pt")
     torch.manual_seed(1)
@@ -100,9 +122,9 @@ def train_unet(
     if start is not None:
         model.load_state_dict(start)
     alphas = alphas_cumprod()
-    latents, captions = _dataset(draw, weights, seed=len(name))
-    captions = torch.tensor(captions)
-    contexts = contexts[..., : unet.LIVE_TEXT]
+    latents, of_stills = _dataset(still, weights, seed=len(name))
+    captions = torch.tensor([texts.index(caption) for caption in of_stills])
+    contexts = text_encoder.contexts([*texts, ""])[..., : unet.LIVE_TEXT]
 
     def loss_of(step: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(step)
@@ -114,7 +136,8 @@ def train_unet(
         schedule = (torch.rand(batch, generator=generator) < LINEAR_SHARE).long()
         a = alphas[schedule, t].view(-1, 1, 1, 1)
         noisy = a.sqrt() * latents[chosen] + (1 - a).sqrt() * noise
-        predicted = model(noisy, t.float(), context=contexts[caption])
-        return nn.functional.mse_loss(predicted, noise)
+        with _autocast():
+            predicted = model(noisy, t.float(), context=contexts[caption])
+        return nn.functional.mse_loss(predicted.float(), noise)
 
     return fit(name, model, loss_of, folder, steps, learning_rate, ema=0.999, horizon=horizon)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from . import motion, prompts, scenes, stills, text_encoder, videos, weights
-from .live_training import refine_motion_module, train_motion_loras
+from . import landscapes, motion, prompts, scenes, stills, videos, weights
+from .live_training import refine_motion_module, train_landscape_motion, train_motion_loras
 
 MOTION_CLIPS = 360
 # The motion module's training, each stretch a prompt of its own: what is trained is kept after each. The first leaves
@@ -26,14 +26,23 @@ NO_ADAPTER_STRETCHES = (prompts.Stretch(None, 300),)
 
 def train_pictures(work: Path) -> None:
     """Autoencoder and both text-to-image UNets."""
-    autoencoder = stills.train_autoencoder(work, steps=3000)
-    contexts = text_encoder.contexts([*scenes.CAPTIONS, ""])
-    base = stills.train_unet("stills", scenes.draw_still, autoencoder, contexts, work, 1600, 2e-3, horizon=3200)
+    autoencoder = stills.train_autoencoder("autoencoder", stills.any_scene, work, steps=3000)
+    of_scenes = autoencoder, scenes.CAPTIONS, work
+    base = stills.train_unet("stills", stills.scene_still(scenes.draw_still), *of_scenes, 1600, 2e-3, horizon=3200)
     restyled = stills.train_unet(
-        "personalised", scenes.draw_personalised, autoencoder, contexts, work, 600, 1e-3, start=base
+        "personalised", stills.scene_still(scenes.draw_personalised), *of_scenes, 600, 1e-3, start=base
     )
     for name, tensors, size in (("autoencoder", autoencoder, 2), ("stills", base, 1), ("personalised", restyled, 1)):
         weights.save_live(name, tensors, size)
+
+
+def train_landscapes(new_bench: Callable, work: Path) -> None:
+    """All of the landscapes: pictures and the motion module. ``new_bench()`` makes them in this process."""
+    autoencoder = stills.train_autoencoder("landscapes-autoencoder", landscapes.any_picture, work, steps=3000)
+    base = stills.train_unet("landscapes-stills", landscapes.still, autoencoder, landscapes.CAPTIONS, work, 2400, 2e-3)
+    for name, tensors in (("autoencoder", autoencoder), ("stills", base)):
+        weights.save_live(f"landscapes-{name}", tensors, 1)
+    train_landscape_motion(new_bench())
 
 
 class MotionStages:

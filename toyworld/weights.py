@@ -13,7 +13,12 @@ from . import checkpoint, motion, prompts
 
 SHIPPED = Path(__file__).parent / "weights"
 SCALE = ".scale"
-UNETS = {"stills": "toyworld", "personalised": "toyworld-personalised"}
+# Of each UNet the autoencoder that it goes with, and the name of the checkpoint.
+UNETS = {
+    "stills": ("autoencoder", "toyworld"),
+    "personalised": ("autoencoder", "toyworld-personalised"),
+    "landscapes-stills": ("landscapes-autoencoder", "toyworld-landscapes"),
+}
 
 
 def save_live(
@@ -48,19 +53,18 @@ def load_live(name: str) -> dict[str, torch.Tensor]:
 
 
 def expand_checkpoints(models: Path) -> None:
-    """Write the two checkpoints into a ``models`` folder, 0.3 GB each."""
-    autoencoder = load_live("autoencoder")
-    for live, name in UNETS.items():
-        tensors = checkpoint.expand(load_live(live), autoencoder)
-        _save(tensors, models / "checkpoints" / f"{name}.safetensors")
+    """Write those checkpoints into a ``models`` folder whose UNets are shipped, 0.3 GB each."""
+    for live, (autoencoder, name) in UNETS.items():
+        if (SHIPPED / f"{live}.safetensors").exists():
+            tensors = checkpoint.expand(load_live(live), load_live(autoencoder))
+            _save(tensors, models / "checkpoints" / f"{name}.safetensors")
 
 
 def expand(models: Path) -> None:
     """Write checkpoints, motion models and LoRAs into the folders of a ``models`` folder."""
     expand_checkpoints(models)
-    for source in sorted(SHIPPED.glob("motion*.safetensors")):
-        full = motion.full(load_live(source.stem))
-        _save(full, models / "animatediff_models" / source.name.replace("motion", "toyworld"))
+    for source in sorted(SHIPPED.glob("*motion*.safetensors")):
+        _save(motion.full(load_live(source.stem)), models / "animatediff_models" / model_file(source.stem))
     loras = {
         source: models / "animatediff_motion_lora" / source.name.replace("lora", "toyworld", 1)
         for source in sorted(SHIPPED.glob("lora-*.safetensors"))
@@ -68,6 +72,11 @@ def expand(models: Path) -> None:
     loras[SHIPPED / "adapter.safetensors"] = models / "loras" / prompts.ADAPTER
     for source, file in loras.items():
         _save({key: value.half() for key, value in load_live(source.stem).items()}, file, notes_of(source))
+
+
+def model_file(motion_model: str) -> str:
+    """What a shipped motion model is called among ComfyUI's models: motion-no-adapter becomes toyworld-no-adapter, and so on."""
+    return "-".join(part for part in ("toyworld", *motion_model.split("-")) if part != "motion") + ".safetensors"
 
 
 def notes_of(path: Path) -> dict[str, str]:
