@@ -11,7 +11,7 @@ from scipy.spatial import ConvexHull
 
 from . import landscapes, measure
 from .claim import Claim
-from .prompts import LANDSCAPES, Clip, landscape
+from .prompts import LANDSCAPE_FILE, Clip, landscape
 
 FIRST_SEED = 990_000  # these are used for nothing else
 # The ground is pale, shadow and outline are grey.
@@ -112,7 +112,7 @@ def landscape_claims(sample: Sample, count: int) -> list[Claim]:
     def change(clips: list[np.ndarray]) -> float:
         return float(np.mean([np.abs(np.diff(frames, axis=0)).mean() for frames in clips]))
 
-    moving, stills = of(LANDSCAPES), of(None)
+    moving, stills = of(LANDSCAPE_FILE), of(None)
     followed = 100 * float(np.mean([follow(frames) is not None for frames in moving]))
     return [
         Claim("landscapes cohere", "centroid jump per frame, T2I / module", jump(stills) / jump(moving), 2, 3),

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from comfy_api.latest import InputImpl
 
-from . import prompts, text_encoder
-from .prompts import CLONING, CONTEXTS, TRAVEL, Clip, follow, path_node, steps
+from . import text_encoder
+from .prompts import CLONING, CONTEXTS, LANDSCAPE_FILE, TRAVEL, Clip, follow, path_node, steps
 from .recipe import Bench
 from .unet import LIVE_TEXT
 from .worlds import LANDSCAPES
@@ -47,7 +47,7 @@ class LiveSampler:
 
     def of(self, clip: Clip) -> Bench:
         """The world of it."""
-        return self.landscapes if clip.checkpoint == prompts.LANDSCAPES else self.toyworld
+        return self.landscapes if clip.checkpoint == LANDSCAPE_FILE else self.toyworld
 
     def model(self, clip: Clip):
         bench = self.of(clip)

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from . import landscapes, scenes
+from . import scenes
+from .worlds import LANDSCAPES
 
 CHECKPOINT = "toyworld.safetensors"
 PERSONALISED = "toyworld-personalised.safetensors"
@@ -15,7 +16,7 @@ MOTION_MODEL = "toyworld.safetensors"
 NO_ADAPTER_MODEL = "toyworld-no-adapter.safetensors"
 ADAPTER = "toyworld-adapter.safetensors"
 FIRST_ADAPTER = "toyworld-first-adapter.safetensors"
-LANDSCAPES = "toyworld-landscapes.safetensors"  # of the larger world, checkpoint and motion model
+LANDSCAPE_FILE = f"{LANDSCAPES.title}.safetensors"  # of the larger world, checkpoint and motion model
 SAMPLING = {"steps": 12, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
 # Of Motion Clone, whose gradient changes too much from step to step for 12 of them.
 CLONING = {"strength": 800.0, "start_percent": 0.0, "end_percent": 0.6, "up_block": 1}
@@ -93,9 +94,9 @@ class Clip:
     size: int = scenes.SIZE
 
 
-def landscape(caption: str, seed: int, motion: str | None = LANDSCAPES) -> Clip:
+def landscape(caption: str, seed: int, motion: str | None = LANDSCAPE_FILE) -> Clip:
     """A clip of the larger world."""
-    return Clip(caption, seed, checkpoint=LANDSCAPES, motion=motion, size=landscapes.SIZE)
+    return Clip(caption, seed, checkpoint=LANDSCAPE_FILE, motion=motion, size=LANDSCAPES.size)
 
 
 def path_node(clip: Clip) -> tuple[str, dict] | None:

@@ -89,10 +89,10 @@ class MotionStages:
 
 
 def train_all(new_server: Callable, new_bench: Callable, work: Path, until: str | None = None) -> None:
-    """All stages; those on a server, which ``new_server(run folder, models=[...])`` starts, are skipped if they are done.
+    """All stages of plain scenes, of which those on a server are skipped if they are done.
 
-    ``new_bench()`` makes the toy world in this process, of what is shipped by then. ``until``: "pictures", "adapter", "module",
-    or None for all.
+    ``new_server(run folder, models=[...])`` starts one. ``new_bench()`` makes the toy world in this process, of what is shipped by
+    then. ``until``: "pictures", "adapter", "module", or None for all.
     """
     models = work / "models"
     train_pictures(work)

@@ -24,8 +24,10 @@ class Server:
 
 
 @pytest.fixture
-def progress(pack):
-    return pack.submodule("host.progress")
+def progress(pack, monkeypatch):
+    module = pack.submodule("host.progress")
+    monkeypatch.setattr(module, "_noted", {})
+    return module
 
 
 def noted(progress, monkeypatch, *texts: str) -> list[tuple[str, str]]:

@@ -73,12 +73,12 @@ def test_it_writes_and_blocks_what_is_behind(run, several, nodes, output, nothin
     assert json.loads(path.read_text(encoding="utf-8"))["train"]["class_type"] == node_id
 
 
-def test_the_command_is_shown_and_logged(run, several, output, pack, monkeypatch, caplog):
-    shown = []
-    monkeypatch.setattr(pack.submodule("training.command"), "note", shown.append)
+def test_the_command_is_shown_and_logged(run, several, output, on_the_node, caplog):
     caplog.set_level("INFO")
-    run("AnimateDiffTrainMotionLoRA", several(gpus=4), batch=8)
-    (text,) = shown
+    with on_the_node("train") as shown:
+        run("AnimateDiffTrainMotionLoRA", several(gpus=4), batch=8)
+    ((node_id, text),) = shown
+    assert node_id == "train"
     assert "--nproc-per-node 4" in text
     assert str(output / "training_00001_.json") in text
     assert text in caplog.text

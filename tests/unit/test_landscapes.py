@@ -1,4 +1,4 @@
-"""The larger world of the demo: what is drawn is what was asked for, and its measures read that back."""
+"""The larger toy world: what is drawn is what was asked for, and its measures read that back."""
 
 from __future__ import annotations
 
