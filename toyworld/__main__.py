@@ -69,16 +69,15 @@ def main() -> int:
         pack = dev_pack.load_pack(host.path, ["--cpu", "--base-directory", str(folder)])
         from .recipe import Bench
         from .training import train_landscapes
-        from .worlds import LANDSCAPES
 
-        train_landscapes(partial(Bench, pack, LANDSCAPES), folder)
+        train_landscapes(partial(Bench, pack), folder)
         return 0
     if arguments.command == "lora":
         pack = dev_pack.load_pack(host.path, ["--cpu", "--base-directory", str(folder)])
         from .live_training import train_motion_loras
         from .recipe import Bench
 
-        train_motion_loras(Bench(pack), arguments.name)
+        train_motion_loras(partial(Bench, pack), arguments.name)
         return 0
     if arguments.command == "expand":
         dev_pack.enter_host(host.path, ["--cpu"])

@@ -22,7 +22,7 @@ from .landscape_claims import landscape_claims
 from .path_claims import path_claims
 from .prompts import NO_ADAPTER_MODEL, PERSONALISED, Clip, sampling_prompt
 from .travel_claims import travel_claims
-from .videos import DIRECTIONS
+from .videos import DIRECTIONS, path_towards
 
 FIRST_SEED = 900_000
 ZERO_MOTION = 2.0  # pixels a frame, as the fastest of the training videos
@@ -381,7 +381,7 @@ def one_shot_claims(sample: Sampler, count: int) -> list[Claim]:
     """One-shot tuning, the other baseline: a MotionLoRA of a single clip, trained here as that of five clips was."""
     file = sample.models / "animatediff_motion_lora" / f"toyworld-{ONE_SHOT}.safetensors"
     if not file.exists():
-        live_training.train_motion_lora(sample.bench(), live_training.MotionLora("right", clips=1), file)
+        live_training.train_motion_lora(sample.bench(), live_training.MotionLora(path_towards("right"), clips=1), file)
     clips = _lora_clips(count, 4000, ONE_SHOT)
     frames = sample(clips)
     angles = _angles(frames, DIRECTIONS["right"])

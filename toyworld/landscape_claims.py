@@ -17,6 +17,8 @@ FIRST_SEED = 990_000  # these are used for nothing else
 # The ground is pale, shadow and outline are grey.
 CHROMA = 0.42
 FASTEST = 5  # pixels a frame; patterns repeat after 16
+# MotionLoRAs: the camera goes to the left, so what it sees to the right.
+PAN_LEFT, ZOOM_IN = "toyworld-landscapes-pan-left", "toyworld-landscapes-zoom-in"
 SMALLEST = 60  # pixels of something that counts as a shape
 # Area over that of the convex hull: which shape is nearest.
 SOLIDITY = {"star": 0.64, "square": 0.93, "moon": 0.53}
@@ -98,8 +100,8 @@ def landscape_claims(sample: Sample, count: int) -> list[Claim]:
     """Whether frames of ``count`` clips cohere, beside those of the still model: the shape, and the ground under it."""
     captions = [landscapes.CAPTIONS[5 * i % len(landscapes.CAPTIONS)] for i in range(count)]
 
-    def of(motion: str | None) -> list[np.ndarray]:
-        return sample([landscape(caption, FIRST_SEED + i, motion) for i, caption in enumerate(captions)])
+    def of(motion: str | None, *loras: str) -> list[np.ndarray]:
+        return sample([landscape(caption, FIRST_SEED + i, motion, loras=loras) for i, caption in enumerate(captions)])
 
     def content(clips: list[np.ndarray]) -> float:
         pairs = zip(clips, captions, strict=True)
@@ -114,10 +116,19 @@ def landscape_claims(sample: Sample, count: int) -> list[Claim]:
 
     moving, stills = of(LANDSCAPE_FILE), of(None)
     followed = 100 * float(np.mean([follow(frames) is not None for frames in moving]))
+    panned, zoomed = of(LANDSCAPE_FILE, PAN_LEFT), of(LANDSCAPE_FILE, ZOOM_IN)
+    ways = np.array([ground_displacement(frames) for frames in panned])
+    rightwards = abs(np.arctan2(ways[:, 1], ways[:, 0])) < np.pi / 4
+    growth = [track.growth for track in map(follow, zoomed) if track is not None]
     return [
         Claim("landscapes cohere", "centroid jump per frame, T2I / module", jump(stills) / jump(moving), 2, 3),
         Claim("", "change from frame to frame, T2I / module", change(stills) / change(moving)),
         Claim("", "clips whose shape can be followed, %", followed),
         Claim("", "frames of the right shape and colour, %", content(moving)),
         Claim("", "the same of the still model, %", content(stills)),
+        Claim("a MotionLoRA pans the camera", "ground that goes within 45 degrees, % of clips", 100 * rightwards.mean(), 75, 90),
+        Claim("", "how far, pixels", float(np.linalg.norm(ways, axis=1).mean())),
+        Claim("", "frames of the right shape and colour, %", content(panned)),
+        Claim("a MotionLoRA zooms in", "mean growth of the shape over a clip", float(np.mean(growth)), 1.2, 1.5),
+        Claim("", "frames of the right shape and colour, %", content(zoomed)),
     ]

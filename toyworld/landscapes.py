@@ -211,5 +211,11 @@ def still(rng: np.random.Generator) -> tuple[np.ndarray, str]:
     return draw(view), view.caption
 
 
+def night(rng: np.random.Generator) -> tuple[np.ndarray, str]:
+    """The same in the second style."""
+    view = _zoomed(rng)
+    return draw_night(view), view.caption
+
+
 def _zoomed(rng: np.random.Generator) -> View:
     return replace(random_view(rng), zoom=np.exp(rng.uniform(-1, 1) * 0.5 * np.log(ZOOM[1])))

@@ -6,18 +6,21 @@ The loop is that of *Train Motion Module* and *Train MotionLoRA*, with settings 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from . import landscapes, live, motion, scenes, videos, weights
+from . import landscapes, live, motion, scenes, weights
 from .prompts import precision
 from .recipe import Bench, clips
-from .worlds import LANDSCAPES
+from .videos import path_towards
+from .worlds import LANDSCAPES, SCENES, World
 
 MOTION_CLIPS = 960
 
@@ -40,29 +43,37 @@ LANDSCAPE_STRETCHES = (Stretch(1200, 1e-3, from_pure_noise=False), Stretch(1200,
 
 @dataclass(frozen=True)
 class MotionLora:
-    """What the clips show (``videos.DIRECTIONS``, "zoom-in" or "ways"), how many there are, and what differs from the node's defaults.
+    """What the clips show, as ``recipe.clips`` makes them, how many there are, and what differs from the node's defaults.
 
     ``paths``: the noise of each clip goes along what moves in it, and attention keeps to its box.
     """
 
-    shown: str
+    shown: Callable
     clips: int = 50
     changes: tuple[tuple[str, Any], ...] = ()
     paths: bool = False
+    world: World = SCENES
 
 
 STEPS = 400
 LORAS = {
-    "right": MotionLora("right"),
-    "up": MotionLora("up"),
-    "left": MotionLora("left"),
+    "right": MotionLora(path_towards("right")),
+    "up": MotionLora(path_towards("up")),
+    "left": MotionLora(path_towards("left")),
     # growth needs lower noise levels, too
-    "zoom-in": MotionLora("zoom-in", changes=(("end_percent", 0.5),)),
+    "zoom-in": MotionLora(path_towards("zoom-in"), changes=(("end_percent", 0.5),)),
     # for the comparison with 50
-    "right-5-clips": MotionLora("right", clips=5),
+    "right-5-clips": MotionLora(path_towards("right"), clips=5),
     # which follows Follow Path; its clips go everywhere, straight on and on curves
-    "path": MotionLora("ways", clips=240, changes=(("rank", 48), ("alpha", 96.0)), paths=True),
+    "path": MotionLora(path_towards("ways"), clips=240, changes=(("rank", 48), ("alpha", 96.0)), paths=True),
+    "landscapes-pan-left": MotionLora(partial(landscapes.panning, direction=np.pi), world=LANDSCAPES),
+    "landscapes-zoom-in": MotionLora(partial(landscapes.zooming, inwards=True), world=LANDSCAPES),
 }
+
+
+def loras_of(world: World) -> list[str]:
+    """Those of LORAS that are trained in a world."""
+    return [name for name, recipe in LORAS.items() if recipe.world is world]
 
 
 def refine_motion_module(bench: Bench) -> None:
@@ -126,8 +137,11 @@ def _nowhere(path: str, steps: int) -> None:
 
 
 def train_motion_lora(bench: Bench, recipe: MotionLora, file: Path, steps: int = STEPS) -> None:
-    """Train a MotionLoRA of the shipped motion module and write it to ``file``, with the channels that are zero."""
-    shown = clips(videos.path_towards(recipe.shown), recipe.clips)
+    """Train a MotionLoRA of the motion module that is shipped for its world, which is that of ``bench``.
+
+    It is written to ``file``, with the channels that are zero.
+    """
+    shown = clips(recipe.shown, recipe.clips, world=recipe.world)
     changes = dict(recipe.changes)
     if recipe.paths:
         changes["paths"] = bench.paths(*shown)
@@ -138,12 +152,12 @@ def train_motion_lora(bench: Bench, recipe: MotionLora, file: Path, steps: int =
     files.save_motion_lora(files.MotionLora(file.stem, live.full_lora(lora.pairs), lora.metadata), str(file))
 
 
-def train_motion_loras(bench: Bench, names: Sequence[str] = tuple(LORAS)) -> None:
-    """Train LORAS and ship them."""
+def train_motion_loras(new_bench: Callable[[World], Bench], names: Sequence[str]) -> None:
+    """Train those of LORAS and ship them."""
     for name in names:
         recipe = LORAS[name]
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"toyworld-{name}.safetensors"
-            train_motion_lora(bench, recipe, file)
+            train_motion_lora(new_bench(recipe.world), recipe, file)
             weights.save_live(f"lora-{name}", load_file(file), 1, weights.notes_of(file))
         print(f"{name}: done", flush=True)

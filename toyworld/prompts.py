@@ -17,6 +17,7 @@ NO_ADAPTER_MODEL = "toyworld-no-adapter.safetensors"
 ADAPTER = "toyworld-adapter.safetensors"
 FIRST_ADAPTER = "toyworld-first-adapter.safetensors"
 LANDSCAPE_FILE = f"{LANDSCAPES.title}.safetensors"  # of the larger world, checkpoint and motion model
+LANDSCAPE_NIGHT = f"{LANDSCAPES.title}-personalised.safetensors"
 SAMPLING = {"steps": 12, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
 # Of Motion Clone, whose gradient changes too much from step to step for 12 of them.
 CLONING = {"strength": 800.0, "start_percent": 0.0, "end_percent": 0.6, "up_block": 1}
@@ -94,9 +95,9 @@ class Clip:
     size: int = scenes.SIZE
 
 
-def landscape(caption: str, seed: int, motion: str | None = LANDSCAPE_FILE) -> Clip:
+def landscape(caption: str, seed: int, motion: str | None = LANDSCAPE_FILE, **others: Any) -> Clip:
     """A clip of the larger world."""
-    return Clip(caption, seed, checkpoint=LANDSCAPE_FILE, motion=motion, size=LANDSCAPES.size)
+    return Clip(caption, seed, **{"checkpoint": LANDSCAPE_FILE, "motion": motion, "size": LANDSCAPES.size} | others)
 
 
 def path_node(clip: Clip) -> tuple[str, dict] | None:

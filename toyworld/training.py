@@ -9,7 +9,8 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from . import landscapes, motion, prompts, scenes, stills, videos, weights
-from .live_training import refine_motion_module, train_landscape_motion, train_motion_loras
+from .live_training import loras_of, refine_motion_module, train_landscape_motion, train_motion_loras
+from .worlds import LANDSCAPES, SCENES
 
 MOTION_CLIPS = 360
 # The motion module's training, each stretch a prompt of its own: what is trained is kept after each. The first leaves
@@ -37,12 +38,16 @@ def train_pictures(work: Path) -> None:
 
 
 def train_landscapes(new_bench: Callable, work: Path) -> None:
-    """All of the landscapes: pictures and the motion module. ``new_bench()`` makes them in this process."""
+    """All of the landscapes: pictures, the motion module, MotionLoRAs. ``new_bench(world)`` makes them in this process."""
     autoencoder = stills.train_autoencoder("landscapes-autoencoder", landscapes.any_picture, work, steps=3000)
-    base = stills.train_unet("landscapes-stills", landscapes.still, autoencoder, landscapes.CAPTIONS, work, 2400, 2e-3)
-    for name, tensors in (("autoencoder", autoencoder), ("stills", base)):
+    of_landscapes = autoencoder, landscapes.CAPTIONS, work
+    begun = stills.train_unet("landscapes-stills-begun", landscapes.still, *of_landscapes, 2400, 2e-3)
+    base = stills.train_unet("landscapes-stills", landscapes.still, *of_landscapes, 3600, 1.5e-3, start=begun)
+    restyled = stills.train_unet("landscapes-personalised", landscapes.night, *of_landscapes, 600, 1e-3, start=base)
+    for name, tensors in (("autoencoder", autoencoder), ("stills", base), ("personalised", restyled)):
         weights.save_live(f"landscapes-{name}", tensors, 1)
-    train_landscape_motion(new_bench())
+    train_landscape_motion(new_bench(LANDSCAPES))
+    train_motion_loras(new_bench, loras_of(LANDSCAPES))
 
 
 class MotionStages:
@@ -91,7 +96,7 @@ class MotionStages:
 def train_all(new_server: Callable, new_bench: Callable, work: Path, until: str | None = None) -> None:
     """All stages of plain scenes, of which those on a server are skipped if they are done.
 
-    ``new_server(run folder, models=[...])`` starts one. ``new_bench()`` makes the toy world in this process, of what is shipped by
+    ``new_server(run folder, models=[...])`` starts one. ``new_bench(world)`` makes a world in this process, of what is shipped by
     then. ``until``: "pictures", "adapter", "module", or None for all.
     """
     models = work / "models"
@@ -111,9 +116,9 @@ def train_all(new_server: Callable, new_bench: Callable, work: Path, until: str 
         # for comparison
         stages.module("toyworld-no-adapter", NO_ADAPTER_STRETCHES)
     keep(models)
-    refine_motion_module(new_bench())
+    refine_motion_module(new_bench(SCENES))
     if until != "module":
-        train_motion_loras(new_bench())
+        train_motion_loras(new_bench, loras_of(SCENES))
 
 
 def keep(models: Path) -> None:

@@ -18,6 +18,7 @@ UNETS = {
     "stills": ("autoencoder", "toyworld"),
     "personalised": ("autoencoder", "toyworld-personalised"),
     "landscapes-stills": ("landscapes-autoencoder", "toyworld-landscapes"),
+    "landscapes-personalised": ("landscapes-autoencoder", "toyworld-landscapes-personalised"),
 }
 
 

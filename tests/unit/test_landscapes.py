@@ -92,3 +92,29 @@ def test_by_night_it_is_dark(landscapes, rng):
 )
 def test_names_of_motion_models(toyworld, shipped, file):
     assert toyworld("weights").model_file(shipped) == file
+
+
+def test_claims_of_clips_as_they_should_be(landscapes, claims, rng):
+    """What the table would say if everything were drawn by the world itself."""
+
+    def drawn(clip):
+        if clip.motion is None:
+            return [landscapes.random_view(rng, clip.caption) for _ in range(landscapes.FRAMES)]
+        if clip.loras == (claims.PAN_LEFT,):
+            return landscapes.panning(rng, clip.caption, direction=np.pi)
+        if clip.loras == (claims.ZOOM_IN,):
+            return landscapes.zooming(rng, clip.caption, inwards=True)
+        return landscapes.moving(rng, clip.caption)
+
+    found = claims.landscape_claims(lambda clips: [landscapes.video(drawn(clip)) for clip in clips], 4)
+    assert {claim.verdict for claim in found if claim.target is not None} == {"target"}
+    values = {claim.measure: claim.value for claim in found}
+    low, high = landscapes.TRAVEL
+    assert 0.8 * low < values["how far, pixels"] < 1.1 * high
+    assert values["the same of the still model, %"] == 100
+
+
+def test_every_motion_lora_of_the_claims_has_a_recipe(toyworld, claims):
+    recipes = toyworld("live_training").LORAS
+    for name in (claims.PAN_LEFT, claims.ZOOM_IN):
+        assert recipes[name.removeprefix("toyworld-")].world is toyworld("worlds").LANDSCAPES

@@ -426,3 +426,20 @@ def test_attention_of_bf16_on_the_cpu_is_computed_in_float32(pack):
     q, k, v = torch.randn(3, 32, 16, CHANNELS, generator=generator).to(torch.bfloat16)
     expected = attend(q.float(), k.float(), v.float(), 8).to(torch.bfloat16)
     assert torch.equal(attend(q, k, v, 8), expected)
+
+
+@pytest.mark.parametrize("frames", [16, 24], ids=["by the formula", "by the kernel"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_attention_for_training_is_that_of_sampling(pack, frames, dtype):
+    attention = pack.submodule("host.attention")
+    values = torch.randn(3, 6, frames, 40, generator=torch.Generator().manual_seed(0)).to(dtype)
+    results = []
+    for attend in (attention.attention_for_training(), attention.temporal_attention()):
+        inputs = [x.clone().requires_grad_() for x in values]
+        attended = attend(*inputs, 2)
+        assert attended.dtype == dtype
+        (attended.float() ** 2).sum().backward()
+        results.append([attended, *(x.grad for x in inputs)])
+    exact = 1e-6 if dtype == torch.float32 else 2**-7
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=exact, atol=exact)
