@@ -39,7 +39,7 @@ def comparing(session: nox.Session, what: str) -> tuple[str, ...]:
 
 @nox.session(venv_backend="none")
 def demo(session: nox.Session) -> None:
-    """Four animations of the toy world through a real ComfyUI. `-- --long`: clips of 64 frames; `-- --landscapes`: larger ones."""
+    """Five animations of the toy worlds through a real ComfyUI. `-- --plain`: of plain scenes; `-- --long`: clips of 64 frames."""
     run(session, "dev/demo.py", *session.posargs)
 
 

@@ -1,9 +1,9 @@
-"""Four animations of the toy world, end to end, on this machine's CPU: `python -m nox -s demo`.
+"""Five animations of the toy worlds, end to end, on this machine's CPU: `python -m nox -s demo`.
 
 Starts a real ComfyUI with this pack and samples, from the trained weights in the repository: text to video, the same
-with a MotionLoRA, a restyled checkpoint under the same motion module, and - for contrast - the checkpoint without it.
-Says where the WebPs, the MP4s and a contact sheet of all four lie. `-- --long`: clips of 64 frames instead, in shared windows with
-one motion and in static windows; `-- --landscapes`: clips of the larger world.
+with MotionLoRAs, a restyled checkpoint under the same motion module, and - for contrast - the checkpoint without it.
+Says where the WebPs, the MP4s and a contact sheet of all of them lie. `-- --plain`: four of plain scenes; `-- --long`: of those
+clips of 64 frames, in shared windows with one motion and in static windows.
 """
 
 import argparse
@@ -17,9 +17,18 @@ from PIL import Image, ImageDraw, ImageFont
 from server import Server
 
 sys.path.insert(0, str(hosts.ROOT))
-from toyworld.prompts import PERSONALISED, Clip, landscape, node, sampling_prompt
+from toyworld.prompts import LANDSCAPE_NIGHT, PAN_LEFT, PERSONALISED, ZOOM_IN, Clip, landscape, node, sampling_prompt
 
-ANIMATIONS = {
+LANDSCAPES = {
+    "text to video": landscape("a blue star on sand", 50009),
+    "with the MotionLoRA 'zoom in'": landscape("a red star on grass", 50000, loras=(ZOOM_IN,)),
+    "with the MotionLoRA 'pan left'": landscape("a purple star on sand", 50003, loras=(PAN_LEFT,)),
+    "another checkpoint, the same motion module": landscape(
+        "a yellow star on tiles", 50009, checkpoint=LANDSCAPE_NIGHT
+    ),
+    "without a motion module": landscape("a blue star on sand", 50009, motion=None),
+}
+PLAIN = {
     "text to video": Clip("a red circle", seed=3),
     "with the MotionLoRA 'right'": Clip("a blue square", seed=5, loras=("toyworld-right",)),
     "another checkpoint, the same motion module": Clip("a yellow triangle", seed=7, checkpoint=PERSONALISED),
@@ -29,12 +38,6 @@ LONG = {
     f"{title}: {clip.caption}": replace(clip, windows=windows, frames=64)
     for clip in (Clip("a red circle", seed=3), Clip("a blue square", seed=5), Clip("a yellow triangle", seed=7))
     for title, windows in (("shared windows, one motion", "one motion"), ("static windows", "static"))
-}
-LANDSCAPES = {
-    "text to video: a purple star on tiles": landscape("a purple star on tiles", 9),
-    "text to video: a blue moon on sand": landscape("a blue moon on sand", 5),
-    "text to video: a red star on grass": landscape("a red star on grass", 13),
-    "without a motion module": landscape("a purple star on tiles", 9, motion=None),
 }
 LARGE = 288  # pixels; the worlds are 64 and 96 wide
 WIDTH = 1280  # of the contact sheet
@@ -90,8 +93,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--long", action="store_const", const=(LONG, 16), dest="what")
-    other.add_argument("--landscapes", action="store_const", const=(LANDSCAPES, 8), dest="what")
-    animations, shown = parser.parse_args().what or (ANIMATIONS, 8)
+    other.add_argument("--plain", action="store_const", const=(PLAIN, 8), dest="what")
+    animations, shown = parser.parse_args().what or (LANDSCAPES, 8)
     host = hosts.host()
     models = hosts.toyworld_models(host)
     print(f"Starting ComfyUI {host.version}", flush=True)

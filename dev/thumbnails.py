@@ -1,7 +1,7 @@
 """Make the example workflows' thumbnails: `python dev/thumbnails.py [NAME ...]`; all of them without names.
 
 ComfyUI's list of templates asks for NAME.jpg, so a thumbnail is a sheet of frames, in rows: clips of the toy world, from the
-pictures in docs/ (`nox -s demo` makes them again), or sampled here with the workflow itself. What goes into a workflow has a
+pictures in docs/ (`nox -s demo -- --plain` makes them again), or sampled here with the workflow itself. What goes into a workflow has a
 frame around it, and is drawn by code. For models that the toy world has none of (ControlNet, SparseCtrl, PIA and such), its ordinary
 clips stand in; for SDXL and CameraCtrl, drawn ones.
 """

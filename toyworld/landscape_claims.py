@@ -11,14 +11,12 @@ from scipy.spatial import ConvexHull
 
 from . import landscapes, measure
 from .claim import Claim
-from .prompts import LANDSCAPE_FILE, Clip, landscape
+from .prompts import LANDSCAPE_FILE, PAN_LEFT, ZOOM_IN, Clip, landscape
 
 FIRST_SEED = 990_000  # these are used for nothing else
 # The ground is pale, shadow and outline are grey.
 CHROMA = 0.42
 FASTEST = 5  # pixels a frame; patterns repeat after 16
-# MotionLoRAs: the camera goes to the left, so what it sees to the right.
-PAN_LEFT, ZOOM_IN = "toyworld-landscapes-pan-left", "toyworld-landscapes-zoom-in"
 SMALLEST = 60  # pixels of something that counts as a shape
 # Area over that of the convex hull: which shape is nearest.
 SOLIDITY = {"star": 0.64, "square": 0.93, "moon": 0.53}
@@ -126,7 +124,13 @@ def landscape_claims(sample: Sample, count: int) -> list[Claim]:
         Claim("", "clips whose shape can be followed, %", followed),
         Claim("", "frames of the right shape and colour, %", content(moving)),
         Claim("", "the same of the still model, %", content(stills)),
-        Claim("a MotionLoRA pans the camera", "ground that goes within 45 degrees, % of clips", 100 * rightwards.mean(), 75, 90),
+        Claim(
+            "a MotionLoRA pans the camera",
+            "ground that goes within 45 degrees, % of clips",
+            100 * rightwards.mean(),
+            75,
+            90,
+        ),
         Claim("", "how far, pixels", float(np.linalg.norm(ways, axis=1).mean())),
         Claim("", "frames of the right shape and colour, %", content(panned)),
         Claim("a MotionLoRA zooms in", "mean growth of the shape over a clip", float(np.mean(growth)), 1.2, 1.5),

@@ -58,6 +58,7 @@ class LiveSampler:
             checkpoint=shipped,
             motion=None if clip.motion is None else shipped,
             size=bench.world.size,
+            cfg=bench.world.cfg,
             loras=clip.loras,
             lora_strength=clip.lora_strength,
             frames=clip.frames,

@@ -38,7 +38,7 @@ class Stretch:
 # Usual training (``training.MOTION_STRETCHES``) teaches next to nothing at high noise: clips turned on their way.
 STRETCHES = (Stretch(600, 7e-4), Stretch(480, 6e-4))
 # Of landscapes, from the beginning.
-LANDSCAPE_STRETCHES = (Stretch(1200, 1e-3, from_pure_noise=False), Stretch(1200, 7e-4))
+LANDSCAPE_STRETCHES = (Stretch(1200, 1e-3, from_pure_noise=False), Stretch(1200, 7e-4), Stretch(2200, 7e-4))
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,13 @@ LORAS = {
     "right-5-clips": MotionLora(path_towards("right"), clips=5),
     # which follows Follow Path; its clips go everywhere, straight on and on curves
     "path": MotionLora(path_towards("ways"), clips=240, changes=(("rank", 48), ("alpha", 96.0)), paths=True),
-    "landscapes-pan-left": MotionLora(partial(landscapes.panning, direction=np.pi), world=LANDSCAPES),
-    "landscapes-zoom-in": MotionLora(partial(landscapes.zooming, inwards=True), world=LANDSCAPES),
+    # where the patterns of the ground lie is decided later than where the shape is
+    "landscapes-pan-left": MotionLora(
+        partial(landscapes.panning, direction=np.pi), changes=(("end_percent", 0.75),), world=LANDSCAPES
+    ),
+    "landscapes-zoom-in": MotionLora(
+        partial(landscapes.zooming, inwards=True), changes=(("end_percent", 0.75),), world=LANDSCAPES
+    ),
 }
 
 

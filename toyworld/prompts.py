@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from . import scenes
-from .worlds import LANDSCAPES
+from .worlds import LANDSCAPES, SCENES
 
 CHECKPOINT = "toyworld.safetensors"
 PERSONALISED = "toyworld-personalised.safetensors"
@@ -18,7 +18,9 @@ ADAPTER = "toyworld-adapter.safetensors"
 FIRST_ADAPTER = "toyworld-first-adapter.safetensors"
 LANDSCAPE_FILE = f"{LANDSCAPES.title}.safetensors"  # of the larger world, checkpoint and motion model
 LANDSCAPE_NIGHT = f"{LANDSCAPES.title}-personalised.safetensors"
-SAMPLING = {"steps": 12, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+# MotionLoRAs of it: the camera goes to the left, so what it sees to the right.
+PAN_LEFT, ZOOM_IN = f"{LANDSCAPES.title}-pan-left", f"{LANDSCAPES.title}-zoom-in"
+SAMPLING = {"steps": 12, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
 # Of Motion Clone, whose gradient changes too much from step to step for 12 of them.
 CLONING = {"strength": 800.0, "start_percent": 0.0, "end_percent": 0.6, "up_block": 1}
 CLONING_STEPS = 24
@@ -67,7 +69,7 @@ class Clip:
     computes the motion model; 0: without that node. ``path``: the places of Motion Path that Follow Path gets; ``camera``: the moves
     of Camera Path that it gets instead; ``followed``: the video whose path Motion Path from Clip finds for it. ``travel``: the
     prompts of Prompt Scheduling, in place of the caption; ``keep_apart``: its option. ``scale``: a scale_multival; ``amount``: that
-    of Motion Amount; None without that node. ``size``: of the picture.
+    of Motion Amount; None without that node. ``size``: of the picture; ``cfg``: guidance.
     """
 
     caption: str
@@ -92,12 +94,14 @@ class Clip:
     keep_apart: float = 0.0
     scale: float = 1.0
     amount: float | None = None
-    size: int = scenes.SIZE
+    size: int = SCENES.size
+    cfg: float = SCENES.cfg
 
 
 def landscape(caption: str, seed: int, motion: str | None = LANDSCAPE_FILE, **others: Any) -> Clip:
     """A clip of the larger world."""
-    return Clip(caption, seed, **{"checkpoint": LANDSCAPE_FILE, "motion": motion, "size": LANDSCAPES.size} | others)
+    of_world = {"checkpoint": LANDSCAPE_FILE, "motion": motion, "size": LANDSCAPES.size, "cfg": LANDSCAPES.cfg}
+    return Clip(caption, seed, **of_world | others)
 
 
 def path_node(clip: Clip) -> tuple[str, dict] | None:
@@ -201,6 +205,7 @@ def sampling_prompt(clip: Clip) -> dict[str, dict]:
         negative=["negative", 0],
         latent_image=["latent", 0],
         seed=clip.seed,
+        cfg=clip.cfg,
         **{**SAMPLING, "steps": steps(clip)},
     )
     nodes["decode"] = node("VAEDecode", samples=["sampler", 0], vae=["checkpoint", 2])

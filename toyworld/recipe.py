@@ -187,7 +187,7 @@ class Bench:
                 model,
                 noise(seed, frames, self.world.size),
                 steps=steps,
-                cfg=SAMPLING["cfg"],
+                cfg=self.world.cfg,
                 sampler_name=SAMPLING["sampler_name"],
                 scheduler=SAMPLING["scheduler"],
                 positive=self.conditioning[text] if isinstance(text, str) else text,

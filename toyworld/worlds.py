@@ -12,22 +12,27 @@ from . import landscapes, scenes
 
 @dataclass(frozen=True)
 class World:
-    """What is in it, and what its files are called: in weights/ with ``prefix`` before them, among ComfyUI's models with ``title``."""
+    """What is in it, and what its files are called: in weights/ with ``prefix`` before them, among ComfyUI's models with ``title``.
+
+    ``cfg``: the guidance that its clips are sampled with. Shapes of landscapes are bent by more.
+    """
 
     prefix: str
     title: str
     captions: tuple[str, ...]
     size: int
+    cfg: float
     frames: int
     video: Callable[[list], np.ndarray]  # of what is to be seen in each frame, (frames, height, width, 3)
 
 
-SCENES = World("", "toyworld", scenes.CAPTIONS, scenes.SIZE, scenes.FRAMES, scenes.video)
+SCENES = World("", "toyworld", scenes.CAPTIONS, scenes.SIZE, 3.0, scenes.FRAMES, scenes.video)
 LANDSCAPES = World(
     "landscapes-",
     "toyworld-landscapes",
     landscapes.CAPTIONS,
     landscapes.SIZE,
+    1.8,
     landscapes.FRAMES,
     landscapes.video,
 )
