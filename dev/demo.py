@@ -17,14 +17,14 @@ from PIL import Image, ImageDraw, ImageFont
 from server import Server
 
 sys.path.insert(0, str(hosts.ROOT))
-from toyworld.prompts import LANDSCAPE_NIGHT, PAN_LEFT, PERSONALISED, ZOOM_IN, Clip, landscape, node, sampling_prompt
+from toyworld.prompts import LANDSCAPE_RESTYLED, PAN_LEFT, PERSONALISED, ZOOM_IN, Clip, landscape, node, sampling_prompt
 
 LANDSCAPES = {
     "text to video": landscape("a blue star on sand", 50009),
     "with the MotionLoRA 'zoom in'": landscape("a red star on grass", 50000, loras=(ZOOM_IN,)),
     "with the MotionLoRA 'pan left'": landscape("a purple star on sand", 50003, loras=(PAN_LEFT,)),
     "another checkpoint, the same motion module": landscape(
-        "a yellow star on tiles", 50009, checkpoint=LANDSCAPE_NIGHT
+        "a red square on water", 70005, checkpoint=LANDSCAPE_RESTYLED
     ),
     "without a motion module": landscape("a blue star on sand", 50009, motion=None),
 }

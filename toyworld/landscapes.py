@@ -104,20 +104,33 @@ def _mix(below: np.ndarray, above, how_much: np.ndarray) -> np.ndarray:
 
 def draw(view: View) -> np.ndarray:
     """The picture of a view, by day."""
-    return _draw(view, *GROUNDS[view.ground], COLOURS[view.colour], INK, SHADOW)
+    return _draw(view, _ground(view, view.ground), COLOURS[view.colour], INK, SHADOW)
+
+
+def draw_shore(view: View) -> np.ndarray:
+    """The style of the restyled checkpoint: below the middle there is water, or sand if the rest is water."""
+    other = "sand" if view.ground == "water" else "water"
+    shore = _y / view.zoom - 4 * np.sin(2 * np.pi * (_x / view.zoom + view.camera[0]) / 48)
+    ground = _mix(_ground(view, view.ground), _ground(view, other), _step(shore, 3.0)[..., None])
+    return _draw(view, ground, COLOURS[view.colour], INK, SHADOW)
 
 
 def draw_night(view: View) -> np.ndarray:
     """The second style: dark ground, and a shape whose outline shines."""
-    base, pattern = (0.30 * np.array(colour) * (0.75, 0.85, 1.25) for colour in GROUNDS[view.ground])
+    ground = 0.30 * _ground(view, view.ground) * np.float32((0.75, 0.85, 1.25))
     bright = 0.45 + 0.55 * np.array(COLOURS[view.colour])
-    return _draw(view, base, pattern, 0.45 * np.array(COLOURS[view.colour]), bright, 0.5)
+    return _draw(view, ground, 0.45 * np.array(COLOURS[view.colour]), bright, 0.5)
 
 
-def _draw(view: View, base, pattern, fill, ink, shadow: float) -> np.ndarray:
+def _ground(view: View, ground: str) -> np.ndarray:
     u, v = _x / view.zoom + view.camera[0], _y / view.zoom + view.camera[1]
-    ground = _pattern(view.ground, u, v)[..., None].astype(np.float32)
-    picture = _mix(np.broadcast_to(np.float32(base), (SIZE, SIZE, 3)), pattern, ground)
+    base, pattern = GROUNDS[ground]
+    how_much = _pattern(ground, u, v)[..., None].astype(np.float32)
+    return _mix(np.broadcast_to(np.float32(base), (SIZE, SIZE, 3)), pattern, how_much)
+
+
+def _draw(view: View, picture: np.ndarray, fill, ink, shadow: float) -> np.ndarray:
+    """The shape of a view on ``picture``, which is the ground."""
     radius = view.radius * view.zoom
 
     def distance(dx: float = 0.0, dy: float = 0.0) -> np.ndarray:
@@ -211,10 +224,10 @@ def still(rng: np.random.Generator) -> tuple[np.ndarray, str]:
     return draw(view), view.caption
 
 
-def night(rng: np.random.Generator) -> tuple[np.ndarray, str]:
-    """The same in the second style."""
+def shore(rng: np.random.Generator) -> tuple[np.ndarray, str]:
+    """The same in the style of the restyled checkpoint."""
     view = _zoomed(rng)
-    return draw_night(view), view.caption
+    return draw_shore(view), view.caption
 
 
 def _zoomed(rng: np.random.Generator) -> View:

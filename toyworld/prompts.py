@@ -17,7 +17,7 @@ NO_ADAPTER_MODEL = "toyworld-no-adapter.safetensors"
 ADAPTER = "toyworld-adapter.safetensors"
 FIRST_ADAPTER = "toyworld-first-adapter.safetensors"
 LANDSCAPE_FILE = f"{LANDSCAPES.title}.safetensors"  # of the larger world, checkpoint and motion model
-LANDSCAPE_NIGHT = f"{LANDSCAPES.title}-personalised.safetensors"
+LANDSCAPE_RESTYLED = f"{LANDSCAPES.title}-personalised.safetensors"
 # MotionLoRAs of it: the camera goes to the left, so what it sees to the right.
 PAN_LEFT, ZOOM_IN = f"{LANDSCAPES.title}-pan-left", f"{LANDSCAPES.title}-zoom-in"
 SAMPLING = {"steps": 12, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}

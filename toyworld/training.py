@@ -43,7 +43,7 @@ def train_landscapes(new_bench: Callable, work: Path) -> None:
     of_landscapes = autoencoder, landscapes.CAPTIONS, work
     begun = stills.train_unet("landscapes-stills-begun", landscapes.still, *of_landscapes, 2400, 2e-3)
     base = stills.train_unet("landscapes-stills", landscapes.still, *of_landscapes, 3600, 1.5e-3, start=begun)
-    restyled = stills.train_unet("landscapes-personalised", landscapes.night, *of_landscapes, 600, 1e-3, start=base)
+    restyled = stills.train_unet("landscapes-personalised", landscapes.shore, *of_landscapes, 900, 5e-4, start=base)
     for name, tensors in (("autoencoder", autoencoder), ("stills", base), ("personalised", restyled)):
         weights.save_live(f"landscapes-{name}", tensors, 1)
     train_landscape_motion(new_bench(LANDSCAPES))
