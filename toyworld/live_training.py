@@ -43,7 +43,7 @@ LANDSCAPE_STRETCHES = (Stretch(1200, 1e-3, from_pure_noise=False), Stretch(1200,
 
 @dataclass(frozen=True)
 class MotionLora:
-    """What the clips show, as ``recipe.clips`` makes them, how many there are, and what differs from the node's defaults.
+    """What the clips show, as ``recipe.clips`` makes them, how many there are, steps, and what differs from the node's defaults.
 
     ``paths``: the noise of each clip goes along what moves in it, and attention keeps to its box.
     """
@@ -53,15 +53,15 @@ class MotionLora:
     changes: tuple[tuple[str, Any], ...] = ()
     paths: bool = False
     world: World = SCENES
+    steps: int = 400
 
 
-STEPS = 400
 LORAS = {
     "right": MotionLora(path_towards("right")),
     "up": MotionLora(path_towards("up")),
     "left": MotionLora(path_towards("left")),
-    # growth needs lower noise levels, too
-    "zoom-in": MotionLora(path_towards("zoom-in"), changes=(("end_percent", 0.5),)),
+    # growth needs lower noise levels, too, and sizes that the still model has not seen
+    "zoom-in": MotionLora(path_towards("zoom-in"), changes=(("end_percent", 1.0),), steps=900),
     # for the comparison with 50
     "right-5-clips": MotionLora(path_towards("right"), clips=5),
     # which follows Follow Path; its clips go everywhere, straight on and on curves
@@ -141,7 +141,7 @@ def _nowhere(path: str, steps: int) -> None:
     raise AssertionError("there are no checkpoints")
 
 
-def train_motion_lora(bench: Bench, recipe: MotionLora, file: Path, steps: int = STEPS) -> None:
+def train_motion_lora(bench: Bench, recipe: MotionLora, file: Path) -> None:
     """Train a MotionLoRA of the motion module that is shipped for its world, which is that of ``bench``.
 
     It is written to ``file``, with the channels that are zero.
@@ -150,9 +150,9 @@ def train_motion_lora(bench: Bench, recipe: MotionLora, file: Path, steps: int =
     changes = dict(recipe.changes)
     if recipe.paths:
         changes["paths"] = bench.paths(*shown)
-    checkpoints, _ = bench.train(shown, changes, steps, seed=0, every=steps)
+    checkpoints, _ = bench.train(shown, changes, recipe.steps, seed=0, every=recipe.steps)
     files = bench.pack.submodule("lora.motion_lora")
-    lora = files.read_motion_lora(str(checkpoints[steps]))
+    lora = files.read_motion_lora(str(checkpoints[recipe.steps]))
     file.parent.mkdir(parents=True, exist_ok=True)
     files.save_motion_lora(files.MotionLora(file.stem, live.full_lora(lora.pairs), lora.metadata), str(file))
 
