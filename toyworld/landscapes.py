@@ -116,7 +116,7 @@ def draw_shore(view: View) -> np.ndarray:
 
 
 def draw_night(view: View) -> np.ndarray:
-    """The second style: dark ground, and a shape whose outline shines."""
+    """Dark ground, and a shape whose outline shines: the autoencoder knows it, no checkpoint draws it yet."""
     ground = 0.30 * _ground(view, view.ground) * np.float32((0.75, 0.85, 1.25))
     bright = 0.45 + 0.55 * np.array(COLOURS[view.colour])
     return _draw(view, ground, 0.45 * np.array(COLOURS[view.colour]), bright, 0.5)

@@ -41,9 +41,9 @@ def test_nan_keeps_the_last_weights_whose_loss_was_good(train_lora, in_step):
 
 def test_what_a_too_high_learning_rate_leaves_can_be_trained_on(train_lora, training, new_latents):
     one = new_latents(1)  # with another clip the weights may give NaN
-    lora, record = train_lora(steps=5, learning_rate=30.0, latents=one)
+    lora, record = train_lora(steps=5, learning_rate=3e3, latents=one)
     assert 1 <= record.steps < 4
-    assert_same_lora(lora, train_lora(steps=record.steps, learning_rate=30.0, latents=one)[0])
+    assert_same_lora(lora, train_lora(steps=record.steps, learning_rate=3e3, latents=one)[0])
     unchanged, again = train_lora(steps=1, resume=lora, learning_rate=1e-12, latents=one)
     assert again.steps == 1
     for name, pair in lora.pairs.items():
