@@ -40,7 +40,7 @@ LONG = {
     for title, windows in (("shared windows, one motion", "one motion"), ("static windows", "static"))
 }
 LARGE = 288  # pixels; the worlds are 64 and 96 wide
-WIDTH = 1280  # of the contact sheet
+WIDTH, GAP = 1280, 8  # of the contact sheets, and between animations side by side
 FPS = 8
 
 
@@ -79,13 +79,13 @@ def contact_sheet(animations: dict[str, Image.Image], shown: int) -> Image.Image
 
 def side_by_side(animations: dict[str, Image.Image]) -> list[Image.Image]:
     """The animations in one moving picture: its frames."""
-    tile = WIDTH // len(animations)
+    tile = (WIDTH + GAP) // len(animations) - GAP
     frames = []
     for i in range(min(animation.n_frames for animation in animations.values())):
         frames.append(frame := Image.new("RGB", (WIDTH, tile), "white"))
         for column, animation in enumerate(animations.values()):
             animation.seek(i)
-            frame.paste(animation.convert("RGB").resize((tile, tile)), (column * tile, 0))
+            frame.paste(animation.convert("RGB").resize((tile, tile)), (column * (tile + GAP), 0))
     return frames
 
 
