@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# PyTorch 2.11.0 on a CPU (1 December 2026): its attention kernel takes several times as long as the formula, forward and backward, for
-# many short sequences.
+# PyTorch 2.11.0 on a CPU (1 December 2026): in bf16 its attention kernel takes ten times as long as the formula, forward and backward,
+# for many short sequences.
 #
 # Temporal attention of motion modules has one sequence for each place of the latent, as long as the clip has frames: here 256 of 16
-# tokens, 8 heads of 40 channels. scaled_dot_product_attention takes its "flash" kernel there, which is made for few long sequences. In
-# bf16 it takes longer than in float32. Who trains a motion module on a CPU is better off with softmax(q k^T) v, whose scores are
-# smaller than the queries at this length. (Without gradients, and for many more sequences at once, the kernel is the faster one.)
+# tokens, 8 heads of 40 channels. scaled_dot_product_attention takes its "flash" kernel there, which is made for few long sequences.
+# In float32 it is slower than the formula, too, and bf16 makes it slower still, where one expects it to be faster. Who trains a motion
+# module on a CPU is better off with softmax(q k^T) v, whose scores are smaller than the queries at this length. (Without gradients,
+# and for many more sequences at once, the kernel is the faster one in float32.)
 #
 # Output seen, on two cores of an AMD EPYC:
-#   PyTorch 2.11.0: attention kernel / formula, forward and backward: @SEEN@
-# Fails if the kernel comes within 1.3 times the formula in float32 or within twice in bf16.
+#   PyTorch 2.11.0: attention kernel / formula, forward and backward: 1.6 in float32, 9.8 in bf16
+# Fails if the kernel comes within three times the formula in bf16.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -50,4 +51,4 @@ print(torch.__version__.split("+")[0], f"{ratio(torch.float32):.1f} {ratio(torch
 EOP
 read -r version full half < <("$folder/venv/bin/python" "$folder/attention.py")
 echo "PyTorch $version: attention kernel / formula, forward and backward: $full in float32, $half in bf16"
-python3 -c "import sys; sys.exit(not ($full > 1.3 and $half > 2))"
+python3 -c "import sys; sys.exit($half < 3)"
