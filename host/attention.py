@@ -1,4 +1,4 @@
-"""Which of the host's attention functions temporal attention uses."""
+"""How temporal attention is computed: by which of the host's functions, and where by its formula."""
 
 from collections.abc import Callable
 
@@ -28,22 +28,27 @@ def temporal_attention() -> Callable:
 
 def attention_for_training() -> Callable:
     """Return a function as ``temporal_attention`` does, but one that has a backward pass everywhere."""
-    return _attention_with_scores if comfy.model_management.cpu_mode() else host_attention.attention_pytorch
+    return _attention_by_formula if comfy.model_management.cpu_mode() else host_attention.attention_pytorch
 
 
-def _attention_with_scores(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
-    """Attention as its formula has it, at least in float32.
+def probabilities(q: torch.Tensor, k: torch.Tensor, heads: int) -> torch.Tensor:
+    """softmax(q k^T / sqrt(d)) ``(sequences, heads, frames, frames)``, at least in float32, of ``(sequences, frames, channels)`` each."""
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    q, k = (x.to(dtype).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k))
+    return (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
+
+
+def _attention_by_formula(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:
+    """``probabilities(q, k) v``, computed as they are.
 
     Forward and backward together that is faster than PyTorch's kernel for the CPU, as long as scores are no larger than queries: for
     short sequences, which temporal attention has. Longer ones are left to the kernel.
     """
-    width = q.shape[-1] // heads
-    if k.shape[1] > width:
+    if k.shape[1] > q.shape[-1] // heads:
         return _attention_on_cpu(q, k, v, heads)
-    dtype = torch.promote_types(q.dtype, torch.float32)
-    queries, keys, values = (x.to(dtype).unflatten(-1, (heads, width)).transpose(1, 2) for x in (q, k, v))
-    scores = (queries * width**-0.5) @ keys.transpose(-1, -2)
-    return (scores.softmax(-1) @ values).transpose(1, 2).flatten(2).to(q.dtype)
+    shares = probabilities(q, k, heads)
+    values = v.to(shares.dtype).unflatten(-1, (heads, -1)).transpose(1, 2)
+    return (shares @ values).transpose(1, 2).flatten(2).to(q.dtype)
 
 
 def _attention_on_cpu(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:

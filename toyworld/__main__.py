@@ -1,7 +1,7 @@
 """The toy world from the command line, with a ComfyUI's interpreter:
 
 python -m toyworld train            the plain scenes, from seeds (hours); resumes where it was stopped
-python -m toyworld landscapes       the larger world, from seeds (two hours)
+python -m toyworld landscapes       the larger world, from seeds (about two hours)
 python -m toyworld expand FOLDER    the shipped weights as model files of ComfyUI
 python -m toyworld recipe           which settings teach a MotionLoRA its direction soonest: a table
 python -m toyworld lora NAME        one of the shipped MotionLoRAs anew (toyworld/live_training.py), such as path

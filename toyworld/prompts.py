@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from . import scenes
 from .worlds import LANDSCAPES, SCENES
 
 CHECKPOINT = "toyworld.safetensors"
@@ -79,7 +78,7 @@ class Clip:
     loras: tuple[str, ...] = ()
     lora_strength: float = 1.0
     adapter: float = 0.0
-    frames: int = scenes.FRAMES
+    frames: int = SCENES.frames
     zero: float | None = None
     zero_delta_t: float = 0.06
     unictrl: bool = False
@@ -98,10 +97,15 @@ class Clip:
     cfg: float = SCENES.cfg
 
 
-def landscape(caption: str, seed: int, motion: str | None = LANDSCAPE_FILE, **others: Any) -> Clip:
+def landscape(
+    caption: str,
+    seed: int,
+    motion: str | None = LANDSCAPE_FILE,
+    checkpoint: str = LANDSCAPE_FILE,
+    loras: tuple[str, ...] = (),
+) -> Clip:
     """A clip of the larger world."""
-    of_world = {"checkpoint": LANDSCAPE_FILE, "motion": motion, "size": LANDSCAPES.size, "cfg": LANDSCAPES.cfg}
-    return Clip(caption, seed, **of_world | others)
+    return Clip(caption, seed, checkpoint, motion, loras, size=LANDSCAPES.size, cfg=LANDSCAPES.cfg)
 
 
 def path_node(clip: Clip) -> tuple[str, dict] | None:
@@ -304,7 +308,7 @@ def motion_module_prompt(folder: str, start: str, stretch: Stretch, seed: int) -
         start=["start", 0],
         layout="v2",
         beta_schedule=MOTION_BETAS,
-        frames=scenes.FRAMES,
+        frames=SCENES.frames,
         **_loop(stretch.steps, 2, 1e-3, seed, stretch.learning_rate_schedule, stretch.end_percent),
     )
     nodes["save"] = node(

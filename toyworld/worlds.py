@@ -21,18 +21,18 @@ class World:
     title: str
     captions: tuple[str, ...]
     size: int
-    cfg: float
     frames: int
     video: Callable[[list], np.ndarray]  # of what is to be seen in each frame, (frames, height, width, 3)
+    cfg: float
 
 
-SCENES = World("", "toyworld", scenes.CAPTIONS, scenes.SIZE, 3.0, scenes.FRAMES, scenes.video)
+SCENES = World("", "toyworld", scenes.CAPTIONS, scenes.SIZE, scenes.FRAMES, scenes.video, cfg=3.0)
 LANDSCAPES = World(
     "landscapes-",
     "toyworld-landscapes",
     landscapes.CAPTIONS,
     landscapes.SIZE,
-    1.8,
     landscapes.FRAMES,
     landscapes.video,
+    cfg=1.8,
 )

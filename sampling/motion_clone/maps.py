@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 
-from ...host.attention import attention_for_training
+from ...host.attention import attention_for_training, probabilities
 from ...motion_models.network.call import MotionCall
 
 # Which temporal attention: the number of its motion model, and its name.
@@ -22,12 +22,6 @@ Attention = tuple[int, str]
 
 class SeenEnough(BaseException):
     """Ends a UNet call whose result nobody needs: all of the attention that was to be read is there."""
-
-
-def probabilities(q: torch.Tensor, k: torch.Tensor, heads: int) -> torch.Tensor:
-    """softmax(q k^T / sqrt(d)) ``(positions, heads, frames, frames)`` in float32, of ``(positions, frames, channels)`` each."""
-    q, k = (x.float().unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k))
-    return (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(-1)
 
 
 @dataclass(frozen=True, eq=False)
